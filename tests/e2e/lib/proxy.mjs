@@ -1,0 +1,90 @@
+// A proxy between an SDK and the gateway that spoils the first k requests and then passes everything through.
+//
+// `forward: true` lets a spoiled request reach the gateway and replaces only its answer: the SDK believes that it
+// failed and sends the same events again, which is how duplicates are born.
+
+import http from 'node:http';
+
+export class Proxy {
+  constructor(target, options = {}) {
+    this.target = new URL(target);
+    this.fault = options.fault;
+    this.left = options.count ?? 0;
+    this.forward = options.forward ?? false;
+    this.only = options.only;
+    this.requests = [];
+  }
+
+  async start(port = 0) {
+    this.agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
+    this.server = http.createServer((req, res) => this.request(req, res));
+    await new Promise((resolve) => this.server.listen(port, '127.0.0.1', resolve));
+    this.port = this.server.address().port;
+    this.url = `http://127.0.0.1:${this.port}`;
+    return this;
+  }
+
+  async stop() {
+    this.agent.destroy();
+    this.server.closeAllConnections();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+
+  spoil(fault, count, options = {}) {
+    this.fault = fault;
+    this.left = count;
+    this.forward = options.forward ?? false;
+    this.only = options.only;
+  }
+
+  request(req, res) {
+    const chunks = [];
+    req.on('data', (chunk) => chunks.push(chunk));
+    req.on('error', () => {});
+    req.on('end', () => {
+      const body = Buffer.concat(chunks);
+      const counts = req.method !== 'OPTIONS' && (!this.only || req.url.includes(this.only));
+      const spoiled = counts && this.left > 0 ? this.fault : undefined;
+      if (spoiled) {
+        this.left--;
+      }
+      this.requests.push({ t: Date.now(), method: req.method, url: req.url, bytes: body.length, body, spoiled });
+      if (!spoiled) {
+        this.pass(req, body, res);
+      } else if (this.forward) {
+        this.pass(req, body, undefined, () => spoilAnswer(spoiled, req, res));
+      } else {
+        spoilAnswer(spoiled, req, res);
+      }
+    });
+  }
+
+  pass(req, body, res, then) {
+    const out = http.request({ host: this.target.hostname, port: this.target.port, method: req.method, path: req.url,
+      headers: req.rawHeaders, agent: this.agent, setHost: false }, (answer) => {
+      if (!res) {
+        answer.resume();
+        answer.on('end', then);
+        return;
+      }
+      res.writeHead(answer.statusCode, answer.rawHeaders);
+      answer.pipe(res);
+    });
+    out.on('error', () => (res ? res.socket?.destroy() : then()));
+    out.end(body);
+  }
+}
+
+function spoilAnswer(fault, req, res) {
+  if (fault === 'reset') {
+    req.socket.resetAndDestroy();
+    return;
+  }
+  if (fault === 'timeout') {
+    return;
+  }
+  /* Without these headers a browser would see no status at all, and the SDK would do something else. */
+  const cors = { 'Access-Control-Allow-Origin': req.headers.origin ?? '*', 'Access-Control-Allow-Credentials': 'true' };
+  res.writeHead(Number(fault), { 'Content-Type': 'application/json', ...cors });
+  res.end(JSON.stringify({ code: Number(fault), error: 'spoiled by the test proxy', status: 0 }));
+}
