@@ -1,0 +1,114 @@
+/*
+ * resolve: gives each id of a person a number and keeps the links between them, in journal order, before any courier passes.
+ *
+ *   aid (16 B, keyed hash of space and id) --LMDB--> row {ord u32, lid 16 B, r 16 B, first_seq, source, flags}
+ *   ord --slot file--> 32 B key (zeroed at erasure) --> seals the id string, kept in LMDB by ord
+ *   edges {ord, ord, rule, source, seq, trust} --> root ord of each ord (a device joins the first user seen with it, never a second)
+ *
+ * Invariants
+ *  R1 A row is durable before resolved_seq passes the event that needs it.
+ *  R2 ord is dense from 1 and never reused; lid and r are random; ledger, index and proofs know only ord and lid.
+ *  R3 user-user joins bind only from sources with trust server; others are kept as claims.
+ *  R4 Rows are a function of the journal: running again over the same events changes nothing.
+ *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every vendor.
+ * Threads: one resolver thread writes; each courier, and each answer, has a view of its own.
+ * Errors: LMDB or slot file failures end the process like a failed sync; views return NOTFOUND.
+ */
+#ifndef BH_FLOW_RESOLVE_H
+#define BH_FLOW_RESOLVE_H
+
+#include "base/bytes.h"
+#include "base/errors.h"
+#include "engine/keyring/keyring.h"
+#include "flow/journal/journal.h"
+#include "model/event.h"
+
+struct resolver;
+struct resolve_view;
+
+struct resolve_source {
+    uint16_t number;
+    bool trust_server;
+    uint64_t new_people_per_hour; /* 0 = no limit */
+};
+
+struct resolve_config {
+    const char *dir; /* data/resolve */
+    struct keyring *keyring;
+    struct journal *journal; /* NULL: read-only, for answers while no daemon runs */
+    const struct resolve_source *sources;
+    size_t source_count;
+    uint64_t map_size; /* LMDB; 0 = 64 GiB of address space */
+};
+
+/* K_id: aid of an id string. Immutable after creation; any thread may use one. */
+struct aid_maker;
+struct aid_maker *aid_maker_new(const struct keyring *keyring);
+void aid_maker_free(struct aid_maker *maker);
+/* `space` is the source's ids: word ("" = the common one); id without `$device:` prefix. */
+void aid_make(const struct aid_maker *maker, struct span space, struct span id, struct aid *ret_aid);
+/* Fingerprint of an SDK dedupe id: first 8 bytes of HMAC(K_id, source ‖ id); never 0. */
+uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id);
+
+int resolver_open(const struct resolve_config *config, struct resolver **ret_resolver, struct err *err) BH_MUST_USE;
+int resolver_start(struct resolver *resolver) BH_MUST_USE;
+void resolver_stop(struct resolver *resolver);
+void resolver_free(struct resolver *resolver);
+/* (any) All events up to this seq have their rows. */
+uint64_t resolver_seq(const struct resolver *resolver);
+/* Wake fds signalled when resolver_seq grows; before start. */
+int resolver_add_wake(struct resolver *resolver, int wake_fd) BH_MUST_USE;
+/* The source table may change with a reload. */
+void resolver_set_sources(struct resolver *resolver, const struct resolve_source *sources, size_t count);
+/* Resets the cursor when the rule needs it: the seq the resolver's data reaches (for journal retention). */
+uint64_t resolver_settled_seq(const struct resolver *resolver);
+
+struct resolve_row {
+    uint32_t ord;
+    uint8_t lid[16];
+    uint8_t r[16];
+    uint64_t first_seq;
+    uint16_t source;
+    uint8_t is_quota_excess; /* no row was given: ord 0 */
+};
+
+int resolve_view_new(struct resolver *resolver, struct resolve_view **ret_view) BH_MUST_USE;
+void resolve_view_free(struct resolve_view *view);
+/* A read transaction over the lookups of a batch; begin again to see newer rows. */
+int resolve_view_begin(struct resolve_view *view) BH_MUST_USE;
+void resolve_view_end(struct resolve_view *view);
+int resolve_lookup(struct resolve_view *view, const struct aid *aid, struct resolve_row *ret_row) BH_MUST_USE;
+/* Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX = now). ord itself when it stands alone. */
+uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq);
+uint32_t resolve_ord_count(struct resolve_view *view); /* highest ord */
+/* ord -> root for all, into an array of count + 1; for answers. */
+int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots, size_t count) BH_MUST_USE;
+int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *ret_row, struct aid *ret_aid) BH_MUST_USE;
+/* The id string of an ord, unsealed; NOTFOUND when erased. */
+int resolve_id_text(struct resolve_view *view, uint32_t ord, struct buf *out) BH_MUST_USE;
+
+enum resolve_rule { RULE_DEVICE_USER = 1, RULE_IDENTIFY = 2, RULE_ALIAS = 3, RULE_MERGE = 4 };
+struct resolve_edge {
+    uint32_t a;
+    uint32_t b;
+    uint8_t rule;
+    bool binds; /* false: a claim ("perhaps the same") */
+    uint16_t source;
+    uint64_t seq;
+};
+/* Calls `each` for every edge of an ord. */
+int resolve_edges(struct resolve_view *view, uint32_t ord, void (*each)(void *context, const struct resolve_edge *edge),
+                  void *context) BH_MUST_USE;
+
+/* max_distinct: policy asks whether a declared property had already closed at this seq. property = hash of (rule, name); limit is the plan's.
+ * Counted by the resolver for the properties registered here (a reload may add; counting starts at registration). */
+struct resolve_distinct {
+    uint64_t property; /* hash64 of the property's name with seed 0 */
+    uint32_t limit;
+    char name[128];
+};
+void resolver_set_distinct(struct resolver *resolver, const struct resolve_distinct *properties, size_t count);
+/* seq of the first value over the limit, UINT64_MAX = still open. */
+uint64_t resolve_distinct_closed_at(struct resolve_view *view, uint64_t property);
+
+#endif
