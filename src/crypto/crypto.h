@@ -41,7 +41,8 @@ void gcm_free(struct gcm *gcm);
 /* out may be plain itself; writes n bytes and then the tag: n + GCM_TAG_SIZE. */
 void gcm_seal(struct gcm *gcm, uint64_t nonce, struct span aad, struct span plain, uint8_t *out);
 /* sealed includes the tag; out gets sealed.n - GCM_TAG_SIZE bytes and is wiped on failure. */
-int gcm_open(struct gcm *gcm, uint64_t nonce, struct span aad, struct span sealed, uint8_t *out) BH_MUST_USE;
+int gcm_open(struct gcm *gcm, uint64_t nonce, struct span aad, struct span sealed,
+             uint8_t *out) BH_MUST_USE;
 
 /* One AES-256 block both ways: the pseudonym permutation. */
 struct aes_block;
@@ -54,7 +55,8 @@ void aes_block_decrypt(const struct aes_block *aes, const uint8_t in[16], uint8_
 struct hmac_key;
 struct hmac_key *hmac_key_new(const uint8_t *key, size_t key_size);
 void hmac_key_free(struct hmac_key *key);
-void hmac_sha256(const struct hmac_key *key, const struct span *parts, size_t count, uint8_t out[SHA256_SIZE]);
+void hmac_sha256(const struct hmac_key *key, const struct span *parts, size_t count,
+                 uint8_t out[SHA256_SIZE]);
 
 void sha256(struct span bytes, uint8_t out[SHA256_SIZE]);
 void sha256_parts(const struct span *parts, size_t count, uint8_t out[SHA256_SIZE]);
@@ -62,13 +64,17 @@ void sha256_parts(const struct span *parts, size_t count, uint8_t out[SHA256_SIZ
 /* HKDF-SHA-256 (RFC 5869), no salt; label is the purpose, e.g. "bulkhead/id". */
 void hkdf_sha256(const uint8_t root[KEY_SIZE], const char *label, uint8_t *out, size_t out_size);
 
-void key_wrap(const uint8_t wrapping[KEY_SIZE], const uint8_t key[KEY_SIZE], uint8_t out[WRAPPED_KEY_SIZE]);
-int key_unwrap(const uint8_t wrapping[KEY_SIZE], const uint8_t in[WRAPPED_KEY_SIZE], uint8_t out[KEY_SIZE]) BH_MUST_USE;
+void key_wrap(const uint8_t wrapping[KEY_SIZE], const uint8_t key[KEY_SIZE],
+              uint8_t out[WRAPPED_KEY_SIZE]);
+int key_unwrap(const uint8_t wrapping[KEY_SIZE], const uint8_t in[WRAPPED_KEY_SIZE],
+               uint8_t out[KEY_SIZE]) BH_MUST_USE;
 
 /* Ed25519 (RFC 8032). */
 void sign_keypair(uint8_t secret[SIGN_SECRET_SIZE], uint8_t public_key[SIGN_PUBLIC_SIZE]);
-void sign_detached(const uint8_t secret[SIGN_SECRET_SIZE], struct span message, uint8_t out[SIGNATURE_SIZE]);
-bool sign_verify(const uint8_t public_key[SIGN_PUBLIC_SIZE], struct span message, const uint8_t signature[SIGNATURE_SIZE]);
+void sign_detached(const uint8_t secret[SIGN_SECRET_SIZE], struct span message,
+                   uint8_t out[SIGNATURE_SIZE]);
+bool sign_verify(const uint8_t public_key[SIGN_PUBLIC_SIZE], struct span message,
+                 const uint8_t signature[SIGNATURE_SIZE]);
 
 /* Standard alphabet, padded. *ret_n <= cap or BH_E_FULL. */
 int base64_encode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;

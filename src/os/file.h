@@ -34,7 +34,8 @@ enum os_open {
 int os_file_open(const char *path, unsigned flags, struct os_file *ret_file) BH_MUST_USE;
 void os_file_close(struct os_file *file);
 /* Reads up to n bytes; *ret_n < n only at the end of the file. */
-int os_file_read_at(struct os_file file, uint64_t offset, void *p, size_t n, size_t *ret_n) BH_MUST_USE;
+int os_file_read_at(struct os_file file, uint64_t offset, void *p, size_t n,
+                    size_t *ret_n) BH_MUST_USE;
 int os_file_write_at(struct os_file file, uint64_t offset, const void *p, size_t n) BH_MUST_USE;
 int os_file_sync(struct os_file file) BH_MUST_USE; /* fdatasync */
 int os_file_size(struct os_file file, uint64_t *ret_size) BH_MUST_USE;
@@ -46,7 +47,8 @@ int os_file_lock(struct os_file file) BH_MUST_USE; /* exclusive, not waiting: BU
 int os_dir_make(const char *path) BH_MUST_USE; /* mode 0700; one that exists is fine */
 int os_dir_sync(const char *path) BH_MUST_USE;
 /* Calls `each` for every entry but . and .., in no order; a non-zero return of it ends the walk and is returned. */
-int os_dir_list(const char *path, int (*each)(void *context, const char *name), void *context) BH_MUST_USE;
+int os_dir_list(const char *path, int (*each)(void *context, const char *name),
+                void *context) BH_MUST_USE;
 int os_path_rename(const char *from, const char *to) BH_MUST_USE; /* then sync the folder */
 int os_path_unlink(const char *path) BH_MUST_USE;
 bool os_path_exists(const char *path);

@@ -23,12 +23,13 @@ struct log_field {
 #define LOG_WORD(key_literal, text) ((struct log_field){"" key_literal, (text), 0})
 #define LOG_INT(key_literal, value) ((struct log_field){"" key_literal, NULL, (int64_t)(value)})
 
-void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t count);
+void log_write(enum log_level level, const char *message, const struct log_field *fields,
+               size_t count);
 void log_set_level(enum log_level level);
 
 /* log_event(LOG_WARN, "vendor parked", LOG_WORD("vendor", name), LOG_INT("status", 401)); at least one field. */
-#define log_event(level, message_literal, ...)                                                                     \
-    log_write((level), "" message_literal, (const struct log_field[]){__VA_ARGS__},                                \
+#define log_event(level, message_literal, ...)                                      \
+    log_write((level), "" message_literal, (const struct log_field[]){__VA_ARGS__}, \
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
 #endif

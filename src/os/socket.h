@@ -53,7 +53,8 @@ int os_poller_add(struct os_poller poller, int fd, uint64_t tag, unsigned ready)
 int os_poller_change(struct os_poller poller, int fd, uint64_t tag, unsigned ready) BH_MUST_USE;
 void os_poller_remove(struct os_poller poller, int fd);
 /* Waits up to timeout_ms (-1 = for ever); number of events, 0 at the time-out. */
-int os_poller_wait(struct os_poller poller, struct os_ready_event *events, int count, int timeout_ms);
+int os_poller_wait(struct os_poller poller, struct os_ready_event *events, int count,
+                   int timeout_ms);
 
 /* A wake-up: an eventfd. signal never blocks; drain makes it quiet again. */
 int os_wake_open(int *ret_fd) BH_MUST_USE;

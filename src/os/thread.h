@@ -23,8 +23,8 @@ struct os_thread {
 enum os_nice { OS_NICE_NORMAL = 0, OS_NICE_LOW = 5, OS_NICE_IDLE = 19 };
 
 /* name at most 15 bytes; stack 0 = 1 MiB. */
-int os_thread_start(struct os_thread *thread, const char *name, size_t stack, void (*run)(void *context),
-                    void *context) BH_MUST_USE;
+int os_thread_start(struct os_thread *thread, const char *name, size_t stack,
+                    void (*run)(void *context), void *context) BH_MUST_USE;
 void os_thread_join(struct os_thread *thread);
 void os_thread_set_nice(int nice); /* this thread */
 unsigned os_cpu_count(void);
@@ -65,6 +65,9 @@ int os_process_harden(bool allow_core);
 uint64_t os_process_rss_anon(void); /* bytes; RssAnon of /proc/self/status */
 uint32_t os_process_id(void);
 _Noreturn void os_process_end(int status); /* at once, no handlers: for a failed sync */
+
+/* Runs /bin/sh -c command and takes its standard output: BH_E_IO when it does not exit with 0, BH_E_TOO_BIG beyond cap. Waits as long as it runs. */
+int os_command_output(const char *command, void *out, size_t cap, size_t *ret_n) BH_MUST_USE;
 
 /* From the kernel; never fails once the process has started. */
 void os_random(void *p, size_t n);

@@ -20,7 +20,7 @@ struct keyring;
 
 /* Where the master key is read from; exactly one is set. exec is a command line for /bin/sh -c whose stdout is the key. */
 struct keyring_source {
-    const char *file;       /* mode must be 0400 or 0600, 32 raw bytes or 64 hex digits */
+    const char *file; /* mode must be 0400 or 0600, 32 raw bytes or 64 hex digits */
     const char *env;
     const char *exec;
     const char *credential; /* name under $CREDENTIALS_DIRECTORY */
@@ -29,8 +29,9 @@ struct keyring_source {
 /* Writes a new random master key file (64 hex digits and a newline, mode 0400); EXISTS when there is one. */
 int keyring_master_create(const char *path, struct err *err) BH_MUST_USE;
 /* Creates data/keys when it is absent and `create`. `data_dir` and `config_dir` are checked against the key file's place. */
-int keyring_open(const char *data_dir, const char *config_dir, const struct keyring_source *source, bool create, uint16_t instance,
-                 struct keyring **ret_keyring, struct err *err) BH_MUST_USE;
+int keyring_open(const char *data_dir, const char *config_dir, const struct keyring_source *source,
+                 bool create, uint16_t instance, struct keyring **ret_keyring,
+                 struct err *err) BH_MUST_USE;
 void keyring_free(struct keyring *keyring);
 
 const uint8_t *keyring_deployment(const struct keyring *keyring); /* 16 bytes */
@@ -44,7 +45,8 @@ struct vendor_keys {
     const uint8_t *domain_key[8];
 };
 /* Newest generation of a vendor's pseudonym keys, made (and the file rewritten) when there is none. */
-int keyring_vendor(struct keyring *keyring, const char *vendor, struct vendor_keys *ret_keys, struct err *err) BH_MUST_USE;
+int keyring_vendor(struct keyring *keyring, const char *vendor, struct vendor_keys *ret_keys,
+                   struct err *err) BH_MUST_USE;
 
 struct log_keys {
     const uint8_t *wrapping;    /* K_log, KEY_SIZE: wraps the log's segment keys */
@@ -52,6 +54,7 @@ struct log_keys {
     const uint8_t *sign_public; /* SIGN_PUBLIC_SIZE */
 };
 /* Keys of the log "<vendor>-<n>", made when there are none and `create`; else NOTFOUND. */
-int keyring_log(struct keyring *keyring, const char *log_name, bool create, struct log_keys *ret_keys, struct err *err) BH_MUST_USE;
+int keyring_log(struct keyring *keyring, const char *log_name, bool create,
+                struct log_keys *ret_keys, struct err *err) BH_MUST_USE;
 
 #endif

@@ -59,9 +59,9 @@ struct seglog_frame {
     uint32_t events;
     uint32_t chunks;
     uint64_t time_us;
-    uint64_t segment; /* file number */
-    uint64_t offset;  /* of the frame header in that file */
-    uint32_t size;    /* whole frame on disk */
+    uint64_t segment;  /* file number */
+    uint64_t offset;   /* of the frame header in that file */
+    uint32_t size;     /* whole frame on disk */
     struct span plain; /* into the reader's buffer; SPAN_NONE from seglog_skip_next */
 };
 
@@ -70,11 +70,12 @@ struct seglog_config {
     enum seglog_kind kind;
     uint8_t deployment[16];
     uint16_t instance;
-    const uint8_t *wrapping; /* KEY_SIZE bytes in guarded memory; must outlive the log and its readers */
-    uint64_t segment_size;   /* >= SEGLOG_SEGMENT_MIN; a multiple of 4096 */
-    uint64_t grow_step;      /* 0: a segment is reserved whole; else by steps of this many bytes */
-    uint32_t frame_max;      /* largest whole frame, 0 = SEGLOG_FRAME_MAX; must fit in a segment */
-    bool prepare_next;       /* make the next segment when this one is half full */
+    const uint8_t
+        *wrapping; /* KEY_SIZE bytes in guarded memory; must outlive the log and its readers */
+    uint64_t segment_size; /* >= SEGLOG_SEGMENT_MIN; a multiple of 4096 */
+    uint64_t grow_step;    /* 0: a segment is reserved whole; else by steps of this many bytes */
+    uint32_t frame_max;    /* largest whole frame, 0 = SEGLOG_FRAME_MAX; must fit in a segment */
+    bool prepare_next;     /* make the next segment when this one is half full */
 
     /* Opaque bytes for the footer of the segment that is being closed (counts per source): writes at most cap = SEGLOG_BLOB_MAX bytes, returns how many,
      * and starts counting anew. NULL: none. Called by the writer thread, and in seglog_open for a segment found open. */
@@ -86,7 +87,7 @@ struct seglog_config {
 
 /* What seglog_open (or a reader) found. Filled as far as it got, also when it fails. */
 struct seglog_recovery {
-    uint64_t segments;     /* files with data, after recovery */
+    uint64_t segments; /* files with data, after recovery */
     uint64_t first_segment, last_segment;
     uint64_t first_seq;    /* of the oldest segment */
     uint64_t next_seq;     /* one past the last seq; 0 in an empty log */
@@ -102,7 +103,8 @@ struct seglog;
 
 /* Recovers and opens for writing. Nothing is created until the first append (except the folder and its lock). BUSY: another writer. *ret_recovery is
  * always filled; err names file and offset. */
-int seglog_open(const struct seglog_config *config, struct seglog_recovery *ret_recovery, struct seglog **ret_log, struct err *err) BH_MUST_USE;
+int seglog_open(const struct seglog_config *config, struct seglog_recovery *ret_recovery,
+                struct seglog **ret_log, struct err *err) BH_MUST_USE;
 /* Closes the current segment (footer, sync) unless the log has failed. NULL is fine. The result matters only for reporting. */
 int seglog_close(struct seglog *log);
 
@@ -111,7 +113,8 @@ int seglog_close(struct seglog *log);
  * written goes to *ret_frame (plain = SPAN_NONE). TOO_BIG (nothing written), NOSPACE (nothing written), IO (fatal).
  * A check fails when the frame before was not synced.
  */
-int seglog_append(struct seglog *log, uint64_t first_seq, uint32_t events, uint32_t chunks, uint64_t time_us, const struct span *parts, size_t part_count,
+int seglog_append(struct seglog *log, uint64_t first_seq, uint32_t events, uint32_t chunks,
+                  uint64_t time_us, const struct span *parts, size_t part_count,
                   struct seglog_frame *ret_frame) BH_MUST_USE;
 int seglog_sync(struct seglog *log) BH_MUST_USE;
 /* Reserves the space for the next append of up to plain_size bytes now: NOSPACE or 0. Lets a caller say 503 before it takes an event. */
@@ -129,21 +132,25 @@ uint64_t seglog_bytes_synced(const struct seglog *log);
 struct seglog_reader;
 
 /* At the first frame of the oldest segment. config needs dir, kind, deployment and wrapping. */
-int seglog_reader_new(const struct seglog_config *config, struct seglog_reader **ret_reader, struct err *err) BH_MUST_USE;
+int seglog_reader_new(const struct seglog_config *config, struct seglog_reader **ret_reader,
+                      struct err *err) BH_MUST_USE;
 void seglog_reader_free(struct seglog_reader *reader);
 /* To the frame that holds seq, else the first one after it; the end when there is none. NOTFOUND: seq is older than the oldest segment (now there). */
 int seglog_reader_seek(struct seglog_reader *reader, uint64_t seq) BH_MUST_USE;
 /* To a frame that a seglog_frame described. */
-int seglog_reader_seek_frame(struct seglog_reader *reader, uint64_t segment, uint64_t offset, uint64_t number) BH_MUST_USE;
+int seglog_reader_seek_frame(struct seglog_reader *reader, uint64_t segment, uint64_t offset,
+                             uint64_t number) BH_MUST_USE;
 /*
  * Next frame with number <= up_to, read and opened in `buffer` (SEGLOG_FRAME_MAX always suffices; FULL and the frame's size in ret_frame->size otherwise,
  * and the reader stays). up_to = UINT64_MAX when nobody writes.
  * AGAIN: no such frame (yet). TORN (only with UINT64_MAX): no further frame, but an unfinished write. CORRUPT, TAMPERED: seglog_reader_report says where.
  * NOTFOUND: the segment was dropped; seek again. After an error other than AGAIN and FULL the reader must seek.
  */
-int seglog_read_next(struct seglog_reader *reader, uint64_t up_to, uint8_t *buffer, size_t cap, struct seglog_frame *ret_frame) BH_MUST_USE;
+int seglog_read_next(struct seglog_reader *reader, uint64_t up_to, uint8_t *buffer, size_t cap,
+                     struct seglog_frame *ret_frame) BH_MUST_USE;
 /* The same without reading the sealed bytes: only the frame header is verified. */
-int seglog_skip_next(struct seglog_reader *reader, uint64_t up_to, struct seglog_frame *ret_frame) BH_MUST_USE;
+int seglog_skip_next(struct seglog_reader *reader, uint64_t up_to,
+                     struct seglog_frame *ret_frame) BH_MUST_USE;
 void seglog_reader_report(const struct seglog_reader *reader, struct seglog_recovery *ret_report);
 
 /* Segments. */
@@ -152,8 +159,8 @@ struct seglog_segment {
     uint64_t number;
     uint64_t first_seq;
     uint64_t created_us;
-    uint64_t bytes;  /* size of the file, for an open one with its reserve */
-    bool closed;     /* the fields below are set */
+    uint64_t bytes; /* size of the file, for an open one with its reserve */
+    bool closed;    /* the fields below are set */
     uint64_t next_seq;
     uint64_t first_frame, last_frame;
     uint64_t time_us_min, time_us_max;
@@ -161,9 +168,12 @@ struct seglog_segment {
 };
 
 /* Calls `each` for every segment, oldest first; a non-zero return ends the walk and is returned. */
-int seglog_list(const char *dir, enum seglog_kind kind, int (*each)(void *context, const struct seglog_segment *segment), void *context) BH_MUST_USE;
+int seglog_list(const char *dir, enum seglog_kind kind,
+                int (*each)(void *context, const struct seglog_segment *segment),
+                void *context) BH_MUST_USE;
 /* The footer's opaque bytes. STATE when the segment is open. */
-int seglog_segment_blob(const char *dir, uint64_t number, uint8_t *out, size_t cap, size_t *ret_size) BH_MUST_USE;
+int seglog_segment_blob(const char *dir, uint64_t number, uint8_t *out, size_t cap,
+                        size_t *ret_size) BH_MUST_USE;
 /* Destroys the oldest segment: overwrites its wrapped key, syncs, unlinks, syncs the folder. STATE when it is not the oldest or still open. */
 int seglog_drop(const char *dir, uint64_t number) BH_MUST_USE;
 

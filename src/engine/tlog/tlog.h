@@ -30,7 +30,8 @@ struct tlog_hash {
 
 void tlog_leaf(struct span data, struct tlog_hash *ret_hash);
 void tlog_leaf_parts(const struct span *parts, size_t count, struct tlog_hash *ret_hash);
-void tlog_node(const struct tlog_hash *left, const struct tlog_hash *right, struct tlog_hash *ret_hash);
+void tlog_node(const struct tlog_hash *left, const struct tlog_hash *right,
+               struct tlog_hash *ret_hash);
 
 /* The complete subtrees that a tree of `size` leaves consists of: _node[k] covers 2^k leaves and is set when bit k of size is. */
 struct tlog_range {
@@ -62,22 +63,26 @@ struct tlog_proof {
     struct tlog_hash hashes[TLOG_PROOF_MAX];
 };
 
-int tlog_root(const struct tlog_source *source, uint64_t size, struct tlog_hash *ret_root) BH_MUST_USE;
+int tlog_root(const struct tlog_source *source, uint64_t size,
+              struct tlog_hash *ret_root) BH_MUST_USE;
 /* index < size, else BH_E_NOTFOUND. */
-int tlog_prove_inclusion(const struct tlog_source *source, uint64_t index, uint64_t size, struct tlog_proof *ret_proof) BH_MUST_USE;
+int tlog_prove_inclusion(const struct tlog_source *source, uint64_t index, uint64_t size,
+                         struct tlog_proof *ret_proof) BH_MUST_USE;
 /* old_size <= size, else BH_E_NOTFOUND; empty for old_size 0 and for equal sizes. */
-int tlog_prove_consistency(const struct tlog_source *source, uint64_t old_size, uint64_t size, struct tlog_proof *ret_proof) BH_MUST_USE;
-int tlog_verify_inclusion(const struct tlog_hash *leaf, uint64_t index, uint64_t size, const struct tlog_proof *proof,
-                          const struct tlog_hash *root) BH_MUST_USE;
-int tlog_verify_consistency(uint64_t old_size, const struct tlog_hash *old_root, uint64_t size, const struct tlog_hash *root,
+int tlog_prove_consistency(const struct tlog_source *source, uint64_t old_size, uint64_t size,
+                           struct tlog_proof *ret_proof) BH_MUST_USE;
+int tlog_verify_inclusion(const struct tlog_hash *leaf, uint64_t index, uint64_t size,
+                          const struct tlog_proof *proof, const struct tlog_hash *root) BH_MUST_USE;
+int tlog_verify_consistency(uint64_t old_size, const struct tlog_hash *old_root, uint64_t size,
+                            const struct tlog_hash *root,
                             const struct tlog_proof *proof) BH_MUST_USE;
 
 /* Checkpoints: c2sp.org/tlog-checkpoint in c2sp.org/signed-note form, Ed25519 (algorithm byte 1). docs/format/log.md has the bytes. */
 
 enum {
-    TLOG_NAME_MAX = 255,        /* origin and key name: no spaces, no plus, no control bytes */
-    TLOG_NOTE_MAX = 8 * 1024,   /* more is no note of ours */
-    TLOG_SIGNATURES_MAX = 16,   /* cosignatures of witnesses beside ours */
+    TLOG_NAME_MAX = 255,      /* origin and key name: no spaces, no plus, no control bytes */
+    TLOG_NOTE_MAX = 8 * 1024, /* more is no note of ours */
+    TLOG_SIGNATURES_MAX = 16, /* cosignatures of witnesses beside ours */
     TLOG_VKEY_MAX = TLOG_NAME_MAX + 64,
 };
 
@@ -88,15 +93,19 @@ struct tlog_checkpoint {
 };
 
 /* Appends the whole note to b, signed with the key named `name` (by our convention the origin). BH_E_FULL, BH_E_SYNTAX (a bad name or origin). */
-int tlog_checkpoint_sign(const char *origin, uint64_t size, const struct tlog_hash *root, const char *name, const uint8_t secret[SIGN_SECRET_SIZE],
+int tlog_checkpoint_sign(const char *origin, uint64_t size, const struct tlog_hash *root,
+                         const char *name, const uint8_t secret[SIGN_SECRET_SIZE],
                          const uint8_t public_key[SIGN_PUBLIC_SIZE], struct buf *b) BH_MUST_USE;
 /* Reads without judging any signature. */
 int tlog_checkpoint_parse(struct span note, struct tlog_checkpoint *ret_checkpoint) BH_MUST_USE;
 /* Reads and demands a good signature of this key; signatures of unknown keys are passed over. BH_E_TAMPERED when ours is absent or wrong. */
-int tlog_checkpoint_verify(struct span note, const char *name, const uint8_t public_key[SIGN_PUBLIC_SIZE],
+int tlog_checkpoint_verify(struct span note, const char *name,
+                           const uint8_t public_key[SIGN_PUBLIC_SIZE],
                            struct tlog_checkpoint *ret_checkpoint) BH_MUST_USE;
 /* The verifier key "name+hash+base64" that witnesses and auditors are given. */
-int tlog_vkey_write(const char *name, const uint8_t public_key[SIGN_PUBLIC_SIZE], struct buf *b) BH_MUST_USE;
-int tlog_vkey_parse(struct span vkey, char ret_name[TLOG_NAME_MAX + 1], uint8_t ret_public_key[SIGN_PUBLIC_SIZE]) BH_MUST_USE;
+int tlog_vkey_write(const char *name, const uint8_t public_key[SIGN_PUBLIC_SIZE],
+                    struct buf *b) BH_MUST_USE;
+int tlog_vkey_parse(struct span vkey, char ret_name[TLOG_NAME_MAX + 1],
+                    uint8_t ret_public_key[SIGN_PUBLIC_SIZE]) BH_MUST_USE;
 
 #endif
