@@ -155,7 +155,10 @@ test('behaviours: every misbehaviour is seen by a client', async () => {
     const socket = net.connect(standin.port, '127.0.0.1', () => socket.write('POST /import?strict=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
       + `Authorization: ${basic.Authorization}\r\nContent-Length: ${body.length}\r\n\r\n${body}`));
     socket.on('data', (chunk) => (text += chunk));
-    socket.on('close', () => resolve(text));
+    setTimeout(() => {
+      socket.destroy();
+      resolve(text);
+    }, 200);
   });
   assert.equal(raw.split('HTTP/1.1 200').length, 3);
   standin.behave({ mode: 'poison', match: 'POISON' });

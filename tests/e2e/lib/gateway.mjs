@@ -194,7 +194,8 @@ ${sources.map((s) => `  - ${s}`).join('\n')}
     if (ready) {
       await until(async () => {
         if (!this.process) {
-          throw new Error(`serve ended (${JSON.stringify(this.exits.at(-1))}): ${this.log.slice(-2000)}`);
+          const error = new Error(`serve ended (${JSON.stringify(this.exits.at(-1))}): ${this.log.slice(-2000)}`);
+          throw Object.assign(error, { final: true });
         }
         return (await this.health('/readyz')).status === 200;
       }, () => `ready (log: ${this.log.slice(-1500)})`, 15000, 20);

@@ -122,8 +122,9 @@ export function person(random, n) {
 
 const cases = [];
 
-export function test(name, run) {
-  cases.push({ name, run });
+/* Without a vital case (the program did not even start) the others would say nothing. */
+export function test(name, run, { vital = false } = {}) {
+  cases.push({ name, run, vital });
 }
 
 const notes = new AsyncLocalStorage();
@@ -143,8 +144,8 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
   const only = process.env.BH_ONLY;
   let passed = 0;
   let failed = 0;
-  for (const { name, run } of cases) {
-    if (only && !name.includes(only)) {
+  for (const { name, run, vital } of cases) {
+    if (only && !vital && !name.includes(only)) {
       continue;
     }
     const begun = Date.now();
@@ -163,6 +164,10 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
     if (error) {
       failed++;
       process.stdout.write(`${String(error.stack ?? error).split('\n').slice(0, 12).map((l) => `#   ${l}`).join('\n')}\n`);
+      if (vital) {
+        process.stdout.write('# the cases after this one need it and were not run\n');
+        break;
+      }
     } else {
       passed++;
     }
@@ -207,6 +212,9 @@ export async function until(check, what, ms = 20000, every = 50) {
         return last;
       }
     } catch (error) {
+      if (error.final) {
+        throw error;
+      }
       last = error;
     }
     if (Date.now() > end) {
@@ -236,7 +244,7 @@ export async function freePort() {
 
 /* Short, because the path of a Unix socket has 107 bytes. */
 export function tempFolder(name) {
-  const base = fs.existsSync('/tmp') ? '/tmp' : os.tmpdir();
+  const base = process.env.BH_TMP ?? (fs.existsSync('/tmp') ? '/tmp' : os.tmpdir());
   const folder = fs.mkdtempSync(path.join(base, `bh-${name}-`));
   if (process.env.BH_KEEP !== '1') {
     onEnd(() => fs.rmSync(folder, { recursive: true, force: true }));

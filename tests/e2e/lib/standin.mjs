@@ -47,6 +47,7 @@ export class Standin {
     this.wantedPort = options.port ?? 0;
     this.controlPort = options.control;
     this.now = options.now ?? Date.now;
+    this.trackDays = options.trackDays ?? 5;
     this.sockets = new Set();
     this.behaviour = { mode: 'ok' };
     this.clear();
@@ -377,7 +378,7 @@ export class Standin {
       if (token !== this.token && !this.secrets.includes(token)) {
         return this.refusal('/track', entry, 401, 'token, missing or unknown');
       }
-      const bad = trackFault(item, this.now()) ?? poisonFault(item, index, behaviour);
+      const bad = trackFault(item, this.now(), this.trackDays) ?? poisonFault(item, index, behaviour);
       if (bad) {
         return this.refusal('/track', entry, 400, `${bad.field}: ${bad.message}`);
       }
@@ -467,7 +468,13 @@ export class Standin {
     }
     const pieces = piecesOf(bytes, behaviour);
     if (!pieces) {
-      res.on('finish', () => finish(true));
+      res.on('finish', () => {
+        finish(true);
+        /* A second answer that nobody asked for lies in wait for the next request on this connection. */
+        if (behaviour.mode === 'double') {
+          socket.write(rawAnswer(json(200, { code: 200, num_records_imported: entry.items?.length ?? 0, status: 'OK' }), 'keep-alive'));
+        }
+      });
       res.on('close', () => res.writableFinished || finish(false));
       res.writeHead(verdict.status, headersOf(verdict));
       res.end(verdict.body);
@@ -486,12 +493,7 @@ export class Standin {
         return;
       }
       finish(behaviour.mode !== 'cut-short');
-      if (behaviour.mode === 'cut-short' || behaviour.mode === 'double') {
-        setTimeout(() => socket.end(), behaviour.linger_ms ?? 20);
-      } else {
-        res.detachSocket?.(socket);
-        socket.end();
-      }
+      socket.end();
     };
     next();
   }
@@ -550,7 +552,7 @@ function importFault(item, now, strict) {
   return undefined;
 }
 
-function trackFault(item, now) {
+function trackFault(item, now, days) {
   const shape = eventShape(item);
   if (shape) {
     return shape;
@@ -558,8 +560,8 @@ function trackFault(item, now) {
   const p = item.properties;
   if (p.time !== undefined) {
     const time = timeMs(p.time);
-    if (!Number.isFinite(time) || time < now - 5 * DAY_MS || time > now + 3600000) {
-      return { field: 'time', message: 'time is older than 5 days, in the future, or no time' };
+    if (!Number.isFinite(time) || time < now - days * DAY_MS || time > now + 3600000) {
+      return { field: 'time', message: 'time is too old, in the future, or no time' };
     }
   }
   if (p.$insert_id !== undefined && !INSERT_ID.test(String(p.$insert_id))) {
@@ -653,8 +655,8 @@ function headersOf(verdict) {
     'Access-Control-Allow-Origin': '*', ...verdict.headers };
 }
 
-function rawAnswer(verdict) {
-  const head = Object.entries({ ...headersOf(verdict), Connection: 'close' }).map(([k, v]) => `${k}: ${v}\r\n`).join('');
+function rawAnswer(verdict, connection = 'close') {
+  const head = Object.entries({ ...headersOf(verdict), Connection: connection }).map(([k, v]) => `${k}: ${v}\r\n`).join('');
   return Buffer.from(`HTTP/1.1 ${verdict.status} ${http.STATUS_CODES[verdict.status]}\r\n${head}\r\n${verdict.body}`);
 }
 
@@ -671,18 +673,11 @@ function piecesOf(bytes, behaviour) {
       }
       return pieces;
     }
-    case 'double':
-      return [Buffer.concat([keepAlive(bytes), keepAlive(bytes)])];
     case 'cut-short':
       return [bytes.subarray(0, Math.max(1, bytes.length - (behaviour.missing ?? 5)))];
     default:
       return undefined;
   }
-}
-
-/* A doubled answer is dangerous only on a connection that the client believes it may use again. */
-function keepAlive(bytes) {
-  return Buffer.from(bytes.toString('latin1').replace('Connection: close', 'Connection: keep-alive'), 'latin1');
 }
 
 /* Under TLS the socket of a request wraps the real one; a reset must reach the wire. */
