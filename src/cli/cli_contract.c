@@ -1,0 +1,91 @@
+/* bulkhead contract check: the whole folder, as serve would read it, with every complaint at its place. */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "flow/policy/policy.h"
+
+/* Compiles one vendor's contract; prints what is wrong. */
+static int check_vendor(const struct settings *settings, const struct plan *plan, const char *vendor) {
+    char path[SETTINGS_PATH + 128];
+    struct err err = {0};
+    struct contract *contract = NULL;
+    struct ruleset *ruleset = NULL;
+    struct policy_source sources[LIMIT_SOURCES];
+    settings_vendor_path(settings, vendor, path, sizeof path);
+    for (unsigned i = 0; i < settings->source_count; i++) {
+        const struct settings_source *source = &settings->sources[i];
+        sources[i] = (struct policy_source){source->number, source->name, false};
+        for (unsigned k = 0; k < source->vendor_count; k++) {
+            sources[i].feeds_vendor |= strcmp(source->vendors[k], vendor) == 0;
+        }
+    }
+    int r = contract_load(path, &contract, &err);
+    if (r == 0) {
+        struct contract_facts facts;
+        contract_facts(contract, &facts);
+        if (strcmp(facts.vendor, vendor) != 0) {
+            r = err_set_at(&err, BH_E_CONFIG, path, 1, 1, "vendor: %s must be the file's name, %s", facts.vendor, vendor);
+        }
+    }
+    if (r == 0) {
+        r = ruleset_compile(contract, plan, sources, settings->source_count, &ruleset, &err);
+    }
+    if (r != 0) {
+        (void)cli_fail(&err);
+    }
+    ruleset_free(ruleset);
+    contract_free(contract);
+    return r;
+}
+
+static void warn_sources(const struct settings *settings) {
+    for (unsigned i = 0; i < settings->source_count; i++) {
+        const struct settings_source *source = &settings->sources[i];
+        if (source->trust_server && source->token_is_literal) {
+            (void)fprintf(stderr, "warning: source %s is a server and its token stands in bulkhead.yaml; use { env: NAME } or { file: PATH }\n",
+                          source->name);
+        }
+        if (source->vendor_count == 0) {
+            (void)fprintf(stderr, "warning: source %s feeds no vendor\n", source->name);
+        }
+    }
+}
+
+static int contract_check_run(const struct cli_args *args) {
+    struct settings *settings = cli_settings(args, false);
+    if (settings == NULL) {
+        return CLI_FAILED;
+    }
+    char path[SETTINGS_PATH + 32];
+    struct err err = {0};
+    struct plan *plan = NULL;
+    settings_plan_path(settings, path, sizeof path);
+    int bad = 0;
+    if (plan_load(path, &plan, &err) != 0) {
+        (void)cli_fail(&err);
+        bad++;
+    }
+    for (unsigned i = 0; plan != NULL && i < settings->vendor_count; i++) {
+        bad += check_vendor(settings, plan, settings->vendors[i]) != 0;
+    }
+    warn_sources(settings);
+    if (args->json) {
+        (void)printf("{\"ok\":%s,\"vendors\":%u,\"sources\":%u}\n", bad == 0 ? "true" : "false", settings->vendor_count,
+                     settings->source_count);
+    } else if (bad == 0) {
+        (void)printf("%sfine%s: %u source%s, %u vendor%s\n", CLI_GREEN, CLI_PLAIN, settings->source_count,
+                     settings->source_count == 1 ? "" : "s", settings->vendor_count, settings->vendor_count == 1 ? "" : "s");
+    }
+    plan_free(plan);
+    settings_free(settings);
+    return bad == 0 ? CLI_DONE : CLI_NO;
+}
+
+const struct cli_command cli_command_contract_check = {
+    .name = "contract check",
+    .usage = "contract check",
+    .summary = "Check bulkhead.yaml, plan.yaml and every contract",
+    .details = "Each complaint names file, line and column, what was expected and the nearest valid word.\n"
+               "Exit code 1 when something is wrong.\n\nexample:\n  bulkhead -c ./bulkhead contract check\n",
+    .run = contract_check_run,
+};

@@ -1,0 +1,132 @@
+/* bulkhead init: a folder that runs as it is. The key goes outside of it, since the folder is meant for git. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/init_files.h"
+#include "os/env.h"
+#include "os/file.h"
+
+static const struct cli_option init_options[] = {
+    {"--instance", "NAME", "name of this instance, in logs and in the key's file name (default main)"},
+    {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
+    {"--vendor", "NAME", "vendor to write a contract for (default mixpanel)"},
+};
+
+/* The text with every "@INSTANCE@" and "@KEY@" replaced. */
+static int write_template(const char *path, const char *text, const char *instance, const char *key, struct err *err) {
+    enum { TEXT_MAX = 65536 };
+    char *out = malloc(TEXT_MAX);
+    if (out == NULL) {
+        return err_set(err, BH_E_NOMEM, "out of memory");
+    }
+    struct buf b = buf_of(out, TEXT_MAX);
+    while (*text != '\0') {
+        if (strncmp(text, "@INSTANCE@", 10) == 0) {
+            buf_put_str(&b, instance);
+            text += 10;
+        } else if (strncmp(text, "@KEY@", 5) == 0) {
+            buf_put_str(&b, key);
+            text += 5;
+        } else {
+            buf_put_byte(&b, (uint8_t)*text++);
+        }
+    }
+    int r = b.full ? BH_E_TOO_BIG : os_file_replace(path, b.p, b.n, 0644);
+    free(out);
+    return r == 0 ? 0 : err_set(err, r, "cannot write %s: %s", path, bh_error_text(r));
+}
+
+static int make_folders(const char *path, struct err *err) {
+    char part[SETTINGS_PATH];
+    size_t n = strlen(path);
+    for (size_t i = 1; i <= n && n < sizeof part; i++) {
+        if (path[i] != '/' && path[i] != '\0') {
+            continue;
+        }
+        memcpy(part, path, i);
+        part[i] = '\0';
+        int r = os_path_exists(part) ? 0 : os_dir_make(part);
+        if (r != 0) {
+            return err_set(err, r, "cannot make the folder %s: %s", part, bh_error_text(r));
+        }
+    }
+    return 0;
+}
+
+static int make_key(const char *key, struct err *err) {
+    char path[SETTINGS_PATH];
+    const char *home = os_env("HOME");
+    (void)snprintf(path, sizeof path, "%s%s", key[0] == '~' ? (home != NULL ? home : "/root") : "", key[0] == '~' ? key + 1 : key);
+    if (os_path_exists(path)) {
+        (void)printf("  key    %s (was there already)\n", key);
+        return 0;
+    }
+    char folder[SETTINGS_PATH];
+    memcpy(folder, path, sizeof folder);
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL && slash != folder) {
+        *slash = '\0';
+        int r = make_folders(folder, err);
+        if (r != 0) {
+            return r;
+        }
+    }
+    int r = keyring_master_create(path, err);
+    if (r == 0) {
+        (void)printf("  key    %s (mode 0400; back it up: without it nothing here can be read)\n", key);
+    }
+    return r;
+}
+
+static int init_run(const struct cli_args *args) {
+    static const struct {
+        const char *name;
+        const char *what;
+    } files[] = {
+        {"bulkhead.yaml", "listeners, data folder, sources and their tokens"},
+        {"plan.yaml", "what events and properties mean; what is not declared does not leave"},
+        {"vendors/mixpanel.yaml", "the contract: what this vendor may receive"},
+        {".gitignore", "keeps data out of git"},
+    };
+    struct err err = {0};
+    const char *dir = args->positional_count != 0 ? args->positional[0] : settings_dir(args->dir);
+    const char *instance = cli_has(args, "--instance") ? cli_value(args, "--instance") : "main";
+    char key[SETTINGS_PATH];
+    char path[SETTINGS_PATH + 64];
+    (void)snprintf(key, sizeof key, "~/.config/bulkhead/%s.key", instance);
+    const char *key_file = cli_has(args, "--key") ? cli_value(args, "--key") : key;
+    (void)snprintf(path, sizeof path, "%s/bulkhead.yaml", dir);
+    if (os_path_exists(path)) {
+        return cli_fail_text("%s exists already; init changes nothing that is there", path);
+    }
+    (void)snprintf(path, sizeof path, "%s/vendors", dir);
+    if (make_folders(dir, &err) != 0 || make_folders(path, &err) != 0) {
+        return cli_fail(&err);
+    }
+    (void)printf("%s\n", dir);
+    for (size_t i = 0; i < BH_COUNT(files); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        if (write_template(path, init_file_text(files[i].name), instance, key_file, &err) != 0) {
+            return cli_fail(&err);
+        }
+        (void)printf("  %-22s %s\n", files[i].name, files[i].what);
+    }
+    if (make_key(key_file, &err) != 0) {
+        return cli_fail(&err);
+    }
+    (void)printf("\nnext:\n  bulkhead -c %s contract check\n  bulkhead -c %s serve\n", dir, dir);
+    return CLI_DONE;
+}
+
+const struct cli_command cli_command_init = {
+    .name = "init",
+    .usage = "init [DIR] [--instance NAME] [--key FILE]",
+    .summary = "Write a configuration folder that runs as it is, and a master key outside it",
+    .details = "Nothing that exists is changed. New vendors start cut: nothing leaves before `bulkhead restore`.\n\n"
+               "example:\n  bulkhead init ./bulkhead --instance eu-1\n",
+    .positional_max = 1,
+    .options = init_options,
+    .option_count = BH_COUNT(init_options),
+    .run = init_run,
+};
