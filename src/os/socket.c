@@ -269,6 +269,11 @@ long os_send_vec(int fd, const struct span *parts, size_t count) {
     return put >= 0 ? (long)put : code_of_errno();
 }
 
+void os_shutdown_send(int fd) {
+    /* Fails only for a peer that is gone, which the next call shows. */
+    (void)shutdown(fd, SHUT_WR);
+}
+
 void os_close(int fd) {
     if (fd >= 0) {
         (void)close(fd);

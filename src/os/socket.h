@@ -29,6 +29,8 @@ int os_connect_unix(const char *path, int *ret_fd) BH_MUST_USE; /* blocking; for
 long os_recv(int fd, void *p, size_t n);       /* bytes, 0 = peer's end of stream, or negative */
 long os_send(int fd, const void *p, size_t n); /* bytes or negative; never raises SIGPIPE */
 long os_send_vec(int fd, const struct span *parts, size_t count);
+/* No more will be sent: the peer reads the end of the stream after what was sent. */
+void os_shutdown_send(int fd);
 void os_close(int fd);
 /* Unlinks both directions and purges the send queue: RST to the peer. The fd stays open and useless. */
 int os_socket_break(int fd);
