@@ -5,7 +5,9 @@
  * Purpose: after a cut not one byte more may reach a vendor. A program that counts what it reads cannot tell what lies unread in its
  * kernel, so every millisecond this one asks each connection's tcpi_bytes_received and prints a JSON line when the sum has changed:
  *
- *   {"before_us":N,"after_us":N,"connections":N,"open":N,"bytes":N}     CLOCK_MONOTONIC, around the reading of all sockets
+ *   {"since_us":N,"before_us":N,"after_us":N,"connections":N,"open":N,"bytes":N}
+ *
+ * The times are CLOCK_MONOTONIC: what is new in a line arrived between since_us, when the look before this one began, and after_us.
  *
  * Modes: answer (reads, answers as Mixpanel does), trickle (reads a few bytes a millisecond into a small window), hang-tls (never
  * reads), hang-body (reads the head, then nothing). Standard input takes "mode NAME", "sample" and "quit". Loopback only.
@@ -56,6 +58,7 @@ struct sink {
     uint64_t gone_bytes; /* of connections that were let go */
     uint64_t printed_bytes;
     uint64_t printed_accepted;
+    uint64_t looked_us;
     struct connection connections[CONNECTIONS_MAX];
 };
 
@@ -150,11 +153,13 @@ static void sample(struct sink *s, bool always)
         open += c->ended ? 0U : 1U;
     }
     if (always || sum != s->printed_bytes || s->accepted != s->printed_accepted) {
-        printf("{\"before_us\":%llu,\"after_us\":%llu,\"connections\":%llu,\"open\":%u,\"bytes\":%llu}\n", (unsigned long long)before,
-               (unsigned long long)now_us(), (unsigned long long)s->accepted, open, (unsigned long long)sum);
+        printf("{\"since_us\":%llu,\"before_us\":%llu,\"after_us\":%llu,\"connections\":%llu,\"open\":%u,\"bytes\":%llu}\n",
+               (unsigned long long)s->looked_us, (unsigned long long)before, (unsigned long long)now_us(),
+               (unsigned long long)s->accepted, open, (unsigned long long)sum);
         s->printed_bytes = sum;
         s->printed_accepted = s->accepted;
     }
+    s->looked_us = before;
 }
 
 static void say(struct connection *c, const char *text)
@@ -281,6 +286,7 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     sample(&s, true);
     struct pollfd waits[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = s.listener, .events = POLLIN}};
+    /* Accepting comes before the look of the same turn, so a connection is never newer than its line says. */
     while (!s.quit) {
         if (poll(waits, 2, 1) < 0 && errno != EINTR) {
             return 2;
