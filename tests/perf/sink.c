@@ -62,15 +62,13 @@ struct sink {
     struct connection connections[CONNECTIONS_MAX];
 };
 
-static uint64_t now_us(void)
-{
+static uint64_t now_us(void) {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000U + (uint64_t)t.tv_nsec / 1000U;
 }
 
-static int mode_parse(const char *name)
-{
+static int mode_parse(const char *name) {
     for (int i = 0; i < 4; i++) {
         if (strcmp(name, mode_names[i]) == 0) {
             return i;
@@ -79,12 +77,12 @@ static int mode_parse(const char *name)
     return -1;
 }
 
-static int listen_on(uint16_t port, enum mode mode)
-{
+static int listen_on(uint16_t port, enum mode mode) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int one = 1;
     int small = 4096;
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) {
         return -1;
     }
@@ -98,8 +96,7 @@ static int listen_on(uint16_t port, enum mode mode)
     return fd;
 }
 
-static void accept_all(struct sink *s)
-{
+static void accept_all(struct sink *s) {
     for (int i = 0; i < CONNECTIONS_MAX; i++) {
         struct connection *c = &s->connections[i];
         if (c->fd >= 0) {
@@ -115,18 +112,17 @@ static void accept_all(struct sink *s)
     }
 }
 
-static void ended(struct connection *c)
-{
+static void ended(struct connection *c) {
     if (!c->ended) {
         c->ended = true;
         c->ended_us = now_us();
     }
 }
 
-static void look(struct connection *c, const struct tcp_info *info)
-{
+static void look(struct connection *c, const struct tcp_info *info) {
     c->fin = c->fin || info->tcpi_state == STATE_CLOSE_WAIT;
-    uint64_t bytes = info->tcpi_bytes_received - (c->fin && info->tcpi_bytes_received > 0 ? 1U : 0U);
+    uint64_t bytes =
+        info->tcpi_bytes_received - (c->fin && info->tcpi_bytes_received > 0 ? 1U : 0U);
     c->bytes = bytes > c->bytes ? bytes : c->bytes;
     if (info->tcpi_state == STATE_CLOSE || info->tcpi_state == STATE_CLOSE_WAIT) {
         ended(c);
@@ -134,8 +130,7 @@ static void look(struct connection *c, const struct tcp_info *info)
 }
 
 /* The sum over all connections ever; a socket that was reset still knows what it had received. */
-static void sample(struct sink *s, bool always)
-{
+static void sample(struct sink *s, bool always) {
     uint64_t before = now_us();
     uint64_t sum = s->gone_bytes;
     unsigned open = 0;
@@ -153,35 +148,37 @@ static void sample(struct sink *s, bool always)
         open += c->ended ? 0U : 1U;
     }
     if (always || sum != s->printed_bytes || s->accepted != s->printed_accepted) {
-        printf("{\"since_us\":%llu,\"before_us\":%llu,\"after_us\":%llu,\"connections\":%llu,\"open\":%u,\"bytes\":%llu}\n",
-               (unsigned long long)s->looked_us, (unsigned long long)before, (unsigned long long)now_us(),
-               (unsigned long long)s->accepted, open, (unsigned long long)sum);
+        printf(
+            "{\"since_us\":%llu,\"before_us\":%llu,\"after_us\":%llu,\"connections\":%llu,\"open\":%u,\"bytes\":%llu}\n",
+            (unsigned long long)s->looked_us, (unsigned long long)before,
+            (unsigned long long)now_us(), (unsigned long long)s->accepted, open,
+            (unsigned long long)sum);
         s->printed_bytes = sum;
         s->printed_accepted = s->accepted;
     }
     s->looked_us = before;
 }
 
-static void say(struct connection *c, const char *text)
-{
+static void say(struct connection *c, const char *text) {
     /* An answer is far smaller than a socket's buffer; a peer that is gone is noticed by the next read. */
     (void)!write(c->fd, text, strlen(text));
 }
 
-static void answer(struct connection *c)
-{
-    const char *body = c->is_import ? "{\"code\":200,\"num_records_imported\":0,\"status\":\"OK\"}" : "{\"error\":null,\"status\":1}";
+static void answer(struct connection *c) {
+    const char *body = c->is_import ? "{\"code\":200,\"num_records_imported\":0,\"status\":\"OK\"}"
+                                    : "{\"error\":null,\"status\":1}";
     char reply[256];
-    (void)snprintf(reply, sizeof reply, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                   strlen(body), body);
+    (void)snprintf(
+        reply, sizeof reply,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+        strlen(body), body);
     say(c, reply);
     c->in_body = false;
     c->head_size = 0;
 }
 
 /* Takes the head in; true when it is complete. What follows it belongs to the body. */
-static bool head_complete(struct connection *c)
-{
+static bool head_complete(struct connection *c) {
     c->head[c->head_size] = '\0';
     char *end = strstr(c->head, "\r\n\r\n");
     if (end == NULL) {
@@ -199,8 +196,7 @@ static bool head_complete(struct connection *c)
     return true;
 }
 
-static void read_some(struct sink *s, struct connection *c)
-{
+static void read_some(struct sink *s, struct connection *c) {
     static char scratch[65536];
     for (;;) {
         bool head = !c->in_body;
@@ -235,8 +231,7 @@ static void read_some(struct sink *s, struct connection *c)
 }
 
 /* Lets go of connections that ended a while ago, so that a late byte would still have been counted. */
-static void sweep(struct sink *s)
-{
+static void sweep(struct sink *s) {
     for (int i = 0; i < CONNECTIONS_MAX; i++) {
         struct connection *c = &s->connections[i];
         if (c->fd >= 0 && c->ended && now_us() - c->ended_us > KEEP_CLOSED_US) {
@@ -247,8 +242,7 @@ static void sweep(struct sink *s)
     }
 }
 
-static void command(struct sink *s)
-{
+static void command(struct sink *s) {
     char line[128];
     ssize_t n = read(STDIN_FILENO, line, sizeof line - 1);
     if (n <= 0) {
@@ -266,8 +260,7 @@ static void command(struct sink *s)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static struct sink s;
     int mode = argc == 3 ? mode_parse(argv[2]) : -1;
     if (mode < 0) {
@@ -285,7 +278,8 @@ int main(int argc, char **argv)
     }
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     sample(&s, true);
-    struct pollfd waits[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = s.listener, .events = POLLIN}};
+    struct pollfd waits[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                              {.fd = s.listener, .events = POLLIN}};
     /* Accepting comes before the look of the same turn, so a connection is never newer than its line says. */
     while (!s.quit) {
         if (poll(waits, 2, 1) < 0 && errno != EINTR) {
