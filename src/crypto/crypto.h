@@ -23,6 +23,7 @@ enum {
     SIGN_SECRET_SIZE = 64,
     SIGN_PUBLIC_SIZE = 32,
     SIGNATURE_SIZE = 64,
+    SIGN_SEED_SIZE = 32,
 };
 
 /* Once, before any thread. */
@@ -40,6 +41,9 @@ struct gcm *gcm_new(const uint8_t key[KEY_SIZE]);
 void gcm_free(struct gcm *gcm);
 /* out may be plain itself; writes n bytes and then the tag: n + GCM_TAG_SIZE. */
 void gcm_seal(struct gcm *gcm, uint64_t nonce, struct span aad, struct span plain, uint8_t *out);
+/* The same over parts, one after another, without copying them together. */
+void gcm_seal_parts(struct gcm *gcm, uint64_t nonce, struct span aad, const struct span *parts,
+                    size_t count, uint8_t *out);
 /* sealed includes the tag; out gets sealed.n - GCM_TAG_SIZE bytes and is wiped on failure. */
 int gcm_open(struct gcm *gcm, uint64_t nonce, struct span aad, struct span sealed,
              uint8_t *out) BH_MUST_USE;
@@ -71,6 +75,9 @@ int key_unwrap(const uint8_t wrapping[KEY_SIZE], const uint8_t in[WRAPPED_KEY_SI
 
 /* Ed25519 (RFC 8032). */
 void sign_keypair(uint8_t secret[SIGN_SECRET_SIZE], uint8_t public_key[SIGN_PUBLIC_SIZE]);
+/* The pair that RFC 8032 derives from 32 random bytes. */
+void sign_keypair_of_seed(const uint8_t seed[SIGN_SEED_SIZE], uint8_t secret[SIGN_SECRET_SIZE],
+                          uint8_t public_key[SIGN_PUBLIC_SIZE]);
 void sign_detached(const uint8_t secret[SIGN_SECRET_SIZE], struct span message,
                    uint8_t out[SIGNATURE_SIZE]);
 bool sign_verify(const uint8_t public_key[SIGN_PUBLIC_SIZE], struct span message,
@@ -78,7 +85,8 @@ bool sign_verify(const uint8_t public_key[SIGN_PUBLIC_SIZE], struct span message
 
 /* Standard alphabet, padded. *ret_n <= cap or BH_E_FULL. */
 int base64_encode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;
-/* Standard or URL alphabet (not mixed), padding optional, no other byte: BH_E_SYNTAX. out may be in.p itself. */
+/* Standard or URL alphabet (not mixed), padding optional, no other byte: BH_E_SYNTAX. Bits left over in
+ * the last letter are ignored. out may be in.p itself; it is untouched on failure. */
 int base64_decode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;
 
 #endif
