@@ -436,19 +436,49 @@ static void number_lines(struct yaml_doc *doc) {
     }
 }
 
-/* Control characters have no place in a configuration, and the parser would stop at a zero byte without a word. */
-static int refuse_controls(const struct yaml_doc *doc, struct err *err) {
-    for (size_t i = 0; i < doc->source_size; i++) {
+/* Bytes of the UTF-8 character at `at`, in its shortest form and no surrogate; 0 when it is none. */
+static size_t utf8_size(const uint8_t *p, size_t n) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t size = p[0] < 0x80   ? 1
+                  : p[0] < 0xc0 ? 0
+                  : p[0] < 0xe0 ? 2
+                  : p[0] < 0xf0 ? 3
+                  : p[0] < 0xf8 ? 4
+                                : 0;
+    if (size < 2) {
+        return size;
+    }
+    if (size > n) {
+        return 0;
+    }
+    uint32_t code = p[0] & (0x7fU >> size);
+    for (size_t i = 1; i < size; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code = code << 6 | (p[i] & 0x3fU);
+    }
+    return code >= least[size] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? size : 0;
+}
+
+/* The parser stops at a zero byte, and lets other bytes that are no text pass, without a word. */
+static int refuse_strange_bytes(const struct yaml_doc *doc, struct err *err) {
+    size_t size;
+    for (size_t i = 0; i < doc->source_size; i += size) {
         uint8_t c = doc->source[i];
         if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f) {
             return error_at(err, doc, (uint32_t)i, "a control character");
+        }
+        size = utf8_size(doc->source + i, doc->source_size - i);
+        if (size == 0) {
+            return error_at(err, doc, (uint32_t)i, "not UTF-8");
         }
     }
     return 0;
 }
 
 static int load_source(struct yaml_doc *doc, struct err *err) {
-    int rc = refuse_controls(doc, err);
+    int rc = refuse_strange_bytes(doc, err);
     if (rc != 0) {
         return rc;
     }
