@@ -1,40 +1,15 @@
 /* bulkhead contract check: the whole folder, as serve would read it, with every complaint at its place. */
-#include <string.h>
-
 #include "cli/cli.h"
-#include "flow/policy/policy.h"
+#include "gateway/snapshot.h"
 
-/* Compiles one vendor's contract; prints what is wrong. */
-static int check_vendor(const struct settings *settings, const struct plan *plan, const char *vendor) {
-    char path[SETTINGS_PATH + 128];
+static int check_vendor(const struct settings *settings, const struct plan *plan, const char *name) {
+    struct snapshot_vendor vendor = {0};
     struct err err = {0};
-    struct contract *contract = NULL;
-    struct ruleset *ruleset = NULL;
-    struct policy_source sources[LIMIT_SOURCES];
-    settings_vendor_path(settings, vendor, path, sizeof path);
-    for (unsigned i = 0; i < settings->source_count; i++) {
-        const struct settings_source *source = &settings->sources[i];
-        sources[i] = (struct policy_source){source->number, source->name, false};
-        for (unsigned k = 0; k < source->vendor_count; k++) {
-            sources[i].feeds_vendor |= strcmp(source->vendors[k], vendor) == 0;
-        }
-    }
-    int r = contract_load(path, &contract, &err);
-    if (r == 0) {
-        struct contract_facts facts;
-        contract_facts(contract, &facts);
-        if (strcmp(facts.vendor, vendor) != 0) {
-            r = err_set_at(&err, BH_E_CONFIG, path, 1, 1, "vendor: %s must be the file's name, %s", facts.vendor, vendor);
-        }
-    }
-    if (r == 0) {
-        r = ruleset_compile(contract, plan, sources, settings->source_count, &ruleset, &err);
-    }
+    int r = snapshot_vendor_init(settings, plan, name, &vendor, &err);
     if (r != 0) {
         (void)cli_fail(&err);
     }
-    ruleset_free(ruleset);
-    contract_free(contract);
+    snapshot_vendor_fini(&vendor);
     return r;
 }
 

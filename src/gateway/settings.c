@@ -557,9 +557,12 @@ int settings_number(struct settings *settings, bool read_only, struct err *err) 
         }
     }
     r = 0;
+    if (changed && !read_only) {
+        r = os_dir_make(settings->data);
+    }
     if (file.full) {
         r = err_set(err, BH_E_TOO_BIG, "%s is full", path);
-    } else if (changed && !read_only) {
+    } else if (r == 0 && changed && !read_only) {
         r = os_file_replace(path, file.p, file.n, 0600);
         r = r == 0 ? 0 : err_set(err, r, "cannot write %s: %s", path, bh_error_text(r));
     }

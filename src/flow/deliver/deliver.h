@@ -33,6 +33,8 @@ int cut_register_open(const char *data_dir, struct cut_register **ret_register, 
 void cut_register_free(struct cut_register *reg);
 /* State as stored; VENDOR_NEVER when the vendor has no slot. For commands while no daemon runs, too. */
 enum vendor_state cut_register_state(struct cut_register *reg, const char *vendor);
+/* For a cut while no daemon runs: writes and syncs the slot. */
+int cut_register_cut(struct cut_register *reg, const char *vendor) BH_MUST_USE;
 
 struct dns;  /* resolver thread of host names, feeding CURLOPT_RESOLVE */
 int dns_start(struct dns **ret_dns) BH_MUST_USE;

@@ -1,0 +1,295 @@
+#include "gateway/gateway_int.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flow/inspect/inspect.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/log.h"
+#include "os/socket.h"
+
+enum { COURIER_GRACE_MS = 5000 };
+
+/* -- vendors ---------------------------------------------------------------------------------------------------------------------- */
+
+static int add_vendor(struct gateway *gateway, const struct snapshot *snapshot, const struct snapshot_vendor *vendor, struct err *err) {
+    struct gateway_vendor *v = &gateway->vendors[gateway->vendor_count];
+    (void)snprintf(v->name, sizeof v->name, "%s", vendor->name);
+    struct courier_config config = {
+        .data_dir = snapshot->settings->data,
+        .vendor = v->name,
+        .journal = gateway->journal,
+        .resolver = gateway->resolver,
+        .keyring = gateway->keyring,
+        .reg = gateway->reg,
+        .dns = gateway->dns,
+        .aids = gateway->aids,
+        .nice = true,
+        .tap = tap_verdict,
+        .tap_context = &gateway->tap,
+    };
+    struct courier_rules rules;
+    snapshot_rules(snapshot, vendor, &rules);
+    int r = courier_open(&config, &rules, &v->courier, err);
+    if (r == 0) {
+        gateway->vendor_count++;
+    }
+    return r;
+}
+
+static void set_distinct(struct gateway *gateway, const struct snapshot *snapshot) {
+    enum { DISTINCT_MAX = 1024 };
+    struct resolve_distinct *properties = calloc(DISTINCT_MAX, sizeof *properties);
+    if (properties != NULL) {
+        resolver_set_distinct(gateway->resolver, properties, plan_distinct(snapshot->plan, properties, DISTINCT_MAX));
+        free(properties);
+    }
+}
+
+/* A vendor's file may not vanish while the vendor has a courier: its ledger and backlog would be forgotten. */
+static int check_reload(struct gateway *gateway, const struct snapshot *next, struct err *err) {
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        bool found = false;
+        for (unsigned k = 0; k < next->vendor_count; k++) {
+            found |= strcmp(next->vendors[k].name, gateway->vendors[i].name) == 0;
+        }
+        if (!found) {
+            return err_set(err, BH_E_CONFIG, "vendors/%s.yaml is gone; cut the vendor and keep its file, its record still counts",
+                           gateway->vendors[i].name);
+        }
+    }
+    const struct settings *now = atomic_load(&gateway->snapshot)->settings;
+    if (strcmp(now->data, next->settings->data) != 0 || strcmp(now->listen_ingest, next->settings->listen_ingest) != 0) {
+        return err_set(err, BH_E_CONFIG, "data and listen take effect at a restart only");
+    }
+    return 0;
+}
+
+static int reload_locked(struct gateway *gateway, struct err *err) {
+    struct snapshot *next = NULL;
+    int r = snapshot_load(gateway->dir, &next, err);
+    if (r != 0) {
+        return r;
+    }
+    r = check_reload(gateway, next, err);
+    if (r != 0) {
+        snapshot_free(next);
+        return r;
+    }
+    next->older = atomic_load(&gateway->snapshot);
+    atomic_store_explicit(&gateway->snapshot, next, memory_order_release);
+    resolver_set_sources(gateway->resolver, next->resolve_sources, next->settings->source_count);
+    set_distinct(gateway, next);
+    for (unsigned i = 0; i < next->vendor_count && r == 0; i++) {
+        struct gateway_vendor *v = gateway_find_vendor(gateway, span_str(next->vendors[i].name));
+        struct courier_rules rules;
+        snapshot_rules(next, &next->vendors[i], &rules);
+        if (v != NULL) {
+            r = courier_reload(v->courier, &rules, err);
+        } else if (gateway->vendor_count < LIMIT_VENDORS) {
+            r = add_vendor(gateway, next, &next->vendors[i], err);
+            r = r == 0 ? courier_start(gateway->vendors[gateway->vendor_count - 1].courier) : r;
+        }
+    }
+    return r;
+}
+
+int gateway_reload(struct gateway *gateway, struct err *err) {
+    os_lock(&gateway->config_lock);
+    int r = reload_locked(gateway, err);
+    os_unlock(&gateway->config_lock);
+    if (r == 0) {
+        log_event(LOG_INFO, "configuration reloaded", LOG_INT("vendors", gateway->vendor_count));
+    } else {
+        log_event(LOG_ERROR, "configuration not reloaded; the old one stays in force", LOG_INT("code", r), LOG_INT("line", err->line));
+        (void)fprintf(stderr, "bulkhead: %s:%u:%u: %s\n", err->file, err->line, err->column, err->text);
+    }
+    return r;
+}
+
+/* -- start ------------------------------------------------------------------------------------------------------------------------ */
+
+static int open_journal(struct gateway *gateway, const struct snapshot *snapshot, struct err *err) {
+    const struct settings *settings = snapshot->settings;
+    char dir[SETTINGS_PATH + 16];
+    (void)snprintf(dir, sizeof dir, "%s/journal", settings->data);
+    struct journal_config config = {
+        .dir = dir,
+        .keyring = gateway->keyring,
+        .segment_size = settings->journal_segment,
+        .max_bytes = settings->journal_max,
+        .keep_us = settings->journal_keep_us,
+        .writers = gateway->loop_count,
+        .chunk_pool = 16U << 20,
+    };
+    struct journal_recovery recovery = {0};
+    int r = journal_open(&config, &gateway->journal, &recovery, err);
+    if (r == 0) {
+        log_event(LOG_INFO, "journal open", LOG_INT("segments", recovery.segments), LOG_INT("next_seq", recovery.next_seq),
+                  LOG_INT("torn_bytes", recovery.torn_bytes));
+    }
+    return r;
+}
+
+static int open_resolver(struct gateway *gateway, const struct snapshot *snapshot, struct err *err) {
+    char dir[SETTINGS_PATH + 16];
+    (void)snprintf(dir, sizeof dir, "%s/resolve", snapshot->settings->data);
+    struct resolve_config config = {
+        .dir = dir,
+        .keyring = gateway->keyring,
+        .journal = gateway->journal,
+        .sources = snapshot->resolve_sources,
+        .source_count = snapshot->settings->source_count,
+    };
+    return resolver_open(&config, &gateway->resolver, err);
+}
+
+static int start_error(struct err *err, int code, const char *what) {
+    return err->text[0] != '\0' ? code : err_set(err, code, "cannot start %s: %s", what, bh_error_text(code));
+}
+
+/* All that keeps a promise, before anything is accepted. */
+static int open_stages(struct gateway *gateway, struct err *err) {
+    const struct snapshot *snapshot = atomic_load(&gateway->snapshot);
+    const struct settings *settings = snapshot->settings;
+    int r = keyring_open(settings->data, settings->dir, &settings->key, true, settings->instance_number, &gateway->keyring, err);
+    if (r != 0) {
+        return r;
+    }
+    gateway->aids = aid_maker_new(gateway->keyring);
+    r = gateway->aids != NULL ? inspect_tables_init(err) : BH_E_NOMEM;
+    r = r == 0 ? open_journal(gateway, snapshot, err) : r;
+    r = r == 0 ? open_resolver(gateway, snapshot, err) : r;
+    r = r == 0 ? cut_register_open(settings->data, &gateway->reg, err) : r;
+    r = r == 0 ? dns_start(&gateway->dns) : r;
+    if (r != 0) {
+        return start_error(err, r, "the stages");
+    }
+    set_distinct(gateway, snapshot);
+    for (unsigned i = 0; r == 0 && i < snapshot->vendor_count; i++) {
+        r = add_vendor(gateway, snapshot, &snapshot->vendors[i], err);
+    }
+    return r;
+}
+
+static int start_threads(struct gateway *gateway, struct err *err) {
+    int r = journal_start(gateway->journal);
+    r = r == 0 ? resolver_start(gateway->resolver) : r;
+    for (unsigned i = 0; r == 0 && i < gateway->vendor_count; i++) {
+        r = courier_start(gateway->vendors[i].courier);
+    }
+    for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
+        r = loop_new(gateway, i, &gateway->loops[i], err);
+    }
+    r = r == 0 ? os_wake_open(&gateway->stop_fd) : r;
+    r = r == 0 ? admin_new(gateway, err) : r;
+    for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
+        r = loop_start(gateway->loops[i]);
+    }
+    r = r == 0 ? os_thread_start(&gateway->keeper_thread, "keeper", 0, keeper_run, gateway) : r;
+    r = r == 0 ? os_thread_start(&gateway->admin_thread, "admin", 0, admin_run, gateway) : r;
+    r = r == 0 ? os_thread_start(&gateway->health_thread, "health", 0, health_run, gateway) : r;
+    return r == 0 ? 0 : start_error(err, r, "the threads");
+}
+
+/* -- stop ----------------------------------------------------------------------------------------------------------------------- */
+
+static void stop_threads(struct gateway *gateway) {
+    atomic_store_explicit(&gateway->ready, false, memory_order_release);
+    atomic_store_explicit(&gateway->stopping, true, memory_order_release);
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        os_thread_join(&gateway->loops[i]->thread);
+    }
+    os_wake_signal(gateway->stop_fd);
+    os_thread_join(&gateway->keeper_thread);
+    journal_stop(gateway->journal);
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        courier_stop(gateway->vendors[i].courier, COURIER_GRACE_MS);
+    }
+    resolver_stop(gateway->resolver);
+    atomic_store_explicit(&gateway->loops_done, true, memory_order_release);
+    os_thread_join(&gateway->admin_thread);
+    os_thread_join(&gateway->health_thread);
+}
+
+static void release(struct gateway *gateway) {
+    for (unsigned i = 0; i < gateway->loop_count; i++) {
+        loop_free(gateway->loops[i]);
+    }
+    http_server_free(gateway->admin_server);
+    http_server_free(gateway->health_server);
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        courier_free(gateway->vendors[i].courier);
+    }
+    dns_stop(gateway->dns);
+    cut_register_free(gateway->reg);
+    resolver_free(gateway->resolver);
+    journal_free(gateway->journal);
+    aid_maker_free(gateway->aids);
+    keyring_free(gateway->keyring);
+    snapshot_free(atomic_load(&gateway->snapshot));
+}
+
+static void wait_for_signals(struct gateway *gateway, int signals) {
+    struct os_poller poller;
+    if (os_poller_open(&poller) != 0 || os_poller_add(poller, signals, 0, OS_READY_IN) != 0) {
+        return;
+    }
+    for (;;) {
+        struct os_ready_event event;
+        if (os_poller_wait(poller, &event, 1, -1) <= 0) {
+            continue;
+        }
+        int number = os_signals_read(signals);
+        if (number == SIGHUP) {
+            struct err err = {0};
+            (void)gateway_reload(gateway, &err); /* logged there; the old configuration stays */
+        } else if (number == SIGTERM || number == SIGINT) {
+            break;
+        }
+    }
+    os_poller_close(&poller);
+}
+
+int gateway_run(const struct gateway_options *options, struct err *err) {
+    struct gateway *gateway = calloc(1, sizeof *gateway);
+    struct snapshot *snapshot = NULL;
+    int signals = -1;
+    if (gateway == NULL) {
+        return err_set(err, BH_E_NOMEM, "out of memory");
+    }
+    gateway->dir = options->dir;
+    gateway->started_us = os_mono_us();
+    gateway->stop_fd = -1;
+    tap_init(&gateway->tap);
+    os_lock_init(&gateway->config_lock, OS_LOCK_CONFIG);
+    int r = crypto_init();
+    r = r == 0 ? os_process_harden(options->allow_core) : r;
+    r = r == 0 ? os_signals_fd(&signals) : r;
+    r = r == 0 ? snapshot_load(options->dir, &snapshot, err) : start_error(err, r, "the process");
+    if (r == 0) {
+        atomic_store(&gateway->snapshot, snapshot);
+        gateway->loop_count = snapshot->settings->loops != 0 ? snapshot->settings->loops : os_cpu_count();
+        gateway->loop_count = gateway->loop_count > LIMIT_LOOPS ? LIMIT_LOOPS : gateway->loop_count;
+        r = os_dir_make(snapshot->settings->data);
+        r = r == 0 ? open_stages(gateway, err) : err_set(err, r, "cannot make %s: %s", snapshot->settings->data, bh_error_text(r));
+    }
+    if (r == 0) {
+        r = start_threads(gateway, err);
+    }
+    if (r != 0) {
+        return r; /* the process ends; recovery is the way back and nothing was accepted */
+    }
+    atomic_store_explicit(&gateway->ready, true, memory_order_release);
+    log_event(LOG_INFO, "ready", LOG_WORD("ingest", snapshot->settings->listen_ingest), LOG_INT("port", http_server_port(gateway->loops[0]->server)),
+              LOG_INT("loops", gateway->loop_count), LOG_INT("vendors", gateway->vendor_count));
+    wait_for_signals(gateway, signals);
+    log_event(LOG_INFO, "stopping", LOG_INT("durable_seq", journal_durable_seq(gateway->journal)));
+    stop_threads(gateway);
+    release(gateway);
+    free(gateway);
+    return 0;
+}
