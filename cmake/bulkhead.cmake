@@ -7,7 +7,7 @@
 #   bulkhead_tool(x SOURCES ... DEPENDS ... [PRELOAD])       helper program (or LD_PRELOAD library)
 #   bulkhead_program(x main.c ret_added)                         the product
 #
-# Programs, tests, fuzzers and tools say what they need in a comment among their first 20 lines:
+# Tests, fuzzers and tools say what they need in a comment among their first 20 lines:
 #   /* depends: journal os base */
 #   /* sources: helper.c */       further files of the same folder
 #   /* libs: lmdb */              libraries the program itself calls
@@ -133,21 +133,6 @@ function(bulkhead_executable target kind ret_added)
         target_compile_definitions(${target} PRIVATE "BULKHEAD_SOURCE_DIR=\"${CMAKE_SOURCE_DIR}\"")
     endif()
     set(${ret_added} TRUE PARENT_SCOPE)
-endfunction()
-
-function(bulkhead_program target main ret_added)
-    set(${ret_added} FALSE PARENT_SCOPE)
-    if(NOT EXISTS "${main}")
-        bulkhead_skip("${target}" "no file ${main}")
-        return()
-    endif()
-    bulkhead_read_comments("${main}" declared)
-    if(NOT declared)
-        bulkhead_skip("${target}" "${main} says no /* depends: ... */ in its first 20 lines")
-        return()
-    endif()
-    bulkhead_executable(${target} product added SOURCES "${main}" DEPENDS ${depends} LIBS ${libs})
-    set(${ret_added} ${added} PARENT_SCOPE)
 endfunction()
 
 function(bulkhead_test name)
