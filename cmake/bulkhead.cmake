@@ -5,7 +5,6 @@
 #   bulkhead_test(x SOURCES ... DEPENDS ... [LABEL unit])    cmocka program, run by CTest
 #   bulkhead_fuzz(x SOURCES ... DEPENDS ...)                 replay test, and a libFuzzer binary
 #   bulkhead_tool(x SOURCES ... DEPENDS ... [PRELOAD])       helper program (or LD_PRELOAD library)
-#   bulkhead_program(x main.c ret_added)                         the product
 #
 # Tests, fuzzers and tools say what they need in a comment among their first 20 lines:
 #   /* depends: journal os base */
