@@ -19,6 +19,7 @@ const char *bh_error_text(int code) {
     }
 }
 
+BH_PRINTF(6, 0)
 static int err_fill(struct err *err, int code, const char *file, unsigned line, unsigned column,
                     const char *format, va_list args) {
     if (err == NULL) {
