@@ -35,8 +35,14 @@ struct journal_config {
     uint64_t keep_us;      /* settled data lives at most this long */
     unsigned writers;      /* ingest loops */
     size_t chunk_pool;     /* bytes per writer */
-    bool read_only;        /* no commit thread, no recovery writes: for commands while no daemon runs */
+    bool read_only;   /* no commit thread, no recovery writes: for commands while no daemon runs */
+    uint64_t reserve; /* kept free of events for ledgers and the cut register; 0 = 256 MiB */
 };
+
+#define JOURNAL_RESERVE_DEFAULT ((uint64_t)256 * 1024 * 1024)
+#define JOURNAL_NO_RESERVE      UINT64_MAX
+/* Smallest segment: the largest event fits. `max_bytes` is 8 segments at least; a larger segment_size is lowered to that. */
+#define JOURNAL_SEGMENT_MIN ((uint64_t)2 * 1024 * 1024)
 
 struct journal_recovery {
     uint64_t segments;
@@ -44,10 +50,10 @@ struct journal_recovery {
     uint64_t torn_bytes;
 };
 
-int journal_open(const struct journal_config *config, struct journal **ret_journal, struct journal_recovery *ret_recovery,
-                 struct err *err) BH_MUST_USE;
+int journal_open(const struct journal_config *config, struct journal **ret_journal,
+                 struct journal_recovery *ret_recovery, struct err *err) BH_MUST_USE;
 int journal_start(struct journal *journal) BH_MUST_USE; /* the commit thread */
-void journal_stop(struct journal *journal);             /* commits what is in the rings, closes the segment */
+void journal_stop(struct journal *journal); /* commits what is in the rings, closes the segment */
 void journal_free(struct journal *journal);
 
 /* (any) Last durable seq, 0 = none yet. */
@@ -58,7 +64,8 @@ uint64_t journal_first_seq(const struct journal *journal);
 bool journal_is_out_of_space(const struct journal *journal);
 
 struct journal_stats {
-    uint64_t events, requests, frames, bytes_written, sync_us_total, sync_us_max, bytes_on_disk, segments, raw_bytes;
+    uint64_t events, requests, frames, bytes_written, sync_us_total, sync_us_max, bytes_on_disk,
+        segments, raw_bytes;
 };
 void journal_stats(const struct journal *journal, struct journal_stats *ret_stats); /* (any) */
 
@@ -66,41 +73,49 @@ void journal_stats(const struct journal *journal, struct journal_stats *ret_stat
 
 struct journal_writer *journal_writer_of(struct journal *journal, unsigned index);
 /*
- * Puts a request and all its events into the loop's open chunk(s). All or nothing: 0, BH_E_BUSY when the pool has no room (back-pressure:
+ * Puts a request and all its events (at least one) into the loop's open chunk(s). All or nothing: 0, BH_E_BUSY when the pool has no room (back-pressure:
  * stop reading sockets), BH_E_TOO_BIG. The bytes are copied. `ticket` comes back in the completion. event.seq is not read.
  */
-int journal_writer_put(struct journal_writer *writer, const struct record_request *request, const struct record_event *events,
-                       size_t event_count, uint64_t ticket) BH_MUST_USE;
+int journal_writer_put(struct journal_writer *writer, const struct record_request *request,
+                       const struct record_event *events, size_t event_count,
+                       uint64_t ticket) BH_MUST_USE;
 /* End of a poll round: compresses the open chunk and hands it over. */
 void journal_writer_flush(struct journal_writer *writer);
 /* fd that becomes readable when completions wait. */
 int journal_writer_wake_fd(const struct journal_writer *writer);
 /* Delivers waiting completions: result 0, BH_E_NOSPACE. Returns how many. */
-unsigned journal_writer_complete(struct journal_writer *writer, void (*done)(void *context, uint64_t ticket, int result),
+unsigned journal_writer_complete(struct journal_writer *writer,
+                                 void (*done)(void *context, uint64_t ticket, int result),
                                  void *context);
 
 /* -- reading ---------------------------------------------------------------------------------------------------------------- */
 
 /* wake_fd (os_wake) is signalled when durable_seq grows while the reader has caught up; -1 = none. */
-int journal_reader_new(struct journal *journal, uint64_t from_seq, int wake_fd, struct journal_reader **ret_reader) BH_MUST_USE;
+int journal_reader_new(struct journal *journal, uint64_t from_seq, int wake_fd,
+                       struct journal_reader **ret_reader) BH_MUST_USE;
 void journal_reader_free(struct journal_reader *reader);
 
 struct journal_batch {
     const struct record_request *requests; /* of this chunk */
     const uint32_t *request_of;            /* per event: index into requests */
-    const struct record_event *events;     /* seq set; findings decoded; JSON views valid until the next call */
+    const struct record_event
+        *events; /* seq set; findings decoded; JSON views valid until the next call */
     uint32_t count;
 };
 /* Next chunk's events from the cursor on (events before it are left out). 0; AGAIN when caught up; CORRUPT, TAMPERED, IO; NOTFOUND when the
- * cursor's segment was dropped: *ret_gap_until is then the first seq still there. */
-int journal_reader_next(struct journal_reader *reader, struct journal_batch *ret_batch, uint64_t *ret_gap_until) BH_MUST_USE;
-uint64_t journal_reader_seq(const struct journal_reader *reader); /* seq of the next event to come */
+ * cursor's segment was dropped: *ret_gap_until is then the first seq still there, and the reader stays until it is sent there by journal_reader_seek.
+ * request.events counts the events of the request that lie in its chunk; a request whose kind has bit 7 is the rest of the one before. */
+int journal_reader_next(struct journal_reader *reader, struct journal_batch *ret_batch,
+                        uint64_t *ret_gap_until) BH_MUST_USE;
+uint64_t
+journal_reader_seq(const struct journal_reader *reader); /* seq of the next event to come */
 void journal_reader_seek(struct journal_reader *reader, uint64_t seq);
 
 /* -- retention (keeper thread) ------------------------------------------------------------------------------------------------ */
 
 struct journal_settlement {
-    const char *vendor;
+    const char *
+        vendor; /* NULL: a reader of our own (the resolver), which never loses anything: no segment that it needs is dropped */
     uint64_t settled_seq; /* all below is settled for it */
     uint64_t budget;      /* bytes of backlog it may hold back; 0 = journal max */
 };
@@ -109,11 +124,19 @@ struct journal_settlement {
  * vendor's oldest: `gap` is called for every vendor that loses unsettled events BEFORE they are dropped (it records the gap in the
  * vendor's ledger and returns 0 when that is durable). Returns bytes freed or a negative error.
  */
-int64_t journal_retain(struct journal *journal, const struct journal_settlement *vendors, size_t vendor_count,
-                       int (*gap)(void *context, const char *vendor, uint64_t from_seq, uint64_t until_seq), void *context);
+int64_t journal_retain(struct journal *journal, const struct journal_settlement *vendors,
+                       size_t vendor_count,
+                       int (*gap)(void *context, const char *vendor, uint64_t from_seq,
+                                  uint64_t until_seq),
+                       void *context);
 /* Bytes and seconds until the maximum is reached at the present rate; UINT64_MAX = not growing. */
 uint64_t journal_forecast_s(const struct journal *journal);
-/* Events per source from `from_seq` on, from footers and headers without opening bodies where it can; for a dead daemon's backlog. */
-int journal_count_from(struct journal *journal, uint64_t from_seq, uint64_t *ret_events) BH_MUST_USE;
+/* Number of events still there from `from_seq` on; for a dead daemon's backlog. */
+int journal_count_from(struct journal *journal, uint64_t from_seq,
+                       uint64_t *ret_events) BH_MUST_USE;
+/* The same for each source number below `cap` (added up into ret_by_source): from the footers of closed segments, by reading where from_seq lies inside one
+ * and where there is no footer yet. */
+int journal_count_sources_from(struct journal *journal, uint64_t from_seq, uint64_t *ret_by_source,
+                               size_t cap) BH_MUST_USE;
 
 #endif
