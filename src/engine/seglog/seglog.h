@@ -14,7 +14,7 @@
  *     very end is a torn write (cut off at open), and a frame header after a bad frame proves that synced bytes rotted (CORRUPT).
  *  2. A segment has a random key of its own, wrapped in its header under the caller's wrapping key and used by one process life: a segment
  *     found open at seglog_open is closed and never appended to. The frame's number is the nonce.
- *  3. Frame numbers rise by one through all segments, from 1. A frame holds the seqs [first_seq, first_seq + events); they rise, gaps are
+ *  3. Frame numbers rise by one through all segments, from 1; a segment's header says its first. A frame holds the seqs [first_seq, first_seq + events); they rise, gaps are
  *     allowed.
  *  4. A numbered file always has a whole header: it is written and synced before the file gets its number.
  *  5. Segments are dropped oldest first; a hole in the numbers is CORRUPT.
@@ -119,7 +119,8 @@ int seglog_append(struct seglog *log, uint64_t first_seq, uint32_t events, uint3
 int seglog_sync(struct seglog *log) BH_MUST_USE;
 /* Reserves the space for the next append of up to plain_size bytes now: NOSPACE or 0. Lets a caller say 503 before it takes an event. */
 int seglog_ensure_space(struct seglog *log, size_t plain_size) BH_MUST_USE;
-/* Closes the current segment so that the next append starts a new one; nothing when it has no frame. */
+/* Closes the current segment and starts a new one, so that the closed one can be dropped; nothing when the current
+ * one has no frame. NOSPACE leaves all as it was. */
 int seglog_rotate(struct seglog *log) BH_MUST_USE;
 uint64_t seglog_next_seq(const struct seglog *log);
 uint64_t seglog_next_frame(const struct seglog *log);
@@ -172,9 +173,11 @@ int seglog_list(const char *dir, enum seglog_kind kind,
                 int (*each)(void *context, const struct seglog_segment *segment),
                 void *context) BH_MUST_USE;
 /* The footer's opaque bytes. STATE when the segment is open. */
-int seglog_segment_blob(const char *dir, uint64_t number, uint8_t *out, size_t cap,
+int seglog_segment_blob(const char *dir, enum seglog_kind kind, uint64_t number, uint8_t *out, size_t cap,
                         size_t *ret_size) BH_MUST_USE;
-/* Destroys the oldest segment: overwrites its wrapped key, syncs, unlinks, syncs the folder. STATE when it is not the oldest or still open. */
-int seglog_drop(const char *dir, uint64_t number) BH_MUST_USE;
+/* Destroys the oldest segment: overwrites its wrapped key, syncs, unlinks, syncs the folder. STATE when it is not
+ * the oldest, still open, or the only one (the newest carries the numbers from which the log goes on: seglog_rotate
+ * first). */
+int seglog_drop(const char *dir, enum seglog_kind kind, uint64_t number) BH_MUST_USE;
 
 #endif
