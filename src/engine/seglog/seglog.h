@@ -173,11 +173,11 @@ int seglog_list(const char *dir, enum seglog_kind kind,
                 int (*each)(void *context, const struct seglog_segment *segment),
                 void *context) BH_MUST_USE;
 /* The footer's opaque bytes. STATE when the segment is open. */
-int seglog_segment_blob(const char *dir, enum seglog_kind kind, uint64_t number, uint8_t *out, size_t cap,
+int seglog_segment_blob(const char *dir, uint64_t number, uint8_t *out, size_t cap,
                         size_t *ret_size) BH_MUST_USE;
 /* Destroys the oldest segment: overwrites its wrapped key, syncs, unlinks, syncs the folder. STATE when it is not
  * the oldest, still open, or the only one (the newest carries the numbers from which the log goes on: seglog_rotate
  * first). */
-int seglog_drop(const char *dir, enum seglog_kind kind, uint64_t number) BH_MUST_USE;
+int seglog_drop(const char *dir, uint64_t number) BH_MUST_USE;
 
 #endif
