@@ -78,11 +78,21 @@ struct ledger_attempt {
 int ledger_attempt(struct ledger *ledger, const struct ledger_attempt *attempt, uint64_t *ret_number) BH_MUST_USE;
 
 enum ledger_result { RESULT_ACCEPTED = 1, RESULT_REFUSED = 2, RESULT_UNKNOWN = 3, RESULT_UNSENT = 4 };
-/* Waits in memory for the next frame, at most 1 s. refused = indexes of items within the attempt. */
-int ledger_outcome(struct ledger *ledger, uint64_t attempt, enum ledger_result result, uint16_t status, uint64_t time_ms, const uint32_t *refused,
-                   size_t refused_count) BH_MUST_USE;
-/* All attempts of the window have been written and it needs no more: advances settled_seq (durable with the outcomes that say so). */
-void ledger_window_settled(struct ledger *ledger, uint64_t first_seq, uint32_t span);
+enum ledger_outcome_flag {
+    OUTCOME_ITEMS_FINAL = 1,    /* every item of the attempt is accepted or refused for good: none of them is sent again */
+    OUTCOME_WINDOW_SETTLED = 2, /* and with it the whole window: the cursor passes it once this line is durable */
+};
+struct ledger_outcome {
+    uint64_t attempt;
+    uint64_t time_ms;
+    uint16_t status; /* HTTP status, 0 = none */
+    uint8_t result;  /* enum ledger_result */
+    uint8_t flags;   /* enum ledger_outcome_flag */
+    const uint32_t *refused; /* ascending indexes of items within the attempt */
+    size_t refused_count;
+};
+/* Waits in memory for the next frame, at most 1 s. */
+int ledger_outcome(struct ledger *ledger, const struct ledger_outcome *outcome) BH_MUST_USE;
 
 struct ledger_reason_count {
     uint8_t reason;
@@ -96,9 +106,11 @@ int ledger_state(struct ledger *ledger, uint8_t state, const char *who, const ch
 
 /* Writes and syncs what waits; signs a checkpoint when the tree has grown. Returns ms until it wants to be called again, or a negative error. */
 int64_t ledger_tick(struct ledger *ledger, uint64_t now_ms);
+/* Writes, syncs and signs all that waits now: before an answer that must be up to date, and at the end. */
+int ledger_flush(struct ledger *ledger) BH_MUST_USE;
 uint64_t ledger_settled_seq(struct ledger *ledger); /* (any) */
-/* Seqs >= settled that already have a complete outcome (after a restart). */
-bool ledger_seq_is_complete(struct ledger *ledger, uint64_t seq);
+/* Whether an event of the unsettled window, going to this endpoint, is already in an attempt whose items are final (after a restart or a restore). */
+bool ledger_seq_is_final(struct ledger *ledger, uint64_t seq, uint8_t endpoint);
 uint64_t ledger_leaf_count(struct ledger *ledger);
 /* The newest signed checkpoint as text. */
 int ledger_checkpoint(struct ledger *ledger, struct buf *out) BH_MUST_USE;
@@ -108,14 +120,24 @@ int ledger_checkpoint(struct ledger *ledger, struct buf *out) BH_MUST_USE;
 struct ledger_verify_report {
     uint64_t frames, leaves, attempts, outcomes, bytes;
     uint64_t checkpoints; /* signatures checked */
+    uint64_t entries;     /* whose roots were recomputed */
+    uint64_t entries_unchecked; /* of attempts that name an erased or unknown ord */
     char file[256];       /* of the first wrong byte */
     uint64_t offset;
     char text[256];
 };
 /* Recomputes everything of one log folder: crc, seal, tree, entries_root, every checkpoint's signature and consistency. 0, or CORRUPT/TAMPERED with
- * the report naming the first wrong byte. progress may be NULL. */
-int ledger_verify(const char *dir, const char *log_name, struct keyring *keyring, struct ledger_verify_report *ret_report,
-                  void (*progress)(void *context, uint64_t done, uint64_t total), void *context) BH_MUST_USE;
+ * the report naming the first wrong byte. */
+struct ledger_verify_options {
+    const char *dir;      /* data/ledger */
+    const char *log_name; /* <vendor>-<n> */
+    struct keyring *keyring;
+    /* lid of an ord, to recompute entries_root; NULL: entries are not checked, and the report says so. NOTFOUND for an ord that is erased or unknown. */
+    int (*lid_of)(void *context, uint32_t ord, uint8_t ret_lid[16]);
+    void (*progress)(void *context, uint64_t done, uint64_t total); /* bytes; may be NULL */
+    void *context;
+};
+int ledger_verify(const struct ledger_verify_options *options, struct ledger_verify_report *ret_report) BH_MUST_USE;
 
 /* The index: one query walks cells of whole days and bodies of the ragged edges. A reader is one answer's handle. */
 struct ledger_reader;

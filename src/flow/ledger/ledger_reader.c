@@ -1,0 +1,247 @@
+/*
+ * Reading a log for an answer: two passes over its frames. The first collects what became of every attempt up to `at` (outcomes stand after their
+ * attempts), the second opens the bodies of the attempts that touch the window and tells their entries one by one.
+ *
+ * Works beside the writer: a frame that is not whole yet reads as the end of the log.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/ledger/ledger_int.h"
+#include "os/file.h"
+
+enum { SHAPES_MAX = 1 << 16 };
+
+struct told {
+    uint64_t number;
+    uint64_t time_ms;
+    uint64_t outcome_ms; /* of the first complete outcome, else of the last one; 0 = none */
+    uint8_t result;      /* strongest */
+};
+
+struct shape {
+    uint16_t source;
+    uint16_t count; /* 0 = not known */
+    uint32_t pairs_from;
+};
+
+struct ledger_reader {
+    char path[LEDGER_PATH];
+    char origin[256];
+    struct log_keys keys;
+    struct seglog_config config;
+    uint8_t *frame;
+    struct told *told; /* in attempt order: told[i].number = told_first + i, without gaps */
+    size_t told_count;
+    size_t told_cap;
+    struct shape *shapes;
+    struct ledger_pair *pairs;
+    uint32_t pairs_count;
+    uint64_t watched_ms;
+};
+
+int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring, struct ledger_reader **ret_reader, struct err *err) {
+    char log_name[96];
+    uint32_t n = ledger_newest(dir, vendor);
+    if (n == 0) {
+        return err_set(err, BH_E_NOTFOUND, "there is no ledger of %s: nothing was ever sent to it from here", vendor);
+    }
+    struct ledger_reader *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        return err_set(err, BH_E_NOMEM, "out of memory");
+    }
+    (void)snprintf(log_name, sizeof log_name, "%s-%u", vendor, n);
+    ledger_log_path(dir, log_name, r->path, sizeof r->path);
+    ledger_origin(keyring, log_name, r->origin, sizeof r->origin);
+    r->frame = malloc(SEGLOG_FRAME_MAX);
+    r->shapes = calloc(SHAPES_MAX, sizeof *r->shapes);
+    r->pairs = calloc(SHAPES_MAX, 8 * sizeof *r->pairs);
+    int result = r->frame != NULL && r->shapes != NULL && r->pairs != NULL ? 0 : err_set(err, BH_E_NOMEM, "out of memory");
+    result = result == 0 ? keyring_log(keyring, log_name, false, &r->keys, err) : result;
+    if (result != 0) {
+        ledger_reader_close(r);
+        return result;
+    }
+    ledger_seglog_config(r->path, keyring, r->keys.wrapping, &r->config);
+    *ret_reader = r;
+    return 0;
+}
+
+void ledger_reader_close(struct ledger_reader *reader) {
+    if (reader == NULL) {
+        return;
+    }
+    free(reader->frame);
+    free(reader->told);
+    free(reader->shapes);
+    free(reader->pairs);
+    free(reader);
+}
+
+/* Calls `each` for every leaf of the log in order. AGAIN and TORN are its end. */
+static int walk_log(struct ledger_reader *reader, int (*each)(struct ledger_reader *reader, const struct leaf *leaf, void *context), void *context) {
+    struct seglog_reader *log = NULL;
+    struct seglog_frame frame;
+    struct err err;
+    int r = seglog_reader_new(&reader->config, &log, &err);
+    while (r == 0 && (r = seglog_read_next(log, UINT64_MAX, reader->frame, SEGLOG_FRAME_MAX, &frame)) == 0) {
+        struct frame_walk walk;
+        struct leaf leaf;
+        r = frame_walk_begin(&walk, frame.plain);
+        while (r == 0 && (r = frame_walk_next(&walk, &leaf)) == 0) {
+            r = each(reader, &leaf, context);
+        }
+        r = r == BH_E_AGAIN ? 0 : r;
+    }
+    seglog_reader_free(log);
+    return r == BH_E_AGAIN || r == BH_E_TORN || r == BH_E_NOTFOUND ? 0 : r;
+}
+
+static int told_add(struct ledger_reader *reader, uint64_t number, uint64_t time_ms) {
+    if (reader->told_count != 0 && number != reader->told[reader->told_count - 1].number + 1) {
+        return BH_E_CORRUPT;
+    }
+    if (reader->told_count == reader->told_cap) {
+        size_t cap = reader->told_cap != 0 ? reader->told_cap * 2 : 1024;
+        struct told *more = realloc(reader->told, cap * sizeof *more);
+        if (more == NULL) {
+            return BH_E_NOMEM;
+        }
+        reader->told = more;
+        reader->told_cap = cap;
+    }
+    reader->told[reader->told_count++] = (struct told){.number = number, .time_ms = time_ms, .result = RESULT_UNKNOWN};
+    return 0;
+}
+
+static struct told *told_find(struct ledger_reader *reader, uint64_t number) {
+    if (reader->told_count == 0 || number < reader->told[0].number || number - reader->told[0].number >= reader->told_count) {
+        return NULL;
+    }
+    return &reader->told[number - reader->told[0].number];
+}
+
+static bool is_complete(uint8_t result) {
+    return result == RESULT_ACCEPTED || result == RESULT_REFUSED;
+}
+
+/* The strongest result wins: complete, then unknown, then unsent. */
+static void told_outcome(struct told *told, uint8_t result, uint64_t time_ms) {
+    if (is_complete(told->result) && told->outcome_ms != 0) {
+        return;
+    }
+    if (is_complete(result)) {
+        told->result = result;
+    } else if (told->outcome_ms == 0) {
+        told->result = result;
+    } else if (result == RESULT_UNKNOWN) {
+        told->result = RESULT_UNKNOWN;
+    }
+    told->outcome_ms = time_ms;
+}
+
+static int learn_shape(struct ledger_reader *reader, const struct leaf *leaf) {
+    if (leaf->shape.number >= SHAPES_MAX || reader->pairs_count + leaf->shape.count > SHAPES_MAX * 8U) {
+        return BH_E_TOO_MANY;
+    }
+    struct shape *shape = &reader->shapes[leaf->shape.number];
+    *shape = (struct shape){leaf->shape.source, leaf->shape.count, reader->pairs_count};
+    memcpy(&reader->pairs[reader->pairs_count], leaf->shape.pairs, leaf->shape.count * sizeof *reader->pairs);
+    reader->pairs_count += leaf->shape.count;
+    return 0;
+}
+
+static int learn(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
+    const struct ledger_query *query = context;
+    struct told *told = NULL;
+    switch (leaf->type) {
+    case LEAF_ATTEMPT:
+        return told_add(reader, leaf->attempt.number, leaf->attempt.time_ms);
+    case LEAF_OUTCOME:
+        told = told_find(reader, leaf->outcome.attempt);
+        if (told != NULL && leaf->outcome.time_ms <= query->at_ms) {
+            told_outcome(told, leaf->outcome.result, leaf->outcome.time_ms);
+        }
+        return 0;
+    case LEAF_SHAPE:
+        return learn_shape(reader, leaf);
+    case LEAF_OPEN:
+        if (reader->watched_ms == 0) {
+            reader->watched_ms = leaf->open.time_ms;
+        }
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+struct scan {
+    const struct ledger_query *query;
+    void (*each)(void *context, const struct ledger_row *row);
+    void *context;
+};
+
+static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
+    const struct scan *scan = context;
+    const struct ledger_query *query = scan->query;
+    const struct told *told = leaf->type == LEAF_ATTEMPT ? told_find(reader, leaf->attempt.number) : NULL;
+    if (told == NULL || told->time_ms > query->at_ms || told->time_ms >= query->to_ms || told->result == RESULT_UNSENT) {
+        return 0;
+    }
+    bool complete = is_complete(told->result) && told->outcome_ms != 0;
+    if (complete && told->outcome_ms < query->from_ms) {
+        return 0; /* over before the window; without a complete answer it may still have been read inside it */
+    }
+    struct ledger_row row = {
+        .certain = complete && told->time_ms >= query->from_ms && told->outcome_ms < query->to_ms,
+        .attempt = told->number,
+        .time_ms = told->time_ms,
+        .outcome_ms = told->outcome_ms,
+        .result = told->result,
+    };
+    struct entry_walk walk;
+    struct entry entry;
+    int r = entry_walk_begin(&walk, leaf);
+    while (r == 0 && (r = entry_walk_next(&walk, &entry)) == 0) {
+        const struct shape *shape = entry.shape < SHAPES_MAX ? &reader->shapes[entry.shape] : NULL;
+        if (shape == NULL || shape->source == 0) {
+            return BH_E_CORRUPT;
+        }
+        if ((query->source == 0 || query->source == shape->source) && (query->ord == 0 || query->ord == entry.ord)) {
+            row.ord = entry.ord;
+            row.source = shape->source;
+            row.events = entry.events;
+            row.pairs = &reader->pairs[shape->pairs_from];
+            row.pair_count = shape->count;
+            scan->each(scan->context, &row);
+        }
+    }
+    return r == BH_E_AGAIN ? 0 : r;
+}
+
+int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query, void (*each)(void *context, const struct ledger_row *row), void *context) {
+    struct ledger_query q = *query;
+    struct scan scan = {query, each, context};
+    reader->told_count = 0;
+    reader->pairs_count = 0;
+    memset(reader->shapes, 0, SHAPES_MAX * sizeof *reader->shapes);
+    int r = walk_log(reader, learn, &q);
+    return r == 0 ? walk_log(reader, tell_attempt, &scan) : r;
+}
+
+uint64_t ledger_watched_since(struct ledger_reader *reader) {
+    struct ledger_query query = {.at_ms = UINT64_MAX};
+    if (reader->watched_ms == 0 && walk_log(reader, learn, &query) != 0) {
+        return 0;
+    }
+    return reader->watched_ms;
+}
+
+int ledger_reader_checkpoint(struct ledger_reader *reader, struct buf *out) {
+    struct tlog_checkpoint checkpoint;
+    struct buf note = buf_of(out->p + out->n, out->cap - out->n);
+    int r = checkpoint_read(reader->path, reader->origin, reader->keys.sign_public, &checkpoint, &note);
+    out->n += r == 0 ? note.n : 0;
+    return r;
+}
