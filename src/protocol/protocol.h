@@ -43,6 +43,7 @@ enum field_place {
     PLACE_PROFILE_VALUE = 4,  /* a member of an operation; the plan's `traits` and `groups` */
     PLACE_GROUP = 5,          /* the group update itself */
     PLACE_GROUP_VALUE = 6,    /* a member of an operation on a group; the plan's `traits` */
+    PLACE_TRANSACTION = 7,    /* a member of $transactions */
     PLACE_LIMIT = 8,
 };
 
@@ -54,7 +55,7 @@ enum field_role {
     ROLE_NAMES,      /* an operation whose strings are names of properties ($unset): each leaves if that name is declared */
     ROLE_PERSON,     /* an id of a person: `person` says which; domain person */
     ROLE_INSERT_ID,  /* policy replaces it, and adds one where there is none */
-    ROLE_TIME,       /* policy floors it, and adds it where there is none */
+    ROLE_TIME,       /* the item's own time; policy adds it to events where there is none */
     ROLE_TOKEN,      /* the source's credential: policy drops it, encode adds the vendor's */
     ROLE_GROUP_KEY,  /* the name of a group: the plan's `groups` decide */
     ROLE_GROUP_ID,   /* an id of a group; domain organisation */
@@ -80,8 +81,8 @@ enum field_type {
     TYPE_ANY,        /* any scalar: the class alone decides */
     TYPE_BOOL,
     TYPE_NUMBER,   /* a number, or a string that is one */
-    TYPE_ID,       /* 1..255 bytes without control characters, or a number */
-    TYPE_TIME,     /* seconds or milliseconds, or ISO 8601 */
+    TYPE_ID,       /* up to 255 bytes without control characters, or a number */
+    TYPE_TIME,     /* seconds or milliseconds, or ISO 8601; policy floors it to the contract's precision */
     TYPE_WORD,     /* 1..64 letters, digits, spaces and . _ - + / : ( ) , */
     TYPE_VERSION,  /* a number, or digits, letters, . _ - + up to 32 */
     TYPE_URL,      /* with a scheme; or $direct; or empty */
@@ -280,6 +281,8 @@ struct protocol_ops {
     /* Fields. O(1) from the raw key bytes (keys with escapes must be decoded first). */
     uint8_t (*root_place)(enum event_kind kind);
     const struct field *(*field)(enum field_place place, struct span key);
+    /* Events that the SDK itself names ($identify, $mp_web_page_view): declared without a line in the plan. */
+    bool (*is_reserved_event)(struct span name);
     /* All rows, for preview, docs and tests. */
     const struct field *(*fields)(size_t *ret_count);
     /* Whether an id is none ("null", "0", ...). `id` without the device prefix. */

@@ -32,12 +32,8 @@ void wire_free(struct wire *wire);
 int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t max, struct buf *out, uint8_t **ret_text,
                      size_t *ret_len) BH_MUST_USE;
 /* JSON text of one form or query value (raw): percent-decoding, then JSON or base64. */
-int wire_unwrap_value(struct span raw, size_t max, struct buf *out, uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
-
-/* Standard and URL alphabets mixed, padding optional, white space skipped; in place (out == in.p) allowed. Returns the length, or
- * SIZE_MAX when a byte is none of base64. `out` needs in.n / 4 * 3 + 3 bytes. */
-size_t wire_base64_decode(struct span in, uint8_t *out);
-void wire_base64_encode(struct span in, struct buf *out);
+int wire_unwrap_value(struct wire *wire, struct span raw, size_t max, struct buf *out, uint8_t **ret_text, size_t *ret_len)
+    BH_MUST_USE;
 
 /* One gzip member or several; BH_E_SYNTAX, BH_E_TOO_BIG. */
 int wire_gunzip(struct wire *wire, struct span in, struct buf *out) BH_MUST_USE;

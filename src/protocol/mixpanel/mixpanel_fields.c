@@ -1,0 +1,104 @@
+/* The three data files as tables. */
+#include "base/compiler.h"
+#include "protocol/mixpanel/mixpanel_int.h"
+#include "protocol/wire/field_table.h"
+
+#define ROW(place_, name_, prefix_, role_, class_, domain_, type_, level_, inside_, person_, \
+            rank_)                                                                           \
+    {.name = (name_),                                                                        \
+     .name_len = sizeof(name_) - 1,                                                          \
+     .is_prefix = (prefix_),                                                                 \
+     .place = PLACE_##place_,                                                                \
+     .role = ROLE_##role_,                                                                   \
+     .class_id = CLASS_##class_,                                                             \
+     .domain = DOMAIN_##domain_,                                                             \
+     .type = TYPE_##type_,                                                                   \
+     .level = LEVEL_##level_,                                                                \
+     .inside = PLACE_##inside_,                                                              \
+     .person = PERSON_##person_,                                                             \
+     .rank = (rank_)},
+#define FIELD(place, name, role, class_id, domain, type, level, inside, person, rank) \
+    ROW(place, name, false, role, class_id, domain, type, level, inside, person, rank)
+#define PREFIX(place, name, role, class_id, domain, type, level, inside, person, rank) \
+    ROW(place, name, true, role, class_id, domain, type, level, inside, person, rank)
+#define PROPERTY(name, class_id, type, level) \
+    FIELD(EVENT_PROPERTY, name, DATA, class_id, NONE, type, level, NONE, NONE, 0)
+#define PROFILE(name, class_id, type, level) \
+    FIELD(PROFILE_VALUE, name, DATA, class_id, NONE, type, level, NONE, NONE, 0)
+#define BOTH(name, class_id, type, level) \
+    PROPERTY(name, class_id, type, level) PROFILE(name, class_id, type, level)
+
+static const struct field rows[] = {
+#include "protocol/mixpanel/fields.def"
+};
+
+static const struct span placeholders[] = {
+#define PLACEHOLDER(id) {(const uint8_t *)(id), sizeof(id) - 1},
+#include "protocol/mixpanel/placeholders.def"
+#undef PLACEHOLDER
+};
+
+static const struct span event_names[] = {
+#define EVENT_NAME(name) {(const uint8_t *)(name), sizeof(name) - 1},
+#include "protocol/mixpanel/reserved_events.def"
+#undef EVENT_NAME
+};
+
+static struct field_table table;
+static uint64_t placeholder_lengths; /* bit n: some placeholder has n bytes */
+
+/* Before main, so that all threads and every test find it built. */
+__attribute__((constructor)) static void build(void) {
+    field_table_build(&table, rows, BH_COUNT(rows));
+    for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
+        placeholder_lengths |= UINT64_C(1) << placeholders[i].n;
+    }
+}
+
+uint8_t mixpanel_root_place(enum event_kind kind) {
+    switch (kind) {
+    case EVENT_PROFILE:
+        return PLACE_PROFILE;
+    case EVENT_GROUP:
+        return PLACE_GROUP;
+    case EVENT_TRACK:
+    case EVENT_IDENTIFY:
+    case EVENT_ALIAS:
+    case EVENT_MERGE:
+        break;
+    }
+    return PLACE_EVENT;
+}
+
+const struct field *mixpanel_field(enum field_place place, struct span key) {
+    return field_table_find(&table, place, key);
+}
+
+const struct field *mixpanel_fields(size_t *ret_count) {
+    *ret_count = BH_COUNT(rows);
+    return rows;
+}
+
+bool mixpanel_is_placeholder(struct span id) {
+    if (id.n >= 64 || (placeholder_lengths >> id.n & 1) == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
+        if (placeholders[i].n == id.n && span_equal_nocase(placeholders[i], id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mixpanel_is_reserved_event(struct span name) {
+    if (name.n == 0 || name.p[0] != '$') {
+        return false;
+    }
+    for (size_t i = 0; i < BH_COUNT(event_names); i++) {
+        if (span_equal(event_names[i], name)) {
+            return true;
+        }
+    }
+    return false;
+}

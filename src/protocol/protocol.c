@@ -1,0 +1,24 @@
+#include "protocol/protocol.h"
+
+#include "base/compiler.h"
+#include "protocol/mixpanel/mixpanel.h"
+
+static const struct protocol_ops *const protocols[] = {&mixpanel_ops};
+
+const struct protocol_ops *protocol_by_id(uint8_t id) {
+    for (size_t i = 0; i < BH_COUNT(protocols); i++) {
+        if (protocols[i]->id == id) {
+            return protocols[i];
+        }
+    }
+    return NULL;
+}
+
+const struct protocol_ops *protocol_by_name(struct span name) {
+    for (size_t i = 0; i < BH_COUNT(protocols); i++) {
+        if (span_is(name, protocols[i]->name)) {
+            return protocols[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,332 @@
+/*
+ * What values of reserved fields look like. Each pattern is a set of bytes and a length, plus a little
+ * structure where the type has some; nothing here backtracks.
+ */
+#include "base/check.h"
+#include "base/compiler.h"
+#include "protocol/protocol.h"
+
+enum {
+    ID_MAX = 255,
+    WORD_MAX = 64,
+    VERSION_MAX = 32,
+    NAME_MAX = 128,
+    QUERY_MAX = 255,
+    HOST_MAX = 253,
+    EMAIL_MAX = 254,
+    URL_MAX = 4096
+};
+
+static bool is_digit(uint8_t c) {
+    return c >= '0' && c <= '9';
+}
+
+static bool is_letter(uint8_t c) {
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+static bool is_in(uint8_t c, const char *more) {
+    return is_digit(c) || is_letter(c) || (c != 0 && strchr(more, c) != NULL);
+}
+
+/* min..max bytes, each a letter, a digit or one of `more`. */
+static bool all_in(struct span s, size_t min, size_t max, const char *more) {
+    if (s.n < min || s.n > max) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if (!is_in(s.p[i], more)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_plain(struct span s, size_t min, size_t max) {
+    if (s.n < min || s.n > max) {
+        return false;
+    }
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < 0x20 || s.p[i] == 0x7F) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* SDKs write this where a page was opened without a referrer. */
+static bool is_direct(struct span s) {
+    return s.n == 0 || span_is(s, "$direct");
+}
+
+static bool is_url(struct span s) {
+    if (is_direct(s)) {
+        return true;
+    }
+    size_t colon = span_find_byte(s, ':');
+    if (colon == SIZE_MAX || colon == 0 || colon > 20 || !is_letter(s.p[0]) || s.n > URL_MAX) {
+        return false;
+    }
+    return all_in(span_cut(s, 0, colon), 1, 20, "+-.") &&
+           span_starts(span_from(s, colon), SPAN_LIT("://")) && is_plain(s, 1, URL_MAX) &&
+           span_find_byte(s, ' ') == SIZE_MAX;
+}
+
+static bool is_host(struct span s) {
+    return is_direct(s) || all_in(s, 1, HOST_MAX, ".-_:[]");
+}
+
+static bool is_ipv4(struct span s) {
+    unsigned parts = 1;
+    unsigned digits = 0;
+    unsigned value = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        if (is_digit(s.p[i])) {
+            value = value * 10 + (unsigned)(s.p[i] - '0');
+            if (++digits > 3 || value > 255) {
+                return false;
+            }
+        } else if (s.p[i] == '.' && digits > 0) {
+            parts++;
+            digits = 0;
+            value = 0;
+        } else {
+            return false;
+        }
+    }
+    return parts == 4 && digits > 0;
+}
+
+static bool is_ipv6(struct span s) {
+    unsigned colons = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        bool hex = is_digit(s.p[i]) || ((s.p[i] | 0x20) >= 'a' && (s.p[i] | 0x20) <= 'f');
+        colons += s.p[i] == ':';
+        if (!hex && s.p[i] != ':' && s.p[i] != '.') {
+            return false;
+        }
+    }
+    return s.n <= 45 && colons >= 2 && colons <= 8;
+}
+
+static bool is_email(struct span s) {
+    size_t sign = span_find_byte(s, '@');
+    if (sign == SIZE_MAX || sign == 0 || s.n > EMAIL_MAX || !is_plain(s, 3, EMAIL_MAX)) {
+        return false;
+    }
+    struct span domain = span_from(s, sign + 1);
+    return domain.n >= 3 && span_find_byte(domain, '@') == SIZE_MAX &&
+           span_find_byte(domain, '.') != SIZE_MAX && span_find_byte(s, ' ') == SIZE_MAX;
+}
+
+static bool is_phone(struct span s) {
+    unsigned digits = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        digits += is_digit(s.p[i]);
+        if (!is_digit(s.p[i]) && (s.p[i] == 0 || strchr("+-(). /x", s.p[i]) == NULL)) {
+            return false;
+        }
+    }
+    return s.n <= 32 && digits >= 5 && digits <= 15;
+}
+
+static bool is_country(struct span s) {
+    return s.n == 2 && s.p[0] >= 'A' && s.p[0] <= 'Z' && s.p[1] >= 'A' && s.p[1] <= 'Z';
+}
+
+static bool is_number_text(struct span s) {
+    double value;
+    return json_number(s, &value);
+}
+
+static bool string_fits(enum field_type type, struct span s) {
+    int64_t ms;
+    switch (type) {
+    case TYPE_ANY:
+        return true;
+    case TYPE_NUMBER:
+        return is_number_text(s);
+    case TYPE_ID:
+        return is_plain(s, 0, ID_MAX);
+    case TYPE_TIME:
+        return field_time_ms(JSON_STRING, s, &ms);
+    case TYPE_WORD:
+        return all_in(s, 1, WORD_MAX, " ._-+/:(),");
+    case TYPE_VERSION:
+        return all_in(s, 1, VERSION_MAX, "._-+");
+    case TYPE_URL:
+        return is_url(s);
+    case TYPE_PATH:
+        return s.n > 0 && s.p[0] == '/' && is_plain(s, 1, URL_MAX);
+    case TYPE_URL_PART:
+        return s.n == 0 || ((s.p[0] == '?' || s.p[0] == '#') && is_plain(s, 1, URL_MAX));
+    case TYPE_HOST:
+        return is_host(s);
+    case TYPE_IP:
+        return is_ipv4(s) || is_ipv6(s);
+    case TYPE_COUNTRY:
+        return is_country(s);
+    case TYPE_LANGUAGE:
+        return all_in(s, 2, 16, "-_");
+    case TYPE_TIMEZONE:
+        return all_in(s, 1, 40, "/_+-:");
+    case TYPE_EMAIL:
+        return is_email(s);
+    case TYPE_PHONE:
+        return is_phone(s);
+    case TYPE_NAME:
+        return is_plain(s, 1, NAME_MAX);
+    case TYPE_QUERY:
+        return is_plain(s, 0, QUERY_MAX);
+    case TYPE_NAMES:
+        return is_plain(s, 1, ID_MAX);
+    case TYPE_OBJECT:
+    case TYPE_TEXT:
+    case TYPE_BOOL:
+        break;
+    }
+    return false;
+}
+
+static bool number_fits(enum field_type type, struct span raw) {
+    int64_t ms;
+    if (type == TYPE_TIME) {
+        return field_time_ms(JSON_NUMBER, raw, &ms);
+    }
+    return type == TYPE_NUMBER || type == TYPE_ID || type == TYPE_VERSION || type == TYPE_ANY;
+}
+
+bool field_fits(const struct field *field, enum json_kind kind, struct span value) {
+    enum field_type type = (enum field_type)field->type;
+    switch (kind) {
+    case JSON_NULL:
+        return true;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return type == TYPE_BOOL || type == TYPE_ANY;
+    case JSON_NUMBER:
+        return number_fits(type, value);
+    case JSON_STRING:
+        return string_fits(type, value);
+    case JSON_OBJECT:
+        return type == TYPE_OBJECT;
+    case JSON_ARRAY:
+        return true;
+    case JSON_KEY:
+        break;
+    }
+    unreachable_because("a key is not a value");
+}
+
+/* `count` digits as a number; false when one is none. */
+static bool take_digits(struct span *s, unsigned count, int64_t *ret) {
+    int64_t value = 0;
+    if (s->n < count) {
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (!is_digit(s->p[i])) {
+            return false;
+        }
+        value = value * 10 + (s->p[i] - '0');
+    }
+    *s = span_from(*s, count);
+    *ret = value;
+    return true;
+}
+
+static bool take_byte(struct span *s, const char *any_of) {
+    if (s->n == 0 || s->p[0] == 0 || strchr(any_of, s->p[0]) == NULL) {
+        return false;
+    }
+    *s = span_from(*s, 1);
+    return true;
+}
+
+/* Days since 1970-01-01 in the proleptic Gregorian calendar, counting years from March. */
+static int64_t days_from_date(int64_t year, int64_t month, int64_t day) {
+    year -= month <= 2;
+    int64_t era = year / 400;
+    int64_t year_of_era = year - era * 400;
+    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    return era * 146097 + day_of_era - 719468;
+}
+
+static bool take_zone(struct span *s, int64_t *ret_minutes) {
+    *ret_minutes = 0;
+    if (s->n == 0 || take_byte(s, "Zz")) {
+        return true;
+    }
+    bool west = s->p[0] == '-';
+    int64_t hours = 0;
+    int64_t minutes = 0;
+    if (!take_byte(s, "+-") || !take_digits(s, 2, &hours)) {
+        return false;
+    }
+    (void)take_byte(s, ":");
+    if (s->n > 0 && !take_digits(s, 2, &minutes)) {
+        return false;
+    }
+    *ret_minutes = (west ? -1 : 1) * (hours * 60 + minutes);
+    return hours < 24 && minutes < 60;
+}
+
+/* Milliseconds of the day after "T": HH:MM[:SS[.fraction]][zone]. */
+static bool take_time_of_day(struct span *s, int64_t *ret_ms) {
+    int64_t hour = 0;
+    int64_t minute = 0;
+    int64_t second = 0;
+    int64_t ms = 0;
+    int64_t zone = 0;
+    if (!take_digits(s, 2, &hour) || !take_byte(s, ":") || !take_digits(s, 2, &minute)) {
+        return false;
+    }
+    if (take_byte(s, ":") && !take_digits(s, 2, &second)) {
+        return false;
+    }
+    if (take_byte(s, ".,")) {
+        int64_t scale = 100;
+        for (; s->n > 0 && is_digit(s->p[0]); *s = span_from(*s, 1), scale /= 10) {
+            ms += (s->p[0] - '0') * scale;
+        }
+    }
+    if (!take_zone(s, &zone) || hour > 24 || minute > 59 || second > 60) {
+        return false;
+    }
+    *ret_ms = ((hour * 60 + minute - zone) * 60 + second) * 1000 + ms;
+    return true;
+}
+
+static bool iso8601_ms(struct span s, int64_t *ret_ms) {
+    int64_t year = 0;
+    int64_t month = 0;
+    int64_t day = 0;
+    int64_t ms = 0;
+    if (!take_digits(&s, 4, &year) || !take_byte(&s, "-") || !take_digits(&s, 2, &month) ||
+        !take_byte(&s, "-") || !take_digits(&s, 2, &day) || month < 1 || month > 12 || day < 1 ||
+        day > 31) {
+        return false;
+    }
+    if (take_byte(&s, "Tt ") && !take_time_of_day(&s, &ms)) {
+        return false;
+    }
+    *ret_ms = days_from_date(year, month, day) * 86400000 + ms;
+    return s.n == 0;
+}
+
+bool field_time_ms(enum json_kind kind, struct span value, int64_t *ret_ms) {
+    /* Above this a count of seconds would be in the year 5138. */
+    const double seconds_max = 1e11;
+    double number;
+    if (kind == JSON_STRING && iso8601_ms(value, ret_ms)) {
+        return true;
+    }
+    if ((kind != JSON_NUMBER && kind != JSON_STRING) || !json_number(value, &number) ||
+        !(number >= 0 && number < 1e15)) {
+        return false;
+    }
+    double ms = number > seconds_max ? number : number * 1000;
+    *ret_ms = (int64_t)(ms + 0.5);
+    return true;
+}
