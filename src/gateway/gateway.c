@@ -1,6 +1,5 @@
 #include "gateway/gateway_int.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,8 +103,7 @@ int gateway_reload(struct gateway *gateway, struct err *err) {
     if (r == 0) {
         log_event(LOG_INFO, "configuration reloaded", LOG_INT("vendors", gateway->vendor_count));
     } else {
-        log_event(LOG_ERROR, "configuration not reloaded; the old one stays in force", LOG_INT("code", r), LOG_INT("line", err->line));
-        (void)fprintf(stderr, "bulkhead: %s:%u:%u: %s\n", err->file, err->line, err->column, err->text);
+        log_problem(LOG_ERROR, "configuration not reloaded; the old one stays in force", err);
     }
     return r;
 }
@@ -243,11 +241,13 @@ static void wait_for_signals(struct gateway *gateway, int signals) {
         if (os_poller_wait(poller, &event, 1, -1) <= 0) {
             continue;
         }
-        int number = os_signals_read(signals);
-        if (number == SIGHUP) {
+        enum os_signal signal = os_signals_read(signals);
+        if (signal == OS_SIGNAL_RELOAD) {
             struct err err = {0};
-            (void)gateway_reload(gateway, &err); /* logged there; the old configuration stays */
-        } else if (number == SIGTERM || number == SIGINT) {
+            if (gateway_reload(gateway, &err) != 0) {
+                continue; /* said there; the old configuration stays in force */
+            }
+        } else if (signal == OS_SIGNAL_STOP) {
             break;
         }
     }

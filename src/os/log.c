@@ -118,6 +118,36 @@ void log_write(enum log_level level, const char *message, const struct log_field
     }
 }
 
+static void put_quoted(struct buf *b, const char *key, const char *text) {
+    buf_printf(b, ",\"%s\":\"", key);
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '"' || *c == '\\') {
+            buf_put_byte(b, '\\');
+            buf_put_byte(b, (uint8_t)*c);
+        } else if (*c == '\n') {
+            buf_put_str(b, "\\n");
+        } else {
+            buf_put_byte(b, (uint8_t)*c < 0x20 ? ' ' : (uint8_t)*c);
+        }
+    }
+    buf_put_byte(b, '"');
+}
+
+void log_problem(enum log_level level, const char *message, const struct err *err) {
+    uint8_t line[LINE_MAX_BYTES * 2];
+    struct buf b = buf_of(line, sizeof line);
+    put_line(&b, level, message, NULL, 0, 0);
+    b.n -= 2; /* the closing brace and newline */
+    put_quoted(&b, "file", err->file);
+    buf_printf(&b, ",\"line\":%u,\"column\":%u", err->line, err->column);
+    put_quoted(&b, "text", err->text[0] != '\0' ? err->text : bh_error_text(err->code));
+    buf_put_str(&b, "}\n");
+    if (!b.full) {
+        ssize_t ignored = write(STDERR_FILENO, b.p, b.n);
+        (void)ignored;
+    }
+}
+
 void log_set_level(enum log_level level) {
     atomic_store_explicit(&level_max, (int)level, memory_order_relaxed);
 }

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/errors.h"
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 struct log_field {
@@ -25,6 +27,9 @@ struct log_field {
 
 void log_write(enum log_level level, const char *message, const struct log_field *fields,
                size_t count);
+/* A failure of configuration or start, with its file, line, column and text. These are made of our own words and of configuration files; an
+ * error that an event caused never comes here. */
+void log_problem(enum log_level level, const char *message, const struct err *err);
 void log_set_level(enum log_level level);
 
 /* log_event(LOG_WARN, "vendor parked", LOG_WORD("vendor", name), LOG_INT("status", 401)); at least one field. */

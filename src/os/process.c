@@ -37,9 +37,12 @@ int os_signals_fd(int *ret_fd) {
     return 0;
 }
 
-int os_signals_read(int fd) {
+enum os_signal os_signals_read(int fd) {
     struct signalfd_siginfo info;
-    return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : 0;
+    if (read(fd, &info, sizeof info) != (ssize_t)sizeof info) {
+        return OS_SIGNAL_NONE;
+    }
+    return info.ssi_signo == SIGHUP ? OS_SIGNAL_RELOAD : OS_SIGNAL_STOP;
 }
 
 int os_process_harden(bool allow_core) {

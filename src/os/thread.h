@@ -58,7 +58,8 @@ void os_cond_signal_all(struct os_cond *cond);
 
 /* Blocks SIGTERM, SIGINT, SIGHUP (ignores SIGPIPE) for all later threads; the fd becomes readable per signal. */
 int os_signals_fd(int *ret_fd) BH_MUST_USE;
-int os_signals_read(int fd); /* signal number, or 0 */
+enum os_signal { OS_SIGNAL_NONE, OS_SIGNAL_STOP, OS_SIGNAL_RELOAD };
+enum os_signal os_signals_read(int fd);
 
 /* No core, no ptrace, and (where the limit allows) no swap for what is locked later. */
 int os_process_harden(bool allow_core);

@@ -36,4 +36,32 @@ int ingest_sources_new(const struct ingest_source *sources, size_t count, struct
 void ingest_sources_free(struct ingest_sources *sources);
 const struct ingest_source *ingest_source_by_token(const struct ingest_sources *sources, uint8_t protocol, struct span token);
 
+/* -- reading a request ----------------------------------------------------------------------------------------------------------- */
+
+struct ingester;
+int ingester_new(size_t request_max, struct ingester **ret_ingester) BH_MUST_USE; /* NOMEM */
+void ingester_free(struct ingester *ingester);
+
+struct ingest_batch {
+    const struct protocol_ops *protocol; /* NULL: no protocol has this path */
+    /* REPLY_KEPT: `decoded` has good items to keep first, unless `is_local`. Anything else: answer at once. */
+    enum reply_kind verdict;
+    bool is_local; /* settings and the like: answered, nothing is kept */
+    struct protocol_decoded decoded; /* the envelope is always filled when there is a protocol */
+    /* Parallel to decoded.items: the source of each item, NULL where its token is unknown (its reason is then set). */
+    const struct ingest_source *const *sources;
+    uint32_t good; /* items without a reason */
+};
+
+/* Unwraps, decodes and authenticates. All in *ret_batch lives until the next call or the end of the request. */
+void ingest_read(struct ingester *ingester, const struct ingest_sources *sources, const struct http_request *request, int64_t now_ms,
+                 struct ingest_batch *ret_batch);
+
+/* -- answering --------------------------------------------------------------------------------------------------------------------- */
+
+/* CORS lines for this Origin (empty: none; longer than 256 bytes: none): on every answer, errors too, or a browser's SDK sees status 0. */
+void ingest_cors(struct span origin, struct buf *out);
+/* The answer to a preflight. */
+void ingest_preflight(const struct http_head *head, struct buf *headers);
+
 #endif

@@ -1,0 +1,288 @@
+#include "flow/ingest/ingest.h"
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "crypto/crypto.h"
+#include "os/thread.h"
+#include "protocol/wire/wire.h"
+
+enum { ORIGIN_MAX = 256, ITEMS_MAX = LIMIT_REQUEST_EVENTS };
+
+/* -- sources -------------------------------------------------------------------------------------------------------------------- */
+
+struct ingest_sources {
+    size_t count;
+    uint64_t seed;
+    uint32_t mask;
+    uint32_t *table; /* index + 1 by hash of token */
+    struct ingest_source *sources;
+    uint8_t *text; /* guarded: tokens and secrets */
+};
+
+static uint64_t token_hash(const struct ingest_sources *s, struct span token) {
+    return hash64(token.p, token.n, s->seed);
+}
+
+static struct span keep(uint8_t **at, struct span text) {
+    uint8_t *start = *at;
+    if (text.n != 0) {
+        memcpy(start, text.p, text.n);
+    }
+    *at += text.n;
+    return span_of(start, text.n);
+}
+
+int ingest_sources_new(const struct ingest_source *sources, size_t count, struct ingest_sources **ret_sources) {
+    struct ingest_sources *s = calloc(1, sizeof *s);
+    size_t text = 1;
+    uint32_t slots = 16;
+    for (size_t i = 0; i < count; i++) {
+        text += sources[i].name.n + sources[i].token.n + sources[i].space.n + sources[i].import_secret.n + sources[i].import_project.n;
+    }
+    while (slots < count * 4) {
+        slots *= 2;
+    }
+    if (s == NULL) {
+        return BH_E_NOMEM;
+    }
+    s->sources = calloc(count + 1, sizeof *s->sources);
+    s->table = calloc(slots, sizeof *s->table);
+    s->text = secret_new(text);
+    if (s->sources == NULL || s->table == NULL || s->text == NULL) {
+        ingest_sources_free(s);
+        return BH_E_NOMEM;
+    }
+    os_random(&s->seed, sizeof s->seed);
+    s->mask = slots - 1;
+    s->count = count;
+    uint8_t *at = s->text;
+    for (size_t i = 0; i < count; i++) {
+        s->sources[i] = sources[i];
+        s->sources[i].name = keep(&at, sources[i].name);
+        s->sources[i].token = keep(&at, sources[i].token);
+        s->sources[i].space = keep(&at, sources[i].space);
+        s->sources[i].import_secret = keep(&at, sources[i].import_secret);
+        s->sources[i].import_project = keep(&at, sources[i].import_project);
+        uint64_t slot = token_hash(s, s->sources[i].token);
+        while (s->table[slot & s->mask] != 0) {
+            slot++;
+        }
+        s->table[slot & s->mask] = (uint32_t)i + 1;
+    }
+    *ret_sources = s;
+    return 0;
+}
+
+void ingest_sources_free(struct ingest_sources *sources) {
+    if (sources == NULL) {
+        return;
+    }
+    free(sources->sources);
+    free(sources->table);
+    secret_free(sources->text);
+    free(sources);
+}
+
+const struct ingest_source *ingest_source_by_token(const struct ingest_sources *s, uint8_t protocol, struct span token) {
+    if (token.n == 0) {
+        return NULL;
+    }
+    for (uint64_t slot = token_hash(s, token); s->table[slot & s->mask] != 0; slot++) {
+        const struct ingest_source *source = &s->sources[s->table[slot & s->mask] - 1];
+        if (source->protocol == protocol && source->token.n == token.n && secret_equal(source->token.p, token.p, token.n)) {
+            return source;
+        }
+    }
+    return NULL;
+}
+
+static const struct ingest_source *by_secret(const struct ingest_sources *s, uint8_t protocol, struct span secret, struct span project) {
+    if (secret.n == 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < s->count; i++) {
+        const struct ingest_source *source = &s->sources[i];
+        bool project_fits = project.n == 0 || source->import_project.n == 0 || span_equal(project, source->import_project);
+        if (source->protocol == protocol && project_fits && source->import_secret.n == secret.n &&
+            secret_equal(source->import_secret.p, secret.p, secret.n)) {
+            return source;
+        }
+    }
+    return NULL;
+}
+
+/* Who the request as a whole says it is, for items without a token: Basic with the token or a secret as user, with a secret as password, or api_key. */
+static const struct ingest_source *source_of_request(const struct ingest_sources *s, uint8_t protocol, const struct protocol_envelope *e) {
+    const struct ingest_source *source = ingest_source_by_token(s, protocol, e->user);
+    source = source != NULL ? source : by_secret(s, protocol, e->user, e->project_id);
+    source = source != NULL ? source : by_secret(s, protocol, e->secret, e->project_id);
+    source = source != NULL ? source : by_secret(s, protocol, e->api_key, e->project_id);
+    return source != NULL ? source : ingest_source_by_token(s, protocol, e->api_key);
+}
+
+/* -- reading -------------------------------------------------------------------------------------------------------------------- */
+
+struct ingester {
+    struct protocol_work work;
+    size_t text_size;
+    size_t tokens_size;
+    const struct ingest_source *sources[ITEMS_MAX];
+    struct protocol_item items[ITEMS_MAX];
+};
+
+int ingester_new(size_t request_max, struct ingester **ret_ingester) {
+    struct ingester *g = calloc(1, sizeof *g);
+    if (g == NULL) {
+        return BH_E_NOMEM;
+    }
+    /* Twice the decoded limit (protocol.h), and what the target of a GET may hold. */
+    g->text_size = 2 * request_max + 2 * (size_t)LIMIT_HTTP_TARGET;
+    g->tokens_size = LIMIT_REQUEST_TOKENS * sizeof(struct json_token);
+    g->work = (struct protocol_work){
+        .text = os_memory_map(g->text_size),
+        .text_cap = g->text_size,
+        .tokens = os_memory_map(g->tokens_size),
+        .tokens_cap = LIMIT_REQUEST_TOKENS,
+        .items = g->items,
+        .items_cap = ITEMS_MAX,
+        .decoded_max = request_max,
+        .wire = wire_new(),
+    };
+    if (g->work.text == NULL || g->work.tokens == NULL || g->work.wire == NULL) {
+        ingester_free(g);
+        return BH_E_NOMEM;
+    }
+    *ret_ingester = g;
+    return 0;
+}
+
+void ingester_free(struct ingester *g) {
+    if (g == NULL) {
+        return;
+    }
+    if (g->work.text != NULL) {
+        os_memory_unmap(g->work.text, g->text_size);
+    }
+    if (g->work.tokens != NULL) {
+        os_memory_unmap(g->work.tokens, g->tokens_size);
+    }
+    wire_free(g->work.wire);
+    free(g);
+}
+
+/* "/mixpanel/track" -> the protocol mixpanel and the path "/track". */
+static const struct protocol_ops *protocol_of(struct span path, struct span *ret_rest) {
+    struct span name = span_from(path, 1);
+    size_t end = span_find_byte(name, '/');
+    if (end == SIZE_MAX) {
+        return NULL;
+    }
+    *ret_rest = span_from(name, end);
+    return protocol_by_name(span_cut(name, 0, end));
+}
+
+static enum reply_kind verdict_of_error(int code) {
+    switch (code) {
+    case BH_E_TOO_BIG:
+    case BH_E_TOO_MANY:
+        return REPLY_TOO_BIG;
+    case BH_E_NOTFOUND:
+        return REPLY_NOT_FOUND;
+    case BH_E_UNSUPPORTED:
+        return REPLY_BAD_METHOD;
+    default:
+        return REPLY_MALFORMED;
+    }
+}
+
+/* Each good item's source. Returns the number of items that stay good; *ret_known whether any token at all was known. */
+static uint32_t authenticate(struct ingester *g, const struct ingest_sources *sources, struct ingest_batch *batch, bool *ret_known) {
+    const struct protocol_decoded *d = &batch->decoded;
+    const struct ingest_source *whole = source_of_request(sources, batch->protocol->id, &d->envelope);
+    struct span last_token = SPAN_NONE;
+    const struct ingest_source *last = NULL;
+    uint32_t good = 0;
+    *ret_known = false;
+    for (size_t i = 0; i < d->item_count; i++) {
+        struct protocol_item *item = &d->items[i];
+        g->sources[i] = NULL;
+        if (item->token.n == 0) {
+            g->sources[i] = whole;
+        } else if (last != NULL && span_equal(item->token, last_token)) {
+            g->sources[i] = last;
+        } else {
+            last = ingest_source_by_token(sources, batch->protocol->id, item->token);
+            last_token = item->token;
+            g->sources[i] = last;
+        }
+        *ret_known |= g->sources[i] != NULL;
+        if (item->reason == REASON_NONE && g->sources[i] == NULL) {
+            item->reason = REASON_UNKNOWN_TOKEN;
+        }
+        good += item->reason == REASON_NONE;
+    }
+    return good;
+}
+
+void ingest_read(struct ingester *g, const struct ingest_sources *sources, const struct http_request *request, int64_t now_ms,
+                 struct ingest_batch *ret_batch) {
+    struct span rest = SPAN_NONE;
+    memset(ret_batch, 0, sizeof *ret_batch);
+    ret_batch->sources = g->sources;
+    ret_batch->protocol = protocol_of(request->head->path, &rest);
+    if (ret_batch->protocol == NULL) {
+        ret_batch->verdict = REPLY_NOT_FOUND;
+        return;
+    }
+    struct protocol_request in = {
+        .method = request->head->method,
+        .path = rest,
+        .query = request->head->query,
+        .authorization = http_header(request->head, "authorization"),
+        .body = request->body,
+        .body_len = request->body_size,
+        .now_ms = now_ms,
+    };
+    int r = ret_batch->protocol->decode(&in, &g->work, &ret_batch->decoded);
+    if (r != 0) {
+        ret_batch->decoded.item_count = 0;
+        ret_batch->verdict = verdict_of_error(r);
+        return;
+    }
+    if (ret_batch->decoded.envelope.use != ENDPOINT_ITEMS) {
+        ret_batch->is_local = true;
+        ret_batch->verdict = REPLY_KEPT;
+        return;
+    }
+    bool known = false;
+    ret_batch->good = authenticate(g, sources, ret_batch, &known);
+    if (!known) {
+        ret_batch->verdict = REPLY_UNAUTHORIZED;
+    } else {
+        ret_batch->verdict = ret_batch->good != 0 ? REPLY_KEPT : REPLY_MALFORMED;
+    }
+}
+
+/* -- answering ------------------------------------------------------------------------------------------------------------------ */
+
+void ingest_cors(struct span origin, struct buf *out) {
+    if (origin.n == 0 || origin.n > ORIGIN_MAX) {
+        return;
+    }
+    buf_put_str(out, "Access-Control-Allow-Origin: ");
+    buf_put_span(out, origin);
+    buf_put_str(out, "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n");
+}
+
+void ingest_preflight(const struct http_head *head, struct buf *headers) {
+    struct span wanted = http_header(head, "access-control-request-headers");
+    ingest_cors(http_header(head, "origin"), headers);
+    buf_put_str(headers, "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Max-Age: 3600\r\n");
+    if (wanted.n != 0 && wanted.n <= 1024) {
+        buf_put_str(headers, "Access-Control-Allow-Headers: ");
+        buf_put_span(headers, wanted);
+        buf_put_str(headers, "\r\n");
+    }
+}
