@@ -2,6 +2,7 @@
  * The admin socket and the health listener: two small HTTP servers on threads of their own, so that a scrape never delays a cut.
  *
  *   GET  /v1/status            POST /v1/cut {"vendor","why"}        POST /v1/reload
+ *   POST /v1/flush (ledgers)
  *   GET  /v1/tap?after=N       POST /v1/restore {"vendor","mode":"replay"|"discard","why"}
  *   GET  /healthz /readyz /metrics   (on both)
  *
@@ -144,6 +145,18 @@ static void handle_reload(struct gateway *gateway, const struct http_request *re
     reply(gateway->admin_server, request, 200, SPAN_LIT("{\"reloaded\":true}\n"), "application/json");
 }
 
+/* Before an answer: what waits in the ledgers is written, so that a reader of the files sees this moment. */
+static void handle_flush(struct gateway *gateway, const struct http_request *request) {
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        int r = ledger_flush(courier_ledger(gateway->vendors[i].courier));
+        if (r != 0) {
+            reply_error(gateway->admin_server, request, 503, bh_error_text(r));
+            return;
+        }
+    }
+    reply(gateway->admin_server, request, 200, SPAN_LIT("{\"flushed\":true}\n"), "application/json");
+}
+
 static void handle_big(struct gateway *gateway, struct http_server *server, const struct http_request *request,
                        void (*write)(struct gateway *gateway, struct buf *out), const char *type) {
     uint8_t *room = malloc(ANSWER_MAX);
@@ -203,6 +216,7 @@ static void handle_admin(void *context, const struct http_request *request) {
         {"/v1/cut", HTTP_POST, handle_cut},
         {"/v1/restore", HTTP_POST, handle_restore},
         {"/v1/reload", HTTP_POST, handle_reload},
+        {"/v1/flush", HTTP_POST, handle_flush},
         {"/v1/tap", HTTP_GET, handle_tap},
     };
     struct gateway *gateway = context;

@@ -64,7 +64,11 @@ static int load_sources(struct snapshot *s, struct err *err) {
             .import_project = span_str(source->import_project_id),
         };
         s->resolve_sources[i] = (struct resolve_source){
-            .number = source->number, .trust_server = source->trust_server, .new_people_per_hour = source->new_people_per_hour, .space = span_str(source->space)};
+            .number = source->number,
+            .trust_server = source->trust_server,
+            .new_people_per_hour = source->new_people_per_hour,
+            .space = source->space,
+        };
         s->source_spaces[i] = source->space;
     }
     int r = ingest_sources_new(ingest, count, &s->ingest_sources);
