@@ -103,6 +103,7 @@ static void publish_recovered(struct journal *journal, const struct seglog_recov
     uint64_t next_seq = found->next_seq != 0 ? found->next_seq : 1;
     uint64_t first_seq = found->next_seq != 0 ? found->first_seq : 1;
     journal->last_time_us = found->last_time_us;
+    atomic_store(&journal->forecast_s, UINT64_MAX);
     atomic_store(&journal->first_seq, first_seq);
     atomic_store(&journal->durable_frame, found->next_frame - 1);
     atomic_store(&journal->durable_seq, next_seq - 1);

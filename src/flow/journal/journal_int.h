@@ -233,11 +233,14 @@ struct journal {
     _Atomic uint64_t closed_bytes; /* of the segments before the present one */
     _Atomic uint64_t open_bytes;   /* written to the present one */
 
-    struct os_lock lock; /* readers and samples */
+    struct os_lock lock; /* readers */
     struct journal_reader *readers;
+
+    /* Keeper thread. */
     struct space_sample samples[FORECAST_SAMPLES];
     unsigned sample_count;
     bool half_full_was_said;
+    _Atomic uint64_t forecast_s; /* anyone reads */
 
     struct cache cache;
 };

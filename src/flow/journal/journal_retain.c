@@ -182,8 +182,22 @@ static uint64_t bytes_now(const struct journal *journal) {
            atomic_load_explicit(&journal->open_bytes, memory_order_relaxed);
 }
 
+/* Seconds until the maximum, from the growth since the oldest sample (an hour ago at most). */
+static uint64_t forecast(const struct journal *journal, uint64_t now_us) {
+    struct space_sample first = journal->samples[0];
+    uint64_t bytes = bytes_now(journal);
+    if (journal->sample_count == 0 || bytes <= first.bytes || now_us <= first.at_us) {
+        return UINT64_MAX;
+    }
+    if (bytes >= journal->max_bytes) {
+        return 0;
+    }
+    double rate = (double)(bytes - first.bytes) / (double)(now_us - first.at_us);
+    double left_us = (double)(journal->max_bytes - bytes) / rate;
+    return left_us < 1e18 ? (uint64_t)(left_us / 1e6) : UINT64_MAX;
+}
+
 static void take_sample(struct journal *journal, uint64_t now_us) {
-    os_lock(&journal->lock);
     unsigned n = journal->sample_count;
     if (n == 0 || now_us >= journal->samples[n - 1].at_us + SAMPLE_SPACING_US) {
         if (n == FORECAST_SAMPLES) {
@@ -193,7 +207,7 @@ static void take_sample(struct journal *journal, uint64_t now_us) {
         journal->samples[n] = (struct space_sample){now_us, bytes_now(journal)};
         journal->sample_count = n + 1;
     }
-    os_unlock(&journal->lock);
+    atomic_store_explicit(&journal->forecast_s, forecast(journal, now_us), memory_order_relaxed);
 }
 
 static void say_half_full(struct journal *journal) {
@@ -233,23 +247,7 @@ int64_t journal_retain(struct journal *journal, const struct journal_settlement 
 }
 
 uint64_t journal_forecast_s(const struct journal *journal) {
-    /* The lock is the journal's only mutable part here: the samples are read, nothing is changed. */
-    struct os_lock *lock = &((struct journal *)(uintptr_t)journal)->lock;
-    os_lock(lock);
-    unsigned n = journal->sample_count;
-    struct space_sample first = journal->samples[0];
-    os_unlock(lock);
-    uint64_t bytes = bytes_now(journal);
-    uint64_t now_us = os_mono_us();
-    if (n == 0 || bytes <= first.bytes || now_us <= first.at_us) {
-        return UINT64_MAX;
-    }
-    if (bytes >= journal->max_bytes) {
-        return 0;
-    }
-    double rate = (double)(bytes - first.bytes) / (double)(now_us - first.at_us);
-    double left_us = (double)(journal->max_bytes - bytes) / rate;
-    return left_us < 1e18 ? (uint64_t)(left_us / 1e6) : UINT64_MAX;
+    return atomic_load_explicit(&journal->forecast_s, memory_order_relaxed);
 }
 
 /* -- counting ------------------------------------------------------------------------------------------- */

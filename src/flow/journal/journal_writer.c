@@ -280,6 +280,8 @@ void writer_finish_group(struct journal_writer *writer, int result) {
         /* What was refused is not counted; the next request starts afresh. */
         writer->counted_request += ended;
         writer->counted_events = 0;
+    } else {
+        atomic_fetch_add_explicit(&writer->journal->stat_requests, ended, memory_order_relaxed);
     }
     writer->group_from = writer->chunk_head;
     atomic_store_explicit(&writer->pool_head, pool_end, memory_order_release);

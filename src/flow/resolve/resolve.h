@@ -12,7 +12,10 @@
  *  R4 Rows are a function of the journal: running again over the same events changes nothing.
  *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every vendor.
  * Threads: one resolver thread writes; each courier, and each answer, has a view of its own.
- * Errors: LMDB or slot file failures end the process like a failed sync; views return NOTFOUND.
+ * Errors: LMDB or slot file failures end the process like a failed sync; no space is waited for (resolver_seq stands still, nothing else happens); views
+ * return NOTFOUND.
+ * Links: an id is a device while no event has shown it as a user's; a device joined with a user is the device rule whatever event says it (it binds the first
+ * time only); every other join of an event is a user-user join (R3). docs/format/resolve.md has the rules and the bytes.
  */
 #ifndef BH_FLOW_RESOLVE_H
 #define BH_FLOW_RESOLVE_H
@@ -30,6 +33,8 @@ struct resolve_source {
     uint16_t number;
     bool trust_server;
     uint64_t new_people_per_hour; /* 0 = no limit */
+    const char *
+        space; /* the source's ids: word, at most LIMIT_NAME bytes; NULL = "" = the common one. Copied. */
 };
 
 struct resolve_config {
@@ -46,11 +51,13 @@ struct aid_maker;
 struct aid_maker *aid_maker_new(const struct keyring *keyring);
 void aid_maker_free(struct aid_maker *maker);
 /* `space` is the source's ids: word ("" = the common one); id without `$device:` prefix. */
-void aid_make(const struct aid_maker *maker, struct span space, struct span id, struct aid *ret_aid);
+void aid_make(const struct aid_maker *maker, struct span space, struct span id,
+              struct aid *ret_aid);
 /* Fingerprint of an SDK dedupe id: first 8 bytes of HMAC(K_id, source ‖ id); never 0. */
 uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id);
 
-int resolver_open(const struct resolve_config *config, struct resolver **ret_resolver, struct err *err) BH_MUST_USE;
+int resolver_open(const struct resolve_config *config, struct resolver **ret_resolver,
+                  struct err *err) BH_MUST_USE;
 int resolver_start(struct resolver *resolver) BH_MUST_USE;
 void resolver_stop(struct resolver *resolver);
 void resolver_free(struct resolver *resolver);
@@ -59,9 +66,20 @@ uint64_t resolver_seq(const struct resolver *resolver);
 /* Wake fds signalled when resolver_seq grows; before start. */
 int resolver_add_wake(struct resolver *resolver, int wake_fd) BH_MUST_USE;
 /* The source table may change with a reload. */
-void resolver_set_sources(struct resolver *resolver, const struct resolve_source *sources, size_t count);
-/* Resets the cursor when the rule needs it: the seq the resolver's data reaches (for journal retention). */
+void resolver_set_sources(struct resolver *resolver, const struct resolve_source *sources,
+                          size_t count);
+/* (any) First seq that the resolver would read again after a crash: the journal keeps all from here on (journal_settlement with vendor NULL). */
 uint64_t resolver_settled_seq(const struct resolver *resolver);
+
+struct resolver_stats {
+    uint64_t people;       /* ords given */
+    uint64_t edges;        /* binding ones and claims */
+    uint64_t quota_events; /* events whose new id got no row, since start */
+    uint64_t lost_events;  /* dropped from the journal before they were resolved, since start */
+    uint64_t hot_misses;   /* look-ups that went to LMDB, since start */
+    bool is_out_of_space;  /* waits for the disk; tried once a second */
+};
+void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_stats); /* (any) */
 
 struct resolve_row {
     uint32_t ord;
@@ -77,13 +95,20 @@ void resolve_view_free(struct resolve_view *view);
 /* A read transaction over the lookups of a batch; begin again to see newer rows. */
 int resolve_view_begin(struct resolve_view *view) BH_MUST_USE;
 void resolve_view_end(struct resolve_view *view);
-int resolve_lookup(struct resolve_view *view, const struct aid *aid, struct resolve_row *ret_row) BH_MUST_USE;
+int resolve_lookup(struct resolve_view *view, const struct aid *aid,
+                   struct resolve_row *ret_row) BH_MUST_USE;
+/* The same as it stood for the event `seq` (<= resolver_seq): an id that got its row only later, or never, was beyond its source's quota then, and
+ * comes back with is_quota_excess and ord 0. So a courier that is behind decides as one that is not. Couriers use this one. */
+int resolve_lookup_event(struct resolve_view *view, const struct aid *aid, uint64_t seq,
+                         struct resolve_row *ret_row) BH_MUST_USE;
 /* Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX = now). ord itself when it stands alone. */
 uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq);
 uint32_t resolve_ord_count(struct resolve_view *view); /* highest ord */
 /* ord -> root for all, into an array of count + 1; for answers. */
-int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots, size_t count) BH_MUST_USE;
-int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *ret_row, struct aid *ret_aid) BH_MUST_USE;
+int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots,
+                  size_t count) BH_MUST_USE;
+int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *ret_row,
+                   struct aid *ret_aid) BH_MUST_USE;
 /* The id string of an ord, unsealed; NOTFOUND when erased. */
 int resolve_id_text(struct resolve_view *view, uint32_t ord, struct buf *out) BH_MUST_USE;
 
@@ -97,7 +122,8 @@ struct resolve_edge {
     uint64_t seq;
 };
 /* Calls `each` for every edge of an ord. */
-int resolve_edges(struct resolve_view *view, uint32_t ord, void (*each)(void *context, const struct resolve_edge *edge),
+int resolve_edges(struct resolve_view *view, uint32_t ord,
+                  void (*each)(void *context, const struct resolve_edge *edge),
                   void *context) BH_MUST_USE;
 
 /* max_distinct: policy asks whether a declared property had already closed at this seq. property = hash of (rule, name); limit is the plan's.
@@ -107,7 +133,8 @@ struct resolve_distinct {
     uint32_t limit;
     char name[128];
 };
-void resolver_set_distinct(struct resolver *resolver, const struct resolve_distinct *properties, size_t count);
+void resolver_set_distinct(struct resolver *resolver, const struct resolve_distinct *properties,
+                           size_t count);
 /* seq of the first value over the limit, UINT64_MAX = still open. */
 uint64_t resolve_distinct_closed_at(struct resolve_view *view, uint64_t property);
 
