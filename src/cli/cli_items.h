@@ -1,0 +1,29 @@
+/*
+ * Items from standard input for inspect and preview: one batch item a line, as the SDK sends it. The same decoder, inspector and overwriting as serve uses.
+ */
+#ifndef BH_CLI_ITEMS_H
+#define BH_CLI_ITEMS_H
+
+#include "cli/cli.h"
+#include "flow/inspect/inspect.h"
+#include "protocol/protocol.h"
+
+struct cli_item {
+    uint64_t line;
+    struct protocol_decoded *decoded;
+    struct protocol_item *item; /* reason REASON_NONE */
+    struct span text;           /* of the item alone, never-spans overwritten when `overwrite` */
+    const struct json_token *tokens; /* of `text`, root 0 */
+    size_t token_count;
+    const struct finding *findings;
+    size_t finding_count;
+};
+
+/* Calls `each` for every line; a line that is no item is reported on standard error with its number and counted in *ret_bad. `each` returns 0 or an exit code that ends the walk. */
+int cli_items(const struct protocol_ops *protocol, bool overwrite, int (*each)(void *context, const struct cli_item *item), void *context,
+              uint64_t *ret_bad);
+
+/* RFC 6901 pointer of the token `leaf`. */
+void cli_pointer(struct span text, const struct json_token *tokens, uint32_t leaf, struct buf *out);
+
+#endif
