@@ -1,5 +1,6 @@
 /* Segment files: what is appended is read back; what is damaged is found. */
 /* depends: seglog crypto os base */
+#define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

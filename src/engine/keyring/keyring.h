@@ -6,8 +6,9 @@
  *
  * The file is rewritten whole (temp, fsync, rename); docs/format/keys.md has its bytes. All key bytes in memory are in guarded memory. The deployment
  * (16 random bytes) and instance number are in it in clear.
- * Owner: main thread for changes; reading a key that exists is safe from any thread (entries are never moved or freed before keyring_free).
- * Errors: KEY (absent, wrong size, wrong permissions, inside the data folder or a git work tree, does not open the file), CORRUPT, VERSION, IO.
+ * Thread: any (one lock inside); entries are never moved, changed or freed before keyring_free. One process at a time may add.
+ * Errors: KEY (absent, wrong size, wrong permissions, inside the data folder, the configuration folder or a git work tree, does not
+ * open the file), CORRUPT (rotten), TAMPERED (rearranged), VERSION, CONFIG (another instance's data folder), IO.
  */
 #ifndef BH_ENGINE_KEYRING_H
 #define BH_ENGINE_KEYRING_H
