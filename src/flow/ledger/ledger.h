@@ -168,6 +168,8 @@ int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query, 
                 void *context) BH_MUST_USE;
 /* First opening line's time: since when this vendor has been watched. 0 = never. */
 uint64_t ledger_watched_since(struct ledger_reader *reader);
+/* One past the last seq that any attempt or passed line up to this time covers: "as the links stood then". */
+int ledger_seq_at(struct ledger_reader *reader, uint64_t at_ms, uint64_t *ret_seq) BH_MUST_USE;
 int ledger_reader_checkpoint(struct ledger_reader *reader, struct buf *out) BH_MUST_USE;
 
 #endif

@@ -238,6 +238,31 @@ uint64_t ledger_watched_since(struct ledger_reader *reader) {
     return reader->watched_ms;
 }
 
+struct seq_at {
+    uint64_t at_ms;
+    uint64_t seq;
+};
+
+static int reach(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
+    struct seq_at *at = context;
+    uint64_t end = 0;
+    (void)reader;
+    if (leaf->type == LEAF_ATTEMPT && leaf->attempt.time_ms <= at->at_ms) {
+        end = leaf->attempt.first_seq + leaf->attempt.span;
+    } else if (leaf->type == LEAF_PASSED && leaf->passed.time_ms <= at->at_ms) {
+        end = leaf->passed.first_seq + leaf->passed.span;
+    }
+    at->seq = end > at->seq ? end : at->seq;
+    return 0;
+}
+
+int ledger_seq_at(struct ledger_reader *reader, uint64_t at_ms, uint64_t *ret_seq) {
+    struct seq_at at = {at_ms, 0};
+    int r = walk_log(reader, reach, &at);
+    *ret_seq = at.seq;
+    return r;
+}
+
 int ledger_reader_checkpoint(struct ledger_reader *reader, struct buf *out) {
     struct tlog_checkpoint checkpoint;
     struct buf note = buf_of(out->p + out->n, out->cap - out->n);
