@@ -1166,6 +1166,178 @@ static void test_idle_and_unread_replies_end(void **state) {
     os_clock_install(NULL);
 }
 
+/* ---- hostile streams */
+
+static size_t add_hostile(struct buf *b) {
+    static uint8_t memory[200 * KIB];
+    static uint8_t replies[4 * KIB];
+    struct stream s = {buf_of(memory, sizeof memory), buf_of(replies, sizeof replies), 0};
+    size_t from = b->n;
+    for (size_t i = 1 + below(3); i > 0 && s.requests.n < 60000; i--) {
+        add_request(&s, "/hostile", false);
+    }
+    size_t n = s.requests.full ? 0 : s.requests.n;
+    for (size_t left = below(3); left > 0 && n != 0; left--) {
+        static const uint8_t telling[] = {'\r', '\n', ' ', ':', 0, '0', 'f', ';', 0xff};
+        /* Mostly in the head, where it matters. */
+        memory[below(below(3) == 0 || n < 200 ? n : 200)] = telling[below(sizeof telling)];
+    }
+    buf_put(b, memory, below(4) == 0 ? below(n + 1) : n);
+    return b->n - from;
+}
+
+/*
+ * Mutated and cut requests, peers that vanish, replies owed for long, too little memory, pauses, time that passes. Nothing of it
+ * may stop the server, every connection must end, and http_server_free checks that every page came back.
+ */
+static void test_hostile_streams_leave_nothing(void **state) {
+    (void)state;
+    seed_from_environment();
+    os_clock_install(&fake_ops);
+    struct http_config config = usual();
+    config.connections_max = 24;
+    config.connections_per_peer_max = 20;
+    config.body_pool = 12 * 32 * KIB;
+    config.body_max = 150 * KIB;
+    start(&config);
+    app.when = EITHER;
+    struct {
+        int fd;
+        size_t sent;
+        struct buf text;
+    } peers[30];
+    static uint8_t memory[30][256 * KIB];
+    for (size_t i = 0; i < BH_COUNT(peers); i++) {
+        peers[i].fd = -1;
+    }
+    bool paused = false;
+    for (int turn = 0; turn < 60000; turn++) {
+        size_t i = below(BH_COUNT(peers));
+        if (peers[i].fd < 0) {
+            peers[i].fd = dial();
+            peers[i].sent = 0;
+            peers[i].text = buf_of(memory[i], sizeof memory[i]);
+            (void)add_hostile(&peers[i].text);
+        }
+        struct span piece = span_cut(buf_span(&peers[i].text), peers[i].sent, 1 + below(40000));
+        ssize_t n = piece.n != 0 ? send(peers[i].fd, piece.p, piece.n, MSG_NOSIGNAL) : 0;
+        peers[i].sent += n > 0 ? (size_t)n : 0;
+        if (below(4) == 0) {
+            n = recv(peers[i].fd, got.text, sizeof got.text, 0);
+        }
+        if (below(60) == 0 || n == 0) {
+            if (below(3) == 0) {
+                (void)shutdown(peers[i].fd, SHUT_WR);
+            }
+            if (below(2) == 0) {
+                close(peers[i].fd);
+                peers[i].fd = -1;
+            }
+        }
+        if (below(200) == 0) {
+            paused = !paused;
+            http_server_pause(app.server, paused);
+        }
+        fake_us += below(100) == 0 ? below(3000000) : below(2000);
+        rounds(1);
+        while (app.owed_count > 20 || (app.owed_count > 0 && below(3) == 0)) {
+            pay(below(app.owed_count));
+        }
+    }
+    http_server_pause(app.server, false);
+    for (size_t i = 0; i < BH_COUNT(peers); i++) {
+        if (peers[i].fd >= 0) {
+            close(peers[i].fd);
+        }
+    }
+    rounds(50);
+    while (app.owed_count > 0) {
+        pay(0);
+    }
+    step_ms(120000);
+    assert_int_equal(stats().open_connections, 0);
+    struct http_stats now = stats();
+    print_message(
+        "accepted %llu, refused connections %llu, requests %llu, bad %llu, too big %llu, timeouts %llu, aborted %llu, "
+        "overloaded %llu, replies dropped %llu\n",
+        (unsigned long long)now.accepted, (unsigned long long)now.refused_connections,
+        (unsigned long long)now.requests, (unsigned long long)now.bad_requests,
+        (unsigned long long)now.too_big, (unsigned long long)now.timeouts,
+        (unsigned long long)now.aborted, (unsigned long long)now.overloaded,
+        (unsigned long long)now.replies_dropped);
+    assert_true(now.requests > 0 && now.bad_requests > 0 && now.too_big > 0 && now.timeouts > 0 &&
+                now.aborted > 0 && now.overloaded > 0 && now.replies_dropped > 0 &&
+                now.refused_connections > 0);
+    stop();
+    os_clock_install(NULL);
+}
+
+/* Without descriptors the listener rests and comes back by itself. */
+static void test_no_descriptors_left(void **state) {
+    (void)state;
+    os_clock_install(&fake_ops);
+    struct http_config config = usual();
+    start(&config);
+    int fd = dial();
+    struct rlimit old;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    struct rlimit none = {(rlim_t)fd + 1, old.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    put_str(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rounds(5);
+    assert_int_equal(stats().accepted, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    rounds(5);
+    assert_int_equal(stats().accepted, 0); /* it rests */
+    step_ms(200);
+    assert_int_equal(get_status(fd), 200);
+    close(fd);
+    stop();
+    os_clock_install(NULL);
+}
+
+static _Atomic bool loop_ends;
+
+static void loop(void *context) {
+    (void)context;
+    while (!atomic_load(&loop_ends)) {
+        http_server_run_once(app.server, 10);
+    }
+}
+
+/* The loop in a thread of its own, its counters read from another. */
+static void test_counters_from_another_thread(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    start(&config);
+    atomic_store(&loop_ends, false);
+    struct os_thread thread;
+    assert_int_equal(os_thread_start(&thread, "loop", 0, loop, NULL), 0);
+    int fd = dial();
+    uint64_t heard = 0;
+    char text[512];
+    struct http_stats now = {0};
+    for (uint64_t i = 1; i <= 2000; i++) {
+        while (send(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27, MSG_NOSIGNAL) < 0) {
+            assert_true(errno == EAGAIN || errno == ENOTCONN);
+        }
+        while (heard < i) {
+            ssize_t n = recv(fd, text, sizeof text - 1, 0);
+            if (n > 0) {
+                text[n] = 0;
+                heard += strstr(text, "HTTP/1.1 200") != NULL;
+            }
+            http_server_stats(app.server, &now);
+            assert_true(now.requests >= heard && now.requests <= i);
+        }
+    }
+    close(fd);
+    atomic_store(&loop_ends, true);
+    os_thread_join(&thread);
+    assert_int_equal(stats().requests, 2000);
+    stop();
+}
+
 /* How long a round sleeps follows from the deadlines, not from a tick. */
 static void test_a_round_sleeps_until_a_deadline(void **state) {
     (void)state;
@@ -1231,6 +1403,9 @@ int main(void) {
         cmocka_unit_test(test_slow_heads_end_at_their_deadline),
         cmocka_unit_test(test_slow_bodies_end),
         cmocka_unit_test(test_idle_and_unread_replies_end),
+        cmocka_unit_test(test_hostile_streams_leave_nothing),
+        cmocka_unit_test(test_no_descriptors_left),
+        cmocka_unit_test(test_counters_from_another_thread),
         cmocka_unit_test(test_a_round_sleeps_until_a_deadline),
         cmocka_unit_test(test_idle_connections_cost_little),
     };

@@ -280,7 +280,7 @@ static size_t run_wanted(const struct http_server *server, const struct http_con
 
 /* Moves what is left over to where it can stay. false: there is no memory, and nothing has changed. */
 static bool keep(struct http_server *server, struct http_conn *conn, struct window *w) {
-    size_t left = conn->state == HTTP_CONN_LINGER ? 0 : w->n - w->at;
+    size_t left = conn->closing ? 0 : w->n - w->at; /* after the last answer nothing is read */
     const uint8_t *from = w->p + w->at;
     uint8_t *to = http_conn_small(server, conn);
     bool small = left <= HTTP_SMALL_SIZE;

@@ -25,6 +25,7 @@ struct http_pool {
     size_t _free;
 };
 
+/* `used` is zero. */
 void http_pool_init(struct http_pool *pool, uint8_t *memory, uint8_t *used, size_t pages);
 /* A run of at least `size` bytes, or NULL when there is none; *ret_cap is its true size. */
 uint8_t *http_pool_take(struct http_pool *pool, size_t size, size_t *ret_cap);
@@ -44,6 +45,7 @@ struct http_peers {
 };
 
 size_t http_peers_slots(size_t connections_max); /* number of slots to provide, a power of two */
+/* `slots` are zero. */
 void http_peers_init(struct http_peers *peers, struct http_peer_slot *slots, size_t count,
                      uint64_t seed, uint32_t max);
 bool http_peers_add(struct http_peers *peers,
@@ -196,7 +198,8 @@ struct http_server {
     uint8_t *scratch;
     struct http_pool pool;
     struct http_peers peers;
-    uint32_t free_first;
+    uint32_t free_first; /* slots that were used before */
+    uint32_t fresh;      /* slots from here on were never used: their pages are not resident */
     uint32_t open_count;
     struct http_list waits[HTTP_WAITS];
     struct http_list runs; /* connections with kept input that may go on */

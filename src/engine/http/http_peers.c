@@ -23,7 +23,6 @@ void http_peers_init(struct http_peers *peers, struct http_peer_slot *slots, siz
     peers->_mask = count - 1;
     peers->_seed = seed;
     peers->_max = max;
-    memset(slots, 0, count * sizeof slots[0]);
 }
 
 /* false for a peer that is not counted: a Unix socket, or no limit at all. */

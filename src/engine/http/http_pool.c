@@ -14,7 +14,6 @@ void http_pool_init(struct http_pool *pool, uint8_t *memory, uint8_t *used, size
     pool->_used = used;
     pool->_pages = pages;
     pool->_free = pages;
-    memset(used, 0, pages);
 }
 
 uint8_t *http_pool_take(struct http_pool *pool, size_t size, size_t *ret_cap) {

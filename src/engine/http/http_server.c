@@ -128,10 +128,15 @@ void http_conn_close(struct http_server *server, struct http_conn *conn) {
 }
 
 static void open_conn(struct http_server *server, int fd, const struct os_peer *peer) {
-    struct http_conn *conn = &server->conns[server->free_first];
+    struct http_conn *conn = &server->conns[server->fresh];
+    if (server->free_first != HTTP_NO_SLOT) {
+        conn = &server->conns[server->free_first];
+        server->free_first = conn->wait_next;
+    } else {
+        server->fresh++;
+    }
     check(conn->state == HTTP_CONN_FREE);
     uint32_t generation = conn->generation;
-    server->free_first = conn->wait_next;
     *conn = (struct http_conn){
         .fd = fd,
         .generation = generation,
@@ -150,10 +155,11 @@ static void open_conn(struct http_server *server, int fd, const struct os_peer *
 
 /* A free slot, if need be that of the connection which has been idle for longest. */
 static bool make_room(struct http_server *server) {
-    if (server->free_first == HTTP_NO_SLOT && server->waits[HTTP_WAIT_IDLE].first != HTTP_NO_SLOT) {
+    if (server->open_count == server->config.connections_max &&
+        server->waits[HTTP_WAIT_IDLE].first != HTTP_NO_SLOT) {
         http_conn_close(server, &server->conns[server->waits[HTTP_WAIT_IDLE].first]);
     }
-    return server->free_first != HTTP_NO_SLOT;
+    return server->open_count < server->config.connections_max;
 }
 
 static void on_listener(struct http_server *server) {
@@ -319,7 +325,7 @@ static bool poll_once(struct http_server *server, struct os_poller poller, int t
 /* At a drain: what was sent before the client could know is still answered; who has sent nothing is closed. */
 static void sweep(struct http_server *server) {
     server->drain_sweep = false;
-    for (uint32_t slot = 0; slot < server->config.connections_max; slot++) {
+    for (uint32_t slot = 0; slot < server->fresh; slot++) {
         struct http_conn *conn = &server->conns[slot];
         if (conn->state == HTTP_CONN_HEAD && conn->length == 0) {
             uint32_t generation = conn->generation;
@@ -391,6 +397,9 @@ static void stop_listening(struct http_server *server) {
 
 void http_server_drain(struct http_server *server) {
     check(server->magic == HTTP_SERVER_MAGIC);
+    if (server->listening) {
+        on_listener(server); /* who is in the queue would be reset by the close */
+    }
     stop_listening(server);
     server->draining = true;
     server->drain_sweep = true;
@@ -464,11 +473,6 @@ static struct http_server *map_server(const struct http_config *config) {
     os_random(&server->random, sizeof server->random);
     http_peers_init(&server->peers, peer_table, peer_slots, seed, config->connections_per_peer_max);
     server->free_first = HTTP_NO_SLOT;
-    for (size_t slot = slots; slot > 0; slot--) {
-        server->conns[slot - 1].fd = -1;
-        server->conns[slot - 1].wait_next = server->free_first;
-        server->free_first = (uint32_t)(slot - 1);
-    }
     for (int wait = 0; wait < HTTP_WAITS; wait++) {
         server->waits[wait] = (struct http_list){HTTP_NO_SLOT, HTTP_NO_SLOT};
     }
@@ -529,12 +533,12 @@ void http_server_free(struct http_server *server) {
         return;
     }
     check(server->magic == HTTP_SERVER_MAGIC && !server->in_round);
-    for (uint32_t slot = 0; slot < server->config.connections_max; slot++) {
+    for (uint32_t slot = 0; slot < server->fresh; slot++) {
         if (server->conns[slot].state != HTTP_CONN_FREE) {
             http_conn_close(server, &server->conns[slot]);
         }
     }
-    check(server->open_count == 0);
+    check(server->open_count == 0 && server->pool._free == server->pool._pages);
     stop_listening(server);
     os_poller_close(&server->main);
     os_poller_close(&server->always);
