@@ -27,8 +27,8 @@ static int remove_name(void *context, const char *name) {
     char path[512];
     (void)snprintf(path, sizeof path, "%s/%s", (const char *)context, name);
     if (unlink(path) != 0) {
-        (void)os_dir_list(path, remove_name, path);
-        (void)rmdir(path);
+        int code = os_dir_list(path, remove_name, path);
+        return code != 0 ? code : rmdir(path);
     }
     return 0;
 }
@@ -51,8 +51,8 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    (void)os_dir_list(top, remove_name, top);
-    return rmdir(top);
+    int code = os_dir_list(top, remove_name, top);
+    return code != 0 ? code : rmdir(top);
 }
 
 static struct keyring *open_ring(bool create) {
