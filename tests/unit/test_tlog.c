@@ -102,7 +102,7 @@ static int make_leaves(void **state) {
 /* The eight inputs that Certificate Transparency implementations test with. */
 static void roots_match_certificate_transparency(void **state) {
     (void)state;
-    static const struct {
+    const struct {
         struct span input;
         const char *root; /* of the tree up to here */
     } known[] = {
