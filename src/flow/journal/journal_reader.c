@@ -270,7 +270,7 @@ int journal_reader_next(struct journal_reader *reader, struct journal_batch *ret
     if (is_caught_up(reader)) {
         return BH_E_AGAIN;
     }
-    struct opened_chunk chunk;
+    struct opened_chunk chunk = {0};
     int r = find_chunk(reader, &chunk);
     if (r == BH_E_NOTFOUND) {
         uint64_t first = journal_first_seq(reader->journal);
