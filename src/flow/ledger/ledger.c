@@ -216,6 +216,7 @@ static void open_prune(struct ledger *l, uint64_t settled) {
     l->seqs_count = seqs;
 }
 
+/* seqs may be the free end of l->seqs itself. */
 static int open_add(struct ledger *l, const struct open_attempt *attempt, const uint64_t *seqs, size_t count) {
     if (l->open_count == OPEN_MAX || count > SEQS_MAX - l->seqs_count) {
         return BH_E_FULL;
@@ -225,21 +226,24 @@ static int open_add(struct ledger *l, const struct open_attempt *attempt, const 
     a->seqs_from = l->seqs_count;
     a->seqs_count = (uint32_t)count;
     if (count != 0) {
-        memcpy(&l->seqs[l->seqs_count], seqs, count * sizeof *seqs);
+        memmove(&l->seqs[l->seqs_count], seqs, count * sizeof *seqs);
         l->seqs_count += (uint32_t)count;
     }
     return 0;
 }
 
 static int recover_attempt(struct ledger *l, const struct leaf *leaf) {
-    uint64_t seqs[2048];
     size_t count = 0;
     bool partial = (leaf->attempt.flags & ATTEMPT_PARTIAL) != 0;
+    if (l->open_count == OPEN_MAX || l->seqs_count > SEQS_MAX / 2) {
+        open_prune(l, l->settled_seq);
+    }
+    uint64_t *seqs = &l->seqs[l->seqs_count];
     if (partial) {
         struct reader r = reader_of(leaf->body);
         uint64_t n = read_varint(&r);
         uint64_t at = leaf->attempt.first_seq;
-        for (; count < n && count < BH_COUNT(seqs) && !r.short_; count++) {
+        for (; count < n && count < SEQS_MAX - l->seqs_count && !r.short_; count++) {
             at += read_varint(&r);
             seqs[count] = at;
         }
@@ -256,9 +260,6 @@ static int recover_attempt(struct ledger *l, const struct leaf *leaf) {
     };
     memcpy(a.body_sha256, leaf->attempt.body_sha256, 32);
     l->next_attempt = leaf->attempt.number + 1;
-    if (l->open_count == OPEN_MAX || count > SEQS_MAX - l->seqs_count) {
-        open_prune(l, l->settled_seq);
-    }
     return open_add(l, &a, seqs, count);
 }
 
