@@ -24,8 +24,8 @@ static const struct answer_row answers[] = {
 
 /* A transparent GIF of one pixel. */
 static const uint8_t pixel[] = {
-    'G', 'I', 'F', '8', '9', 'a', 1,    0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0,    0, 0, 0x21, 0xF9,
-    4,   1,   0,   0,   0,   0,   0x2C, 0, 0, 0, 0,    1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3B,
+    'G', 'I', 'F', '8', '9', 'a',  1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0, 0,    0, 0x21, 0xF9, 4,
+    1,   0,   0,   0,   0,   0x2C, 0, 0, 0, 0, 1,    0, 1, 0, 0, 2, 2, 0x44, 1, 0,    0x3B,
 };
 
 static const char *local_body(enum mixpanel_path path) {
