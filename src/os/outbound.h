@@ -1,0 +1,39 @@
+/*
+ * Sockets to the world outside: names to addresses, a socket to connect, and ways to make it useless.
+ *
+ * os_resolve_host may take as long as the machine's resolver pleases; it belongs on a thread that nobody waits for.
+ * All else returns at once. Any thread.
+ */
+#ifndef BH_OS_OUTBOUND_H
+#define BH_OS_OUTBOUND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/errors.h"
+
+enum { OS_ADDRESS_TEXT = 48 };
+
+/* One numeric address: "192.0.2.7" or "2001:db8::7". */
+struct os_address_text {
+    char text[OS_ADDRESS_TEXT];
+};
+
+/* Whether a host of a URL (IPv6 without brackets) needs no look-up: a numeric address, or localhost. */
+bool os_host_is_numeric(const char *host);
+/* Addresses of a host for TCP, in the order to try. NOTFOUND; at most cap of them. */
+int os_resolve_host(const char *host, struct os_address_text *addresses, size_t cap,
+                    size_t *ret_count) BH_MUST_USE;
+
+/* A TCP socket that is not connected; `family` as in a sockaddr. */
+int os_outbound_open(int family, int *ret_fd) BH_MUST_USE;
+/*
+ * Nothing leaves through fd any more, whatever another thread does with it at this moment: the number is given to
+ * `dead_fd`'s file (no socket, so that a later connect or send fails), then the connection is reset and what was
+ * queued is thrown away. fd stays open until its owner closes it.
+ */
+void os_outbound_sever(int fd, int dead_fd);
+/* Whether an idle connection has nothing to read, no end and no error: else it may not be used again. */
+bool os_outbound_is_quiet(int fd);
+
+#endif
