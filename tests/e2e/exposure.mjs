@@ -11,7 +11,7 @@ import { Standin } from './lib/standin.mjs';
 
 const random = seeded();
 const SCENARIOS = count(6, 60);
-const PEOPLE = 40;
+const PEOPLE = 300; // many more than are seen, so that a wrong grade is not covered by a later, right one
 const PLAN = `events:
   Signed Up: {}
   Step *: {}
@@ -309,6 +309,15 @@ async function settle({ gateway, standin }) {
   await sleep(1200);
 }
 
+/* Attempts that hang and are then given up by a person stay possible for ever. */
+async function abandon({ gateway, standin, world }, dice) {
+  standin.behave(dice.pick(['timeout', 'hang-in-body', 'reset', 'cut-short']));
+  await send(gateway, world, dice.between(20, 60), dice.pick([1, 2]));
+  await sleep(dice.between(1000, 2500));
+  await gateway.cut();
+  await gateway.open('mixpanel', '--discard');
+}
+
 async function scenario(n, seed, wild) {
   const dice = new Random(seed);
   const standin = await new Standin({ token: VENDOR_TOKEN }).start();
@@ -336,6 +345,9 @@ async function scenario(n, seed, wild) {
         early = { at: Date.now(), answer: await gateway.exposure() };
         await sleep(20);
       }
+    }
+    if (wild && dice.chance(0.5)) {
+      await abandon(kit, dice);
     }
     await settle(kit);
     marks.push(Date.now() + 1);

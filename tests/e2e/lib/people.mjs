@@ -77,7 +77,8 @@ export class People {
     }
   }
 
-  event(item) {
+  /* An event without a time happened when it arrived, as at Mixpanel. */
+  event(item, arrived = Date.now()) {
     const p = item.properties ?? {};
     if (item.event === '$identify') {
       this.identify(p.$identified_id ?? p.distinct_id, p.$anon_id ?? p.$anon_distinct_id);
@@ -94,7 +95,7 @@ export class People {
     if (id !== undefined && id !== '') {
       this.root(id);
     }
-    this.events.push({ event: item.event, id, time: timeMs(p.time), properties: p });
+    this.events.push({ event: item.event, id, time: p.time === undefined ? arrived : timeMs(p.time), properties: p });
   }
 
   engage(item) {

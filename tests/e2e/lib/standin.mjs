@@ -56,6 +56,7 @@ export class Standin {
   clear() {
     this.requests = [];
     this.items = [];
+    this.refusals = new Map();
     this.seen = new Set();
     this.stats = { connections: 0, requests: 0, complete: 0, answered: 0, accepted: 0, repeated: 0, refused: 0, bytes: 0, items: 0,
       updates: 0, probes: 0, status: {} };
@@ -320,12 +321,20 @@ export class Standin {
   refusal(route, entry, status, message) {
     this.stats.refused += entry.items?.length ?? 0;
     entry.refusal = message;
+    this.countRefusal(`${route} ${status} ${message}`);
     if (route === '/import' && entry.query.strict === '1') {
       return json(status, { code: status, error: message, status: http.STATUS_CODES[status] });
     }
     /* The older endpoints answer 200 and say in the body that nothing was taken. */
     const ok = status === 400 ? 200 : status;
     return entry.query.verbose === '1' ? json(ok, { error: message, status: 0 }) : text(ok, '0');
+  }
+
+  /* Why it refused, for the reader of a failed test. */
+  countRefusal(why) {
+    if (this.refusals.has(why) || this.refusals.size < 50) {
+      this.refusals.set(why, (this.refusals.get(why) ?? 0) + 1);
+    }
   }
 
   authorised(entry) {
@@ -353,6 +362,7 @@ export class Standin {
       const bad = importFault(item, this.now(), strict) ?? poisonFault(item, index, behaviour);
       if (bad) {
         failed.push({ index, $insert_id: item?.properties?.$insert_id, ...bad });
+        this.countRefusal(`/import ${bad.field}: ${bad.message}`);
       }
     });
     if (failed.length > 0 && behaviour.mode === 'poison' && behaviour.unnamed) {
@@ -435,9 +445,9 @@ export class Standin {
 
   people() {
     const people = new People();
-    for (const { path: route, item } of this.items) {
+    for (const { path: route, t, item } of this.items) {
       if (item.event !== undefined) {
-        people.event(item);
+        people.event(item, t);
       } else if (route === '/engage') {
         people.engage(item);
       } else if (route === '/groups') {
