@@ -29,7 +29,7 @@ struct http_pool {
 void http_pool_init(struct http_pool *pool, uint8_t *memory, uint8_t *used, size_t pages);
 /* A run of at least `size` bytes, or NULL when there is none; *ret_cap is its true size. */
 uint8_t *http_pool_take(struct http_pool *pool, size_t size, size_t *ret_cap);
-void http_pool_give(struct http_pool *pool, uint8_t *run, size_t cap);
+void http_pool_give(struct http_pool *pool, const uint8_t *run, size_t cap);
 
 /* How many connections each peer has: open addressing, at most half full. */
 struct http_peer_slot {

@@ -72,7 +72,7 @@ struct http_scan {
 };
 int http_scan_head(struct http_scan *scan, struct span in, size_t head_max, size_t target_max,
                    size_t *ret_size, unsigned *ret_status) BH_MUST_USE;
-int http_complete_head(struct span head, size_t target_max, struct http_head *ret_head,
+int http_complete_head(struct span in, size_t target_max, struct http_head *ret_head,
                        unsigned *ret_status) BH_MUST_USE;
 
 /* Value of the first header with this name (case folded), or SPAN_NONE. */

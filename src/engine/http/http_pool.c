@@ -36,7 +36,7 @@ uint8_t *http_pool_take(struct http_pool *pool, size_t size, size_t *ret_cap) {
     return NULL;
 }
 
-void http_pool_give(struct http_pool *pool, uint8_t *run, size_t cap) {
+void http_pool_give(struct http_pool *pool, const uint8_t *run, size_t cap) {
     size_t offset = (size_t)(run - pool->_memory);
     size_t first = offset / HTTP_PAGE_SIZE;
     size_t count = cap / HTTP_PAGE_SIZE;

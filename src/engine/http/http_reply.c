@@ -9,8 +9,12 @@
 #include "engine/http/http_int.h"
 #include "os/clock.h"
 
-/* HEAD_MAX: status line, Content-Length, Connection. JOINED_MAX: a reply up to this size is copied and sent by send. */
-enum { HEAD_MAX = 160, JOINED_MAX = 2048, PARTS = 4 };
+/* A reply up to JOINED_MAX bytes is copied together; a larger one leaves in PARTS: head, headers, empty line, body. */
+enum { JOINED_MAX = 2048, PARTS = 4 };
+
+static bool is_bodiless(unsigned status) {
+    return status == 204 || status == 304;
+}
 
 struct span http_status_reason(unsigned status) {
     static const struct {
@@ -103,9 +107,8 @@ static void reply_left(struct http_server *server, struct http_conn *conn) {
     }
     conn->state = HTTP_CONN_HEAD;
     if (conn->in_window) {
-        http_conn_wait(
-            server, conn,
-            HTTP_WAIT_NONE); /* who works on the window goes on, and settles what to wait for */
+        /* Who works on the window goes on, and settles what to wait for. */
+        http_conn_wait(server, conn, HTTP_WAIT_NONE);
     } else if (conn->length != 0) {
         http_conn_wait(server, conn, HTTP_WAIT_HEAD);
         http_conn_queue(server, conn);
@@ -131,7 +134,10 @@ static void keep_rest(struct http_server *server, struct http_conn *conn, const 
     size_t skip = sent;
     for (size_t i = 0; i < PARTS; i++) {
         size_t past = skip < parts[i].n ? skip : parts[i].n;
-        buf_put_span(&b, span_from(parts[i], past));
+        if (past < parts[i].n) {
+            check(parts[i].p != NULL);
+            buf_put(&b, parts[i].p + past, parts[i].n - past);
+        }
         skip -= past;
     }
     check(!b.full && b.n == total - sent);
@@ -144,16 +150,23 @@ static void keep_rest(struct http_server *server, struct http_conn *conn, const 
     }
 }
 
-static long send_parts(int fd, const struct span *parts, size_t total) {
-    if (total > JOINED_MAX) {
-        return os_send_vec(fd, parts, PARTS);
+/* Status line and framing headers, without the empty line. */
+static void put_head(const struct http_conn *conn, unsigned status, size_t body_size,
+                     struct buf *b) {
+    buf_put_str(b, "HTTP/1.1 ");
+    buf_put_u64_dec(b, status);
+    buf_put_byte(b, ' ');
+    buf_put_span(b, http_status_reason(status));
+    if (!is_bodiless(status)) {
+        buf_put_str(b, "\r\nContent-Length: ");
+        buf_put_u64_dec(b, body_size);
     }
-    uint8_t joined[JOINED_MAX];
-    struct buf b = buf_of(joined, sizeof joined);
-    for (size_t i = 0; i < PARTS; i++) {
-        buf_put_span(&b, parts[i]);
+    if (conn->closing) {
+        buf_put_str(b, "\r\nConnection: close");
+    } else if (conn->minor_0) {
+        buf_put_str(b, "\r\nConnection: keep-alive");
     }
-    return os_send(fd, b.p, b.n);
+    buf_put_str(b, "\r\n");
 }
 
 void http_conn_answer(struct http_server *server, struct http_conn *conn,
@@ -163,30 +176,22 @@ void http_conn_answer(struct http_server *server, struct http_conn *conn,
                    ours; /* a client that did not ask to close may be sending the next request */
     conn->closing = conn->closing || ours || !conn->keep_alive;
 
-    uint8_t memory[HEAD_MAX];
+    uint8_t memory[JOINED_MAX];
     struct buf head = buf_of(memory, sizeof memory);
-    buf_put_str(&head, "HTTP/1.1 ");
-    buf_put_u64_dec(&head, reply->status);
-    buf_put_byte(&head, ' ');
-    buf_put_span(&head, http_status_reason(reply->status));
-    bool bodiless = reply->status == 204 || reply->status == 304;
-    if (!bodiless) {
-        buf_put_str(&head, "\r\nContent-Length: ");
-        buf_put_u64_dec(&head, reply->body.n);
+    put_head(conn, reply->status, reply->body.n, &head);
+    bool with_body = !is_bodiless(reply->status) && !conn->head_only;
+    struct span parts[PARTS] = {
+        {NULL, 0}, reply->headers, SPAN_LIT("\r\n"), with_body ? reply->body : SPAN_NONE};
+    size_t total = head.n + parts[1].n + parts[2].n + parts[3].n;
+    bool joined = total <= JOINED_MAX;
+    for (size_t i = 1; i < PARTS && joined; i++) {
+        buf_put(&head, parts[i].p, parts[i].n);
+        parts[i] = SPAN_NONE;
     }
-    if (conn->closing) {
-        buf_put_str(&head, "\r\nConnection: close");
-    } else if (conn->minor_0) {
-        buf_put_str(&head, "\r\nConnection: keep-alive");
-    }
-    buf_put_str(&head, "\r\n");
     check(!head.full);
+    parts[0] = buf_span(&head);
 
-    bool with_body = !bodiless && !conn->head_only;
-    const struct span parts[PARTS] = {buf_span(&head), reply->headers, SPAN_LIT("\r\n"),
-                                      with_body ? reply->body : SPAN_NONE};
-    size_t total = parts[0].n + parts[1].n + parts[2].n + parts[3].n;
-    long sent = send_parts(conn->fd, parts, total);
+    long sent = joined ? os_send(conn->fd, head.p, head.n) : os_send_vec(conn->fd, parts, PARTS);
     if (sent < 0 && sent != BH_E_AGAIN) {
         http_count(server, HTTP_COUNT_ABORTED, 1);
         http_conn_close(server, conn);
