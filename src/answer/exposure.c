@@ -259,7 +259,7 @@ static uint64_t count_people(const struct exposure *x) {
 
 static int write_answer(struct exposure *x, int (*write)(void *context, struct span bytes), void *context) {
     struct buf b = buf_of(x->text, TEXT_MAX);
-    uint8_t note_room[16384];
+    uint8_t note_room[8192];
     struct buf note = buf_of(note_room, sizeof note_room);
     uint64_t watched = ledger_watched_since(x->reader);
     uint64_t certain = roaring_bitmap_get_cardinality(x->certain);

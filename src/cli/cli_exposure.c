@@ -270,7 +270,7 @@ static int exposure_run(const struct cli_args *args) {
     struct exposure_query query = {0};
     struct exposure_out out = {.json = args->json};
     struct err err = {0};
-    struct exposure_source sources[LIMIT_SOURCES];
+    static struct exposure_source sources[LIMIT_SOURCES];
     struct settings *settings = read_query(args, &query) == CLI_DONE ? cli_settings(args, false) : NULL;
     if (settings == NULL) {
         return CLI_FAILED;

@@ -127,7 +127,7 @@ static int list_logs(const struct cli_args *args, const struct ledger_world *w, 
 
 static int verify_run(const struct cli_args *args) {
     struct ledger_world w = {0};
-    struct log_list list = {0};
+    static struct log_list list;
     int code = world_open(args, &w);
     code = code == CLI_DONE ? list_logs(args, &w, &list) : code;
     unsigned wrong = 0;
@@ -160,7 +160,7 @@ static int checkpoint_run(const struct cli_args *args) {
     struct ledger_world w = {0};
     struct err err = {0};
     struct ledger_reader *reader = NULL;
-    uint8_t room[16384];
+    static uint8_t room[16384];
     struct buf note = buf_of(room, sizeof room);
     int code = world_open(args, &w);
     if (code == CLI_DONE) {
@@ -170,7 +170,7 @@ static int checkpoint_run(const struct cli_args *args) {
             err.code = r;
             code = cli_fail(&err);
         } else if (args->json) {
-            uint8_t out[32768];
+            static uint8_t out[32768];
             struct buf b = buf_of(out, sizeof out);
             json_put_string(&b, buf_span(&note));
             (void)printf("{\"vendor\":\"%s\",\"checkpoint\":%.*s}\n", args->positional[0], (int)b.n, (const char *)b.p);

@@ -80,11 +80,17 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
         if (!digits(&text, 2, &h) || *text++ != ':' || !digits(&text, 2, &mi)) {
             return false;
         }
-        if (*text == ':' && (text++, !digits(&text, 2, &s))) {
-            return false;
+        if (*text == ':') {
+            text++;
+            if (!digits(&text, 2, &s)) {
+                return false;
+            }
         }
-        if (*text == '.' && (text++, !digits(&text, 3, &ms))) {
-            return false;
+        if (*text == '.') {
+            text++;
+            if (!digits(&text, 3, &ms)) {
+                return false;
+            }
         }
     }
     if (*text == 'Z') {

@@ -1,4 +1,6 @@
 /* Status and metrics: the same facts, once as JSON for commands and once in Prometheus' text format. */
+#include <stdlib.h>
+
 #include "engine/json/json.h"
 #include "gateway/gateway_int.h"
 #include "os/clock.h"
@@ -155,9 +157,12 @@ static void metrics_journal(struct gateway *gateway, struct buf *out) {
 }
 
 static void metrics_vendors(struct gateway *gateway, struct buf *out) {
-    struct courier_status s[LIMIT_VENDORS];
-    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+    struct courier_status *s = calloc(LIMIT_VENDORS, sizeof *s);
+    for (unsigned i = 0; s != NULL && i < gateway->vendor_count; i++) {
         courier_status(gateway->vendors[i].courier, &s[i]);
+    }
+    if (s == NULL) {
+        return;
     }
     family(out, "bulkhead_vendor_state", "gauge", "1 for the state that the vendor is in.");
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
@@ -196,6 +201,7 @@ static void metrics_vendors(struct gateway *gateway, struct buf *out) {
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
         buf_printf(out, "bulkhead_vendor_sent_bytes_total{vendor=\"%s\"} %llu\n", gateway->vendors[i].name, (unsigned long long)s[i].bytes_sent);
     }
+    free(s);
 }
 
 void metrics_write(struct gateway *gateway, struct buf *out) {
