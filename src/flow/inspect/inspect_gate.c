@@ -1,0 +1,110 @@
+/* The scalar gate and the tables it shares with the SIMD form. */
+#include "flow/inspect/inspect_gate.h"
+
+#include "base/check.h"
+
+#define ALNUM (GATE_ALNUM | GATE_RUN | GATE_BASE64)
+
+const uint8_t gate_bits[256] = {
+    ['0'] = ALNUM, ['1'] = ALNUM, ['2'] = ALNUM, ['3'] = ALNUM, ['4'] = ALNUM, ['5'] = ALNUM, ['6'] = ALNUM,
+    ['7'] = ALNUM, ['8'] = ALNUM, ['9'] = ALNUM, ['A'] = ALNUM, ['B'] = ALNUM, ['C'] = ALNUM, ['D'] = ALNUM,
+    ['E'] = ALNUM, ['F'] = ALNUM, ['G'] = ALNUM, ['H'] = ALNUM, ['I'] = ALNUM, ['J'] = ALNUM, ['K'] = ALNUM,
+    ['L'] = ALNUM, ['M'] = ALNUM, ['N'] = ALNUM, ['O'] = ALNUM, ['P'] = ALNUM, ['Q'] = ALNUM, ['R'] = ALNUM,
+    ['S'] = ALNUM, ['T'] = ALNUM, ['U'] = ALNUM, ['V'] = ALNUM, ['W'] = ALNUM, ['X'] = ALNUM, ['Y'] = ALNUM,
+    ['Z'] = ALNUM, ['a'] = ALNUM, ['b'] = ALNUM, ['c'] = ALNUM, ['d'] = ALNUM, ['e'] = ALNUM, ['f'] = ALNUM,
+    ['g'] = ALNUM, ['h'] = ALNUM, ['i'] = ALNUM, ['j'] = ALNUM, ['k'] = ALNUM, ['l'] = ALNUM, ['m'] = ALNUM,
+    ['n'] = ALNUM, ['o'] = ALNUM, ['p'] = ALNUM, ['q'] = ALNUM, ['r'] = ALNUM, ['s'] = ALNUM, ['t'] = ALNUM,
+    ['u'] = ALNUM, ['v'] = ALNUM, ['w'] = ALNUM, ['x'] = ALNUM, ['y'] = ALNUM, ['z'] = ALNUM,
+    ['-'] = GATE_RUN | GATE_BASE64, ['_'] = GATE_RUN | GATE_BASE64, ['+'] = GATE_BASE64, ['/'] = GATE_BASE64,
+};
+
+#define NO 255
+const uint8_t gate_base64[256] = {
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, 62, NO, 62, NO, 63, 52, 53, 54, 55,
+    56, 57, 58, 59, 60, 61, NO, NO, NO, NO, NO, NO, NO, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+    13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, NO, NO, NO, NO, 63, NO, 26, 27, 28, 29, 30, 31, 32,
+    33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+};
+#undef NO
+
+gate_function *gate_features = gate_scalar;
+
+bool gate_has_avx2(void) {
+    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0;
+}
+
+void gate_init(void) {
+    gate_features = gate_has_avx2() ? gate_avx2 : gate_scalar;
+}
+
+static bool printable(unsigned byte) {
+    return (byte >= 0x20 && byte < 0x7f) || byte == '\t' || byte == '\n' || byte == '\r';
+}
+
+bool gate_base64_text(const uint8_t *p) {
+    unsigned left = 0; /* continuation bytes that a UTF-8 character still needs */
+    for (unsigned quad = 0; quad < 2; quad++) {
+        unsigned v = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            unsigned six = gate_base64[p[4 * quad + i]];
+            if (six > 63) {
+                return false;
+            }
+            v = v << 6 | six;
+        }
+        for (int shift = 16; shift >= 0; shift -= 8) {
+            unsigned byte = v >> shift & 255;
+            if (left > 0) {
+                if ((byte & 0xc0) != 0x80) {
+                    return false;
+                }
+                left--;
+            } else if (byte >= 0xc2 && byte < 0xf5) {
+                left = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+            } else if (!printable(byte)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+unsigned gate_scalar(const uint8_t *p, size_t n, const uint8_t *reach) {
+    check(p + n <= reach);
+    unsigned features = 0;
+    size_t digits = 0;
+    size_t dots = 0;
+    size_t colons = 0;
+    size_t run = 0;
+    size_t run64 = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint8_t c = p[i];
+        unsigned bits = gate_bits[c];
+        run = (bits & GATE_RUN) != 0 ? run + 1 : 0;
+        run64 = (bits & GATE_BASE64) != 0 ? run64 + 1 : 0;
+        digits += c >= '0' && c <= '9';
+        dots += c == '.';
+        colons += c == ':';
+        features |= c == '@' ? HAS_AT : 0U;
+        features |= c == '%' || c == '\\' || c == '&' ? HAS_QUOTED : 0U;
+        features |= c == '=' ? HAS_EQUALS : 0U;
+        features |= run >= 16 ? HAS_RUN : 0U;
+        if (run64 >= 8 && (features & HAS_BASE64) == 0) {
+            size_t start = i - 7;
+            if ((gate_bits[p[start]] & GATE_ALNUM) != 0 && (start == 0 || (gate_bits[p[start - 1]] & GATE_ALNUM) == 0) &&
+                gate_base64_text(p + start)) {
+                features |= HAS_BASE64;
+            }
+        }
+    }
+    features |= digits >= 7 || (digits >= 4 && dots >= 3) ? HAS_DIGITS : 0U;
+    features |= colons >= 1 ? HAS_COLON : 0U;
+    features |= colons >= 2 ? HAS_COLONS : 0U;
+    return features;
+}

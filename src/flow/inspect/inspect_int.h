@@ -1,0 +1,241 @@
+/*
+ * What inspect's own files share.
+ *
+ *   inspect.c          the public calls: a request's items, one string
+ *   inspect_walk.c     iterates the strings and numbers of a JSON tree and knows which key rules bind each
+ *   inspect_frames.c   opens what is encoded inside a string, level by level, with a stack of frames instead of recursion
+ *   inspect_detect.c   shapes in one text: e-mail, URL credentials, IPv6, key=value pairs
+ *   inspect_numbers.c  shapes made of digits: card, IBAN, phone, IPv4, SSN
+ *   inspect_keys.c     key -> rule (keys.def), with a cache
+ *   inspect_secrets.c  typed secrets (secrets.def) through Vectorscan
+ *   inspect_emit.c     a match in some frame -> a finding on the item's leaf; order and precedence
+ */
+#ifndef BH_FLOW_INSPECT_INT_H
+#define BH_FLOW_INSPECT_INT_H
+
+#include "flow/inspect/inspect.h"
+#include "flow/inspect/inspect_gate.h"
+#include "flow/inspect/inspect_unquote.h"
+#include "model/class.h"
+#include "model/limits.h"
+
+enum {
+    /* Encodings inside each other that are followed (invariant I3). */
+    DECODES_MAX = 4,
+    /* A decoded text may hold JSON, whose strings are frames that decode nothing. */
+    FRAMES_MAX = 2 * DECODES_MAX + 2,
+    /* Each level's texts are disjoint parts of the level above, so all of them are at most 5 times the item, and marks a 16th of that. */
+    POOL_BYTES = 6 * LIMIT_EVENT_BYTES,
+    NESTED_TOKENS_MAX = 2 * LIMIT_EVENT_TOKENS,
+    SEGMENTS_MAX = 4096,
+    HITS_MAX = 2 * LIMIT_EVENT_FINDINGS,
+    KEY_CACHE_SLOTS = 512,
+    KEY_CACHED_BYTES = 40,
+    ALPHABETS_MAX = 16,
+    WALK_DEPTH_MAX = LIMIT_JSON_DEPTH + 2,
+};
+
+/* --- keys ------------------------------------------------------------------------------------------------------------------------- */
+
+enum key_words {
+    WORDS_ANYWHERE, /* the words stand anywhere in the key, unless another says that the key is about them ("password_length") */
+    WORDS_LAST,     /* the words end the key, but for neutral ones ("email_work") */
+    WORDS_ALL,      /* the words are the key */
+    WORDS_PROFILE,  /* the words are the key, in a profile */
+};
+
+/* What a value must look like for a key alone to decide. */
+enum key_shape {
+    SHAPE_TEXT,    /* a string that is not empty */
+    SHAPE_ANY,     /* that, or a number */
+    SHAPE_TRUTH,   /* that, or true and false */
+    SHAPE_SECRET,  /* a string that is no plain word */
+    SHAPE_LETTERS, /* a string with a letter */
+    SHAPE_CODE,    /* 3 to 8 digits, as string or number */
+    SHAPE_DIGITS,  /* 4 digits or more */
+    SHAPE_PHONE,   /* 7 to 20 digits and no letters but "ext" */
+    SHAPE_CARD,    /* 12 digits or more */
+    SHAPE_ID,      /* 4 characters or more, one of them a digit */
+    SHAPE_COORDINATE, /* a number with a fraction */
+};
+
+struct key_rule {
+    uint16_t class_id; /* CLASS_NONE: the key says nothing */
+    uint8_t words;     /* enum key_words */
+    uint8_t shape;     /* enum key_shape */
+};
+
+/* What is known of a key, the same wherever it occurs at one position of one kind of item. */
+struct key_info {
+    struct key_rule rule;
+    uint16_t schema_class; /* of a reserved field; CLASS_NONE else */
+    bool reserved;         /* a reserved field: the schema speaks, key words do not */
+    bool version;          /* holds a version: four numbers with dots are no IP address */
+    bool plain;            /* the key's own text needs no detector */
+    bool joins;            /* says nothing alone but may with the key above it ("card": {"number": …}) */
+    uint8_t inside; /* enum field_place of the members of this key's object */
+};
+
+void keys_init(void);
+/* The rule of a key's text (decoded). `joined` is the text of the key above, or SPAN_NONE. */
+struct key_info keys_classify(struct span key, struct span above, bool profile);
+bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value);
+
+struct key_cache_slot {
+    uint64_t hash; /* 0 = empty */
+    uint8_t salt;
+    uint8_t length;
+    uint8_t text[KEY_CACHED_BYTES];
+    struct key_info info;
+};
+
+/* --- walk ------------------------------------------------------------------------------------------------------------------------- */
+
+struct walk_level {
+    uint32_t end;         /* index past the container's subtree */
+    struct key_info info; /* binds what has no key of its own, and what a key says nothing about */
+    struct span key;      /* text of the key that named the container, or the array around it */
+};
+
+struct walk {
+    struct span text;
+    const struct json_token *tokens;
+    uint32_t at;
+    uint32_t depth;
+    bool profile;
+    bool keyed; /* the token at hand is the value of `key`, bound by `info` */
+    struct key_info info;
+    struct span key;
+    const struct protocol_ops *protocol; /* NULL in nested JSON */
+    struct walk_level levels[WALK_DEPTH_MAX];
+};
+
+struct walk_step {
+    const struct json_token *token;
+    uint32_t index;       /* of the token in walk.tokens */
+    struct key_info info; /* what binds this leaf; for a KEY: the key's own */
+};
+
+/* --- frames ----------------------------------------------------------------------------------------------------------------------- */
+
+enum frame_how {
+    FRAME_ROOT,    /* the decoded string of the leaf itself */
+    FRAME_SLICE,   /* a string inside JSON, without escapes: offsets differ by a constant */
+    FRAME_UNQUOTE, /* percent-encoding, escapes, entities undone: offsets by marks */
+    FRAME_WHOLE,   /* base64, or an escaped string inside JSON: stands for its whole source */
+};
+
+enum frame_mode { MODE_DONE, MODE_JSON, MODE_UNQUOTE, MODE_BASE64 };
+
+struct frame {
+    struct span text;
+    uint32_t source_start; /* in the frame below */
+    uint32_t source_length;
+    const uint32_t *marks;
+    uint8_t how;
+    uint8_t mode;
+    uint8_t decodes;
+    uint32_t cursor; /* MODE_BASE64: where to look next */
+    size_t tokens_before;
+    struct key_info info; /* what its key says */
+    struct walk walk;
+};
+
+/* A decoded text that the secrets scan has yet to see. */
+struct segment {
+    uint32_t start; /* in the pool */
+    uint32_t length;
+    uint16_t leaf;
+    bool root; /* offsets are the leaf's own */
+};
+
+struct hit {
+    uint32_t start;
+    uint32_t end;
+    uint16_t class_id;
+};
+
+struct hits {
+    const uint8_t *text;
+    size_t n;
+    uint32_t count;
+    bool too_many;
+    uint32_t run_start[ALPHABETS_MAX]; /* the run last measured, so that no byte is measured twice */
+    uint32_t run_end[ALPHABETS_MAX];
+    uint32_t jwt_failed_end;
+    struct hit hit[HITS_MAX + 1];
+};
+
+struct inspector {
+    uint32_t magic;
+    void *scratch; /* hs_scratch_t */
+    /* Of the item in hand. */
+    struct finding *findings;
+    size_t findings_count;
+    size_t findings_cap;
+    size_t leaf_first; /* first finding of the leaf in hand */
+    uint16_t leaf;
+    bool leaf_reserved;
+    bool unsorted;
+    int error;
+    uint32_t frame_count;
+    size_t pool_used;
+    size_t tokens_used;
+    size_t segment_count;
+    uint8_t *pool;
+    struct json_token *nested;
+    struct frame frames[FRAMES_MAX];
+    struct segment segments[SEGMENTS_MAX];
+    struct hits raw;  /* in the request's own text */
+    struct hits deep; /* in decoded texts */
+    struct walk walk;
+    struct key_cache_slot keys[KEY_CACHE_SLOTS];
+};
+
+/* The tree at `root`; protocol and kind are NULL and 0 in nested JSON, where `outer` binds what no inner key does. */
+void walk_open(struct walk *w, struct span text, const struct json_token *tokens, uint32_t root, const struct protocol_ops *protocol,
+               uint8_t kind, const struct key_info *outer);
+/* The next string, number, true, false, null or key; false at the end. */
+bool walk_next(struct inspector *in, struct walk *w, struct walk_step *ret_step);
+
+/* Looks at a decoded string and all that is encoded in it. */
+void frames_look(struct inspector *in, struct span text, const struct key_info *info, unsigned features, bool decoded);
+/* Room for a text of up to n bytes in the pool, between line feeds, so that no anchor or run crosses from one text to the next; NULL with
+ * in->error set. pool_keep ends it; nothing else is taken in between. */
+uint8_t *pool_text(struct inspector *in, size_t n);
+struct span pool_keep(struct inspector *in, uint8_t *text, size_t n);
+/* A string token's text with its escapes decoded. */
+struct span pool_unescape(struct inspector *in, struct span raw);
+
+/* Shapes in one text; offsets are the top frame's. */
+void detect_text(struct inspector *in, struct span text, const struct key_info *info, unsigned features);
+void detect_numbers(struct inspector *in, struct span text, const struct key_info *info);
+/* A JSON number, true, false or null. */
+void detect_scalar(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info);
+/* What the key alone decides; true when the value is never-on-disk as a whole. */
+bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info);
+/* Class of a run of 12 to 19 digits that is a payment card, else CLASS_NONE. */
+bool card_valid(const uint8_t *digits, size_t n);
+
+/* Typed secrets. */
+int secrets_init(struct err *err) BH_MUST_USE;
+int secrets_scratch_new(void **ret_scratch) BH_MUST_USE;
+void secrets_scratch_free(void *scratch);
+void secrets_scan(void *scratch, struct span text, struct hits *ret_hits);
+/* Scans the decoded texts that wait. */
+void secrets_flush(struct inspector *in);
+
+/* A match at [start, start + length) of the top frame's text. */
+void emit(struct inspector *in, uint16_t class_id, enum finding_by by, size_t start, size_t length);
+void emit_whole(struct inspector *in, uint16_t class_id, enum finding_by by);
+/* On another leaf than the one in hand; offsets are the leaf's own. */
+void emit_on_leaf(struct inspector *in, uint16_t leaf, uint16_t class_id, enum finding_by by, uint32_t start, uint32_t length);
+/* Order by leaf and start, and leave out what another finding of the leaf covers. */
+void emit_settle(struct inspector *in);
+
+static inline bool is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
+static inline bool is_alpha(uint8_t c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }
+static inline bool is_alnum(uint8_t c) { return is_digit(c) || is_alpha(c); }
+static inline bool is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+#endif

@@ -1,0 +1,591 @@
+/*
+ * Shapes made of digits, in one text: IPv4, US social security number, payment card, IBAN, phone.
+ *
+ * The text is read as digit groups (maximal runs). At each group every shape that may begin there gets its turn, in this order; each looks
+ * ahead a bounded number of digits, so that the whole is linear. What matched is stepped over.
+ *
+ * Ordinary numbers must pass: UUIDs, times, dates, prices, versions, counters. A card needs issuer range, length and check digit; a phone
+ * without a key needs "+" and a calling code, or the grouping that people write and programs do not.
+ */
+#include "flow/inspect/inspect_int.h"
+
+#include "base/check.h"
+
+enum { CARD_DIGITS_MIN = 12, CARD_DIGITS_MAX = 19, GROUPS_MAX = 8, PHONE_DIGITS_MAX = 15, IBAN_MAX = 34 };
+
+/* --- calling codes -------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    uint16_t code;
+    uint8_t min;
+    uint8_t max;
+} calling[] = {
+#define CALLING(code, min, max) {(code), (min), (max)},
+#include "flow/inspect/calling_codes.def"
+#undef CALLING
+};
+
+/* A calling code and as many digits as its plan has. */
+static bool international(const uint8_t *digits, size_t n) {
+    unsigned code = 0;
+    for (size_t width = 1; width <= 3 && width < n; width++) {
+        code = code * 10 + (unsigned)(digits[width - 1] - '0');
+        for (size_t i = 0; i < BH_COUNT(calling); i++) {
+            if (calling[i].code == code) {
+                size_t rest = n - width;
+                /* A trunk zero is often left in: +49 (0) 171 … */
+                size_t trunk = rest > 0 && digits[width] == '0' ? 1 : 0;
+                return rest >= calling[i].min && rest <= (size_t)calling[i].max + trunk && !(code == 1 && digits[1] < '2');
+            }
+        }
+    }
+    return false;
+}
+
+/* --- cards ------------------------------------------------------------------------------------------------------------ */
+
+#define LEN(n) (1U << ((n) - CARD_DIGITS_MIN))
+
+static const struct {
+    uint16_t first;
+    uint16_t last;
+    uint8_t digits;
+    uint8_t lengths;
+} issuers[] = {
+#define CARD(first, last, digits, lengths) {(first), (last), (digits), (uint8_t)(lengths)},
+#include "flow/inspect/cards.def"
+#undef CARD
+};
+
+static bool luhn(const uint8_t *digits, size_t n) {
+    unsigned sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = (unsigned)(digits[n - 1 - i] - '0');
+        if ((i & 1) != 0) {
+            d = d > 4 ? 2 * d - 9 : 2 * d;
+        }
+        sum += d;
+    }
+    return sum % 10 == 0;
+}
+
+/* EAN-13, which is what a 13-digit number that begins with 4 nearly always is: German and Japanese goods. */
+static bool ean13(const uint8_t *digits) {
+    unsigned sum = 0;
+    for (unsigned i = 0; i < 13; i++) {
+        sum += (unsigned)(digits[i] - '0') * ((i & 1) != 0 ? 3 : 1);
+    }
+    return sum % 10 == 0;
+}
+
+bool card_valid(const uint8_t *digits, size_t n) {
+    if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX) {
+        return false;
+    }
+    unsigned prefix[5] = {0, 0, 0, 0, 0};
+    for (size_t i = 0; i < n; i++) {
+        if (!is_digit(digits[i])) {
+            return false;
+        }
+        if (i < 4) {
+            prefix[i + 1] = prefix[i] * 10 + (unsigned)(digits[i] - '0');
+        }
+    }
+    bool issued = false;
+    for (size_t i = 0; i < BH_COUNT(issuers) && !issued; i++) {
+        unsigned p = prefix[issuers[i].digits];
+        issued = p >= issuers[i].first && p <= issuers[i].last && (issuers[i].lengths & LEN(n)) != 0;
+    }
+    /* Cards of 13 digits are no longer issued; goods and phone numbers of that length abound. */
+    return issued && luhn(digits, n) && !(n == 13 && (ean13(digits) || international(digits, n)));
+}
+
+/* --- groups ----------------------------------------------------------------------------------------------------------- */
+
+struct groups {
+    uint8_t digits[CARD_DIGITS_MAX + 1];
+    size_t total;
+    size_t count;
+    size_t length[GROUPS_MAX];
+    size_t end[GROUPS_MAX];       /* in the text, past the group */
+    uint8_t separator[GROUPS_MAX]; /* what stood before the group; 0 for the first */
+    bool more; /* a digit or another group follows right behind */
+};
+
+/* Bytes of a separator between digits at p, with the character it stands for: plain or no-break space, dash, dot, slash, parenthesis. */
+static size_t separator_at(struct span text, size_t i, uint8_t *ret_character) {
+    size_t n = text.n - i;
+    const uint8_t *p = text.p + i;
+    if (p[0] == ' ' || p[0] == '-' || p[0] == '.' || p[0] == '/' || p[0] == ')' || p[0] == '(' || p[0] == '_') {
+        *ret_character = p[0];
+        return 1;
+    }
+    if (p[0] == '+') { /* a space in a form */
+        *ret_character = ' ';
+        return 1;
+    }
+    if (n >= 2 && p[0] == 0xc2 && p[1] == 0xa0) {
+        *ret_character = ' ';
+        return 2;
+    }
+    if (n >= 3 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0xaf || p[2] == 0x89)) { /* narrow and thin space */
+        *ret_character = ' ';
+        return 3;
+    }
+    if (n >= 3 && p[0] == 0xe2 && p[1] == 0x80 && p[2] >= 0x90 && p[2] <= 0x93) { /* hyphen to en dash */
+        *ret_character = '-';
+        return 3;
+    }
+    return 0;
+}
+
+/* Digit groups from i on (a digit), as long as separators are accepted by `accepted`, to at most digits_max digits. */
+static void read_groups(struct span text, size_t i, const char *accepted, size_t digits_max, struct groups *g) {
+    g->total = 0;
+    g->count = 0;
+    g->more = false;
+    uint8_t separator = 0;
+    for (;;) {
+        size_t length = 0;
+        while (i < text.n && is_digit(text.p[i]) && g->total < digits_max) {
+            g->digits[g->total++] = text.p[i++];
+            length++;
+        }
+        g->length[g->count] = length;
+        g->end[g->count] = i;
+        g->separator[g->count] = separator;
+        g->count++;
+        if (i < text.n && is_digit(text.p[i])) {
+            g->more = true;
+            return;
+        }
+        uint8_t character = 0;
+        size_t n = i < text.n ? separator_at(text, i, &character) : 0;
+        if (n == 0 || strchr(accepted, character) == NULL || g->total == digits_max) {
+            return;
+        }
+        size_t after = i + n;
+        separator = character;
+        /* ") " and " (" are two characters. */
+        if (after < text.n && !is_digit(text.p[after]) && strchr(accepted, '(') != NULL) {
+            n = separator_at(text, after, &character);
+            bool pair = (separator == ')' && (character == ' ' || character == '-')) || (separator == ' ' && character == '(');
+            if (n == 0 || !pair) {
+                return;
+            }
+            separator = separator == ')' ? ')' : '(';
+            after += n;
+        }
+        if (after >= text.n || !is_digit(text.p[after])) {
+            return;
+        }
+        if (g->count == GROUPS_MAX) {
+            g->more = true;
+            return;
+        }
+        i = after;
+    }
+}
+
+static bool bounded_after(struct span text, size_t end) {
+    return end >= text.n || !(is_alnum(text.p[end]) || text.p[end] == '_');
+}
+
+/* Nothing that would make the digits a part of something longer stands before: a letter, a digit, or a dash or dot behind one. */
+static bool bounded_before(struct span text, size_t start) {
+    if (start == 0) {
+        return true;
+    }
+    uint8_t c = text.p[start - 1];
+    if (is_alnum(c) || c == '_') {
+        return false;
+    }
+    return !((c == '-' || c == '.') && start >= 2 && is_alnum(text.p[start - 2]));
+}
+
+/* --- card in text ------------------------------------------------------------------------------------------------------ */
+
+/* Letters alone may touch a bare card number ("visa4111…x"); in a hash other digits follow them. */
+static bool letters_only_around(struct span text, size_t start, size_t end) {
+    size_t limit = 24;
+    while (start > 0 && limit > 0 && is_alpha(text.p[start - 1])) {
+        start--;
+        limit--;
+    }
+    if (start > 0 && is_alnum(text.p[start - 1])) {
+        return false;
+    }
+    limit = 24;
+    while (end < text.n && limit > 0 && is_alpha(text.p[end])) {
+        end++;
+        limit--;
+    }
+    return end >= text.n || !is_alnum(text.p[end]);
+}
+
+/* How cards are written: groups of four, 4-6-5, 4-6-4, 6-13, 8-8. */
+static bool card_grouping(const struct groups *g, size_t count) {
+    if (g->length[0] == 4 && count >= 3) {
+        if (g->length[1] == 6) {
+            return count == 3 && (g->length[2] == 5 || g->length[2] == 4);
+        }
+        for (size_t i = 1; i + 1 < count; i++) {
+            if (g->length[i] != 4) {
+                return false;
+            }
+        }
+        return count >= 4 || g->length[count - 1] >= 4;
+    }
+    return count == 2 && ((g->length[0] == 6 && g->length[1] >= 6) || (g->length[0] == 8 && g->length[1] == 8));
+}
+
+static size_t match_card(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, " -._", CARD_DIGITS_MAX, &g);
+    if (g.length[0] >= CARD_DIGITS_MIN) {
+        bool whole = !(g.count == 1 && g.more) && letters_only_around(text, start, g.end[0]);
+        return whole && card_valid(g.digits, g.length[0]) ? g.end[0] : 0;
+    }
+    if (g.length[0] < 4 || (start > 0 && is_alnum(text.p[start - 1]))) {
+        return 0;
+    }
+    size_t digits = g.length[0];
+    size_t matched = 0;
+    for (size_t count = 2; count <= g.count; count++) {
+        digits += g.length[count - 1];
+        bool cut = count == g.count && g.more;
+        if (!cut && digits >= CARD_DIGITS_MIN && card_grouping(&g, count) && card_valid(g.digits, digits)) {
+            matched = g.end[count - 1];
+        }
+    }
+    return matched;
+}
+
+/* --- US social security number ------------------------------------------------------------------------------------------ */
+
+static size_t match_ssn(struct span text, size_t start) {
+    if (text.n - start < 11 || text.p[start + 3] != '-' || text.p[start + 6] != '-' || !bounded_before(text, start)) {
+        return 0;
+    }
+    unsigned value[3] = {0, 0, 0};
+    for (unsigned i = 0, part = 0; i < 11; i++) {
+        if (i == 3 || i == 6) {
+            part++;
+            continue;
+        }
+        if (!is_digit(text.p[start + i])) {
+            return 0;
+        }
+        value[part] = value[part] * 10 + (unsigned)(text.p[start + i] - '0');
+    }
+    size_t end = start + 11;
+    bool bounded = bounded_after(text, end) && !(end + 1 < text.n && text.p[end] == '-' && is_alnum(text.p[end + 1]));
+    /* Never issued: area 000, 666, 900-999; group 00; serial 0000 (SSA). */
+    bool issued = value[0] != 0 && value[0] != 666 && value[0] < 900 && value[1] != 0 && value[2] != 0;
+    return bounded && issued ? end : 0;
+}
+
+/* --- IPv4 ---------------------------------------------------------------------------------------------------------------- */
+
+/* "Chrome/138.0.0.0", "v1.2.3.4" and "version 1.2.3.4" are versions. */
+static bool version_before(struct span text, size_t start) {
+    if (start == 0) {
+        return false;
+    }
+    uint8_t c = text.p[start - 1];
+    if (c == '/') {
+        return start >= 2 && is_alnum(text.p[start - 2]);
+    }
+    if (c == ' ' || c == '=' || c == ':') {
+        size_t end = start - 1;
+        size_t begin = end;
+        while (begin > 0 && end - begin < 10 && is_alpha(text.p[begin - 1])) {
+            begin--;
+        }
+        struct span word = span_cut(text, begin, end - begin);
+        return span_equal_nocase(word, SPAN_LIT("version")) || span_equal_nocase(word, SPAN_LIT("ver")) ||
+               span_equal_nocase(word, SPAN_LIT("v")) || span_equal_nocase(word, SPAN_LIT("build")) ||
+               span_equal_nocase(word, SPAN_LIT("release"));
+    }
+    return false;
+}
+
+static size_t match_ipv4(struct span text, size_t start) {
+    unsigned octets[4];
+    size_t i = start;
+    for (unsigned part = 0; part < 4; part++) {
+        unsigned value = 0;
+        size_t begin = i;
+        while (i < text.n && is_digit(text.p[i]) && i - begin < 4) {
+            value = value * 10 + (unsigned)(text.p[i++] - '0');
+        }
+        bool good = i > begin && value <= 255 && (i - begin == 1 || text.p[begin] != '0');
+        if (!good || (part < 3 && (i >= text.n || text.p[i++] != '.'))) {
+            return 0;
+        }
+        octets[part] = value;
+    }
+    bool follows = i + 1 < text.n && ((text.p[i] == '.' && is_digit(text.p[i + 1])) || (text.p[i] == '-' && is_alpha(text.p[i + 1])));
+    if (!bounded_after(text, i) || follows || !bounded_before(text, start) || version_before(text, start)) {
+        return 0;
+    }
+    /* This machine, no machine and every machine are nobody's address. */
+    bool nobody = octets[0] == 127 || octets[0] == 0 || (octets[0] == 255 && octets[3] == 255);
+    return nobody ? 0 : i;
+}
+
+/* --- IBAN ---------------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    char country[3];
+    uint8_t length;
+} ibans[] = {
+#define IBAN(country, length) {#country, (length)},
+#include "flow/inspect/ibans.def"
+#undef IBAN
+};
+
+static size_t iban_length(uint8_t a, uint8_t b) {
+    uint8_t upper[2] = {(uint8_t)(a & 0xdf), (uint8_t)(b & 0xdf)};
+    for (size_t i = 0; i < BH_COUNT(ibans); i++) {
+        if ((uint8_t)ibans[i].country[0] == upper[0] && (uint8_t)ibans[i].country[1] == upper[1]) {
+            return ibans[i].length;
+        }
+    }
+    return 0;
+}
+
+static unsigned mod97(unsigned remainder, uint8_t c) {
+    if (is_digit(c)) {
+        return (remainder * 10 + (unsigned)(c - '0')) % 97;
+    }
+    return (remainder * 100 + (unsigned)((c | 0x20) - 'a') + 10) % 97;
+}
+
+/* The IBAN whose two letters stand at `start`, before two check digits. */
+static size_t match_iban(struct span text, size_t start) {
+    size_t length = iban_length(text.p[start], text.p[start + 1]);
+    if (length == 0 || (start > 0 && is_alnum(text.p[start - 1]))) {
+        return 0;
+    }
+    uint8_t characters[IBAN_MAX];
+    size_t n = 0;
+    size_t i = start;
+    while (i < text.n && n < length) {
+        uint8_t c = text.p[i];
+        if (is_alnum(c)) {
+            characters[n++] = c;
+            i++;
+            continue;
+        }
+        uint8_t character = 0;
+        size_t separator = n >= 4 ? separator_at(text, i, &character) : 0;
+        if (separator == 0 || (character != ' ' && character != '-' && character != '.')) {
+            return 0;
+        }
+        i += separator;
+    }
+    if (n < length || !bounded_after(text, i) || !is_alnum(text.p[i - 1])) {
+        return 0;
+    }
+    unsigned remainder = 0;
+    for (size_t k = 0; k < n; k++) {
+        remainder = mod97(remainder, characters[(k + 4) % n]);
+    }
+    return remainder == 1 ? i : 0;
+}
+
+/* --- phone in text -------------------------------------------------------------------------------------------------------- */
+
+static bool phone_ends(struct span text, size_t end) {
+    if (end >= text.n) {
+        return true;
+    }
+    uint8_t c = text.p[end];
+    bool more = end + 1 < text.n && is_alnum(text.p[end + 1]);
+    return !(is_alnum(c) || c == '_' || c == '@' || ((c == '-' || c == ':' || c == '/') && more) || (c == '.' && more && is_digit(text.p[end + 1])));
+}
+
+static size_t match_plus(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, " -./()", PHONE_DIGITS_MAX + 1, &g);
+    size_t digits = g.total;
+    for (size_t count = g.count; count > 0; count--) {
+        bool cut = count == g.count && g.more;
+        if (!cut && digits <= PHONE_DIGITS_MAX && international(g.digits, digits) && phone_ends(text, g.end[count - 1])) {
+            return g.end[count - 1];
+        }
+        digits -= g.length[count - 1];
+    }
+    return 0;
+}
+
+static bool is_north_american(const struct groups *g, size_t first) {
+    if (g->count < first + 3 || g->length[first] != 3 || g->length[first + 1] != 3 || g->length[first + 2] != 4) {
+        return false;
+    }
+    size_t at = first == 0 ? 0 : g->length[0];
+    /* Area codes begin with 2 to 9. The exchange should too, but made-up numbers (555-123-4567) often do not. */
+    return g->digits[at] >= '2';
+}
+
+/* 555-123-4567, (555) 123-4567, 1-555-123-4567 */
+static size_t match_north_american(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+    size_t first = g.count >= 4 && g.length[0] == 1 && g.digits[0] == '1' ? 1 : 0;
+    if (!is_north_american(&g, first)) {
+        return 0;
+    }
+    uint8_t a = g.separator[first + 1];
+    uint8_t b = g.separator[first + 2];
+    /* "415 555 2671" could be any three numbers: a space alone is too little, two dashes or dots or a parenthesis are enough. */
+    bool written = (a == b && a != ' ') || a == ')' || (a == ' ' && b == '-') || first == 1;
+    return written && phone_ends(text, g.end[first + 2]) ? g.end[first + 2] : 0;
+}
+
+/* 0171 1234567, 030/123456, 01 23 45 67 89, (030) 1234567: a trunk zero and the groups of people. */
+static size_t match_national(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, " -./()", PHONE_DIGITS_MAX + 1, &g);
+    if (g.more || g.count < 2 || g.total < 9 || g.total > 12 || g.digits[1] == '0' || g.length[0] > 6 || g.length[0] < 2) {
+        return 0;
+    }
+    /* 01.02.2024 10 …, 01-02-2024 03 …: dates. */
+    bool date = g.length[0] == 2 && g.length[1] == 2 && g.count >= 3 && g.length[2] == 4;
+    bool equal = g.count >= 3 && g.length[0] >= 3;
+    for (size_t i = 1; i < g.count && equal; i++) {
+        equal = g.length[i] == g.length[0];
+    }
+    return !date && !equal && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+}
+
+/* (11) 91234-5678: an area code in parentheses. */
+static size_t match_parenthesis(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+    bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 && g.separator[1] == ')' && g.total >= 8 && g.total <= 12;
+    return good && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+}
+
+static bool after_scheme(struct span text, size_t start) {
+    struct span before = span_cut(text, start > 12 ? start - 12 : 0, start > 12 ? 12 : start);
+    static const char *const schemes[] = {"tel:", "sms:", "wa.me/", "callto:"};
+    for (size_t i = 0; i < BH_COUNT(schemes); i++) {
+        struct span s = span_str(schemes[i]);
+        if (before.n >= s.n && span_equal_nocase(span_from(before, before.n - s.n), s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* 0049 171 1234567, 00 49 171 …: the international prefix; in one run of digits it would be an id with leading zeros. */
+static size_t match_double_zero(struct span text, size_t start, size_t group_end) {
+    size_t from = group_end - start == 2 ? group_end + 1 : start + 2;
+    if (from >= text.n || !is_digit(text.p[from])) {
+        return 0;
+    }
+    size_t end = match_plus(text, from);
+    return end > group_end ? end : 0;
+}
+
+static size_t match_phone(struct span text, size_t start, size_t group_end) {
+    uint8_t before = start > 0 ? text.p[start - 1] : 0;
+    size_t length = group_end - start;
+    if (before == '+') {
+        return start < 2 || !is_alnum(text.p[start - 2]) ? match_plus(text, start) : 0;
+    }
+    if (after_scheme(text, start)) {
+        struct groups g;
+        read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+        return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+    }
+    if (!bounded_before(text, start) || group_end >= text.n || length > 6) {
+        return 0;
+    }
+    size_t end = length == 3 || (length == 1 && text.p[start] == '1') ? match_north_american(text, start) : 0;
+    if (end == 0 && before == '(') {
+        end = match_parenthesis(text, start);
+    }
+    if (end == 0 && text.p[start] == '0' && length >= 2) {
+        end = text.p[start + 1] == '0' ? match_double_zero(text, start, group_end) : match_national(text, start);
+    }
+    return end;
+}
+
+/* --- all together ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_uuid(struct span s) {
+    if (s.n != 36) {
+        return false;
+    }
+    for (size_t i = 0; i < 36; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        uint8_t c = s.p[i] | 0x20;
+        if (dash ? s.p[i] != '-' : !(is_digit(s.p[i]) || (c >= 'a' && c <= 'f'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What begins with the digit group [start, end), or with the letters or sign before it; returns where to go on. */
+static size_t match_group(struct inspector *in, struct span text, const struct key_info *info, size_t start, size_t end) {
+    size_t length = end - start;
+    size_t matched = 0;
+    if (length <= 3 && end < text.n && text.p[end] == '.' && !info->version) {
+        matched = match_ipv4(text, start);
+        if (matched != 0) {
+            emit(in, CLASS_IP_ADDRESS, FOUND_BY_VALUE, start, matched - start);
+            return matched;
+        }
+    }
+    if (length == 3) {
+        matched = match_ssn(text, start);
+        if (matched != 0) {
+            emit(in, CLASS_NATIONAL_ID, FOUND_BY_VALUE, start, matched - start);
+            return matched;
+        }
+    }
+    bool signed_plus = start > 0 && text.p[start - 1] == '+';
+    if (length >= 4 && !(signed_plus && match_phone(text, start, end) != 0)) {
+        matched = match_card(text, start);
+        if (matched != 0) {
+            emit(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE, start, matched - start);
+            return matched;
+        }
+    }
+    if (length >= 2 && start >= 2 && is_alpha(text.p[start - 1]) && is_alpha(text.p[start - 2])) {
+        matched = match_iban(text, start - 2);
+        if (matched != 0) {
+            emit(in, CLASS_BANK_ACCOUNT, FOUND_BY_VALUE, start - 2, matched - start + 2);
+            return matched;
+        }
+    }
+    matched = match_phone(text, start, end);
+    if (matched != 0) {
+        size_t sign = start > 0 && (text.p[start - 1] == '+' || text.p[start - 1] == '(') ? 1 : 0;
+        emit(in, CLASS_PHONE, FOUND_BY_VALUE, start - sign, matched - start + sign);
+        return matched;
+    }
+    return end;
+}
+
+void detect_numbers(struct inspector *in, struct span text, const struct key_info *info) {
+    if (is_uuid(text)) {
+        return;
+    }
+    size_t i = 0;
+    while (i < text.n && in->error == 0) {
+        if (!is_digit(text.p[i])) {
+            i++;
+            continue;
+        }
+        size_t end = i + 1;
+        while (end < text.n && is_digit(text.p[end])) {
+            end++;
+        }
+        i = match_group(in, text, info, i, end);
+    }
+}

@@ -1,0 +1,222 @@
+/* One unit at a time: either a plain byte or one encoded character. Decoding and mapping walk the same units. */
+#include "flow/inspect/inspect_unquote.h"
+
+#include "base/check.h"
+
+struct unit {
+    uint8_t bytes[4];
+    uint8_t n;        /* decoded length */
+    uint8_t consumed; /* source length, never smaller than n */
+};
+
+static int hex_digit(uint8_t c) {
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* `count` hex digits at p, or -1. */
+static long hex_value(const uint8_t *p, size_t n, size_t count) {
+    if (n < count) {
+        return -1;
+    }
+    long v = 0;
+    for (size_t i = 0; i < count; i++) {
+        int digit = hex_digit(p[i]);
+        if (digit < 0) {
+            return -1;
+        }
+        v = v * 16 + digit;
+    }
+    return v;
+}
+
+static void put_code_point(struct unit *u, long code) {
+    if (code < 0x80) {
+        u->bytes[0] = (uint8_t)code;
+        u->n = 1;
+    } else if (code < 0x800) {
+        u->bytes[0] = (uint8_t)(0xc0 | code >> 6);
+        u->bytes[1] = (uint8_t)(0x80 | (code & 63));
+        u->n = 2;
+    } else if (code < 0x10000) {
+        u->bytes[0] = (uint8_t)(0xe0 | code >> 12);
+        u->bytes[1] = (uint8_t)(0x80 | (code >> 6 & 63));
+        u->bytes[2] = (uint8_t)(0x80 | (code & 63));
+        u->n = 3;
+    } else {
+        u->bytes[0] = (uint8_t)(0xf0 | code >> 18);
+        u->bytes[1] = (uint8_t)(0x80 | (code >> 12 & 63));
+        u->bytes[2] = (uint8_t)(0x80 | (code >> 6 & 63));
+        u->bytes[3] = (uint8_t)(0x80 | (code & 63));
+        u->n = 4;
+    }
+}
+
+/* Four hex digits after an introducer of two bytes; a pair of surrogates becomes one character, a lone one is left alone. */
+static bool unit_unicode(const uint8_t *p, size_t n, struct unit *u) {
+    long code = hex_value(p + 2, n - 2, 4);
+    if (code < 0 || (code >= 0xdc00 && code < 0xe000)) {
+        return false;
+    }
+    u->consumed = 6;
+    if (code >= 0xd800 && code < 0xdc00) {
+        if (n < 12 || p[6] != p[0] || p[7] != p[1]) {
+            return false;
+        }
+        long second = hex_value(p + 8, 4, 4);
+        if (second < 0xdc00 || second >= 0xe000) {
+            return false;
+        }
+        code = 0x10000 + ((code - 0xd800) << 10) + (second - 0xdc00);
+        u->consumed = 12;
+    }
+    put_code_point(u, code);
+    return true;
+}
+
+static bool unit_percent(const uint8_t *p, size_t n, struct unit *u) {
+    if (n >= 6 && (p[1] == 'u' || p[1] == 'U')) {
+        return unit_unicode(p, n, u);
+    }
+    long byte = hex_value(p + 1, n - 1, 2);
+    if (byte < 0) {
+        return false;
+    }
+    *u = (struct unit){{(uint8_t)byte}, 1, 3};
+    return true;
+}
+
+static bool unit_backslash(const uint8_t *p, size_t n, struct unit *u) {
+    static const char plain[] = "\"\"''//\\\\n\nr\rt\tb\bf\f";
+    if (n < 2) {
+        return false;
+    }
+    if (p[1] == 'u') {
+        return unit_unicode(p, n, u);
+    }
+    if (p[1] == 'x') {
+        long byte = hex_value(p + 2, n - 2, 2);
+        if (byte >= 0) {
+            *u = (struct unit){{(uint8_t)byte}, 1, 4};
+        }
+        return byte >= 0;
+    }
+    for (size_t i = 0; i + 1 < sizeof plain; i += 2) {
+        if (p[1] == (uint8_t)plain[i]) {
+            *u = (struct unit){{(uint8_t)plain[i + 1]}, 1, 2};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool unit_named(const uint8_t *p, size_t n, struct unit *u) {
+    static const struct {
+        const char *name;
+        uint8_t byte;
+    } names[] = {{"&amp;", '&'},    {"&lt;", '<'},     {"&gt;", '>'},    {"&quot;", '"'},  {"&apos;", '\''}, {"&commat;", '@'},
+                 {"&period;", '.'}, {"&colon;", ':'},  {"&nbsp;", ' '},  {"&equals;", '='}, {"&sol;", '/'},  {"&plus;", '+'},
+                 {"&num;", '#'},    {"&percnt;", '%'}, {"&lowbar;", '_'}};
+    for (size_t i = 0; i < BH_COUNT(names); i++) {
+        struct span name = span_str(names[i].name);
+        if (span_starts((struct span){p, n}, name)) {
+            *u = (struct unit){{names[i].byte}, 1, (uint8_t)name.n};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool unit_reference(const uint8_t *p, size_t n, struct unit *u) {
+    if (n < 4) {
+        return false;
+    }
+    if (p[1] != '#') {
+        return unit_named(p, n, u);
+    }
+    bool hex = (p[2] | 0x20) == 'x';
+    long code = 0;
+    size_t i = hex ? 3 : 2;
+    size_t first = i;
+    for (; i < n && i < first + 7; i++) {
+        int digit = hex_digit(p[i]);
+        if (digit < 0 || (!hex && digit > 9)) {
+            break;
+        }
+        code = code * (hex ? 16 : 10) + digit;
+    }
+    bool good = i > first && i < n && p[i] == ';' && code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+    if (good) {
+        put_code_point(u, code);
+        u->consumed = (uint8_t)(i + 1);
+    }
+    return good && u->consumed >= u->n;
+}
+
+/* The unit at p (n >= 1); true when it was encoded. */
+static bool unit_at(const uint8_t *p, size_t n, struct unit *u) {
+    bool encoded = false;
+    if (p[0] == '%') {
+        encoded = unit_percent(p, n, u);
+    } else if (p[0] == '\\') {
+        encoded = unit_backslash(p, n, u);
+    } else if (p[0] == '&') {
+        encoded = unit_reference(p, n, u);
+    }
+    if (!encoded) {
+        *u = (struct unit){{p[0]}, 1, 1};
+    }
+    return encoded;
+}
+
+size_t unquote(struct span source, uint8_t *out, uint32_t *marks, bool *ret_changed) {
+    size_t n = 0;
+    size_t next_mark = 0;
+    bool changed = false;
+    for (size_t i = 0; i < source.n;) {
+        struct unit u;
+        changed |= unit_at(source.p + i, source.n - i, &u);
+        /* A mark names the unit that holds decoded byte k * UNQUOTE_MARK, and how far into the unit that byte is. */
+        if (next_mark * UNQUOTE_MARK < n + u.n) {
+            marks[next_mark] = (uint32_t)(i << 2 | (next_mark * UNQUOTE_MARK - n));
+            next_mark++;
+        }
+        memcpy(out + n, u.bytes, u.n);
+        n += u.n;
+        i += u.consumed;
+    }
+    check(n <= source.n);
+    *ret_changed = changed;
+    return n;
+}
+
+/* Source offset of the unit that holds decoded byte `offset`; *ret_length is the unit's source length. */
+static size_t unit_of(struct span source, const uint32_t *marks, size_t offset, size_t *ret_length) {
+    uint32_t mark = marks[offset / UNQUOTE_MARK];
+    size_t at = mark >> 2;
+    size_t decoded = offset / UNQUOTE_MARK * UNQUOTE_MARK - (mark & 3);
+    for (;;) {
+        struct unit u;
+        check(at < source.n);
+        (void)unit_at(source.p + at, source.n - at, &u); /* encoded or not, only the lengths matter here */
+        if (offset < decoded + u.n) {
+            *ret_length = u.consumed;
+            return at;
+        }
+        decoded += u.n;
+        at += u.consumed;
+    }
+}
+
+void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length, size_t *ret_start, size_t *ret_length) {
+    check(length > 0);
+    size_t last_length;
+    size_t first_length;
+    size_t first = unit_of(source, marks, start, &first_length);
+    size_t last = unit_of(source, marks, start + length - 1, &last_length);
+    *ret_start = first;
+    *ret_length = last + last_length - first;
+}
