@@ -1186,6 +1186,41 @@ static size_t add_hostile(struct buf *b) {
     return b->n - from;
 }
 
+enum { HOSTILES = 30 };
+
+static struct hostile {
+    int fd;
+    size_t sent;
+    struct buf text;
+    uint8_t memory[256 * KIB];
+} hostiles[HOSTILES];
+
+/* Sends a piece, perhaps reads, perhaps half closes, perhaps vanishes. */
+static void hostile_turn(struct hostile *h) {
+    if (h->fd < 0) {
+        h->fd = dial();
+        h->sent = 0;
+        h->text = buf_of(h->memory, sizeof h->memory);
+        (void)add_hostile(&h->text);
+    }
+    struct span piece = span_cut(buf_span(&h->text), h->sent, 1 + below(40000));
+    ssize_t n = piece.n != 0 ? send(h->fd, piece.p, piece.n, MSG_NOSIGNAL) : 0;
+    h->sent += n > 0 ? (size_t)n : 0;
+    if (below(4) == 0) {
+        n = recv(h->fd, got.text, sizeof got.text, 0);
+    }
+    if (below(60) != 0 && n != 0) {
+        return;
+    }
+    if (below(3) == 0) {
+        (void)shutdown(h->fd, SHUT_WR);
+    }
+    if (below(2) == 0) {
+        close(h->fd);
+        h->fd = -1;
+    }
+}
+
 /*
  * Mutated and cut requests, peers that vanish, replies owed for long, too little memory, pauses, time that passes. Nothing of it
  * may stop the server, every connection must end, and http_server_free checks that every page came back.
@@ -1201,39 +1236,12 @@ static void test_hostile_streams_leave_nothing(void **state) {
     config.body_max = 150 * KIB;
     start(&config);
     app.when = EITHER;
-    struct {
-        int fd;
-        size_t sent;
-        struct buf text;
-    } peers[30];
-    static uint8_t memory[30][256 * KIB];
-    for (size_t i = 0; i < BH_COUNT(peers); i++) {
-        peers[i].fd = -1;
+    for (size_t i = 0; i < HOSTILES; i++) {
+        hostiles[i].fd = -1;
     }
     bool paused = false;
     for (int turn = 0; turn < 60000; turn++) {
-        size_t i = below(BH_COUNT(peers));
-        if (peers[i].fd < 0) {
-            peers[i].fd = dial();
-            peers[i].sent = 0;
-            peers[i].text = buf_of(memory[i], sizeof memory[i]);
-            (void)add_hostile(&peers[i].text);
-        }
-        struct span piece = span_cut(buf_span(&peers[i].text), peers[i].sent, 1 + below(40000));
-        ssize_t n = piece.n != 0 ? send(peers[i].fd, piece.p, piece.n, MSG_NOSIGNAL) : 0;
-        peers[i].sent += n > 0 ? (size_t)n : 0;
-        if (below(4) == 0) {
-            n = recv(peers[i].fd, got.text, sizeof got.text, 0);
-        }
-        if (below(60) == 0 || n == 0) {
-            if (below(3) == 0) {
-                (void)shutdown(peers[i].fd, SHUT_WR);
-            }
-            if (below(2) == 0) {
-                close(peers[i].fd);
-                peers[i].fd = -1;
-            }
-        }
+        hostile_turn(&hostiles[below(HOSTILES)]);
         if (below(200) == 0) {
             paused = !paused;
             http_server_pause(app.server, paused);
@@ -1245,9 +1253,9 @@ static void test_hostile_streams_leave_nothing(void **state) {
         }
     }
     http_server_pause(app.server, false);
-    for (size_t i = 0; i < BH_COUNT(peers); i++) {
-        if (peers[i].fd >= 0) {
-            close(peers[i].fd);
+    for (size_t i = 0; i < HOSTILES; i++) {
+        if (hostiles[i].fd >= 0) {
+            close(hostiles[i].fd);
         }
     }
     rounds(50);
