@@ -52,12 +52,20 @@ static int find_row(struct resolver *resolver, MDB_txn *txn, const struct aid *a
     return r;
 }
 
-static int set_flags(const struct work *work, const struct aid *aid, struct alias_row *row,
-                     uint16_t flags) {
-    if ((row->flags & flags) == flags) {
+/* Sets a flag; the row is read from the table again, since the hot one does not hold all of it. */
+static int set_flag(const struct work *work, const struct aid *aid, struct alias_row *row,
+                    uint16_t flag) {
+    if ((row->flags & flag) != 0) {
         return 0;
     }
-    row->flags = (uint16_t)(row->flags | flags);
+    int r = store_get_row(&work->resolver->store, work->txn, aid, row);
+    if (r != 0) {
+        return r == BH_E_NOTFOUND ? BH_E_CORRUPT : r;
+    }
+    row->flags = (uint16_t)(row->flags | flag);
+    if (flag == ROW_SEEN_AS_USER) {
+        row->user_since = work->event->seq;
+    }
     work->resolver->is_dirty = true;
     hot_put(work->resolver->hot, aid, row);
     return store_put_row(&work->resolver->store, work->txn, aid, row);
@@ -79,12 +87,13 @@ static int quota_of(const struct work *work, struct quota **ret_quota) {
         if (r != 0 && r != BH_E_NOTFOUND) {
             return r;
         }
-        *quota = (struct quota){values[0], values[1], true};
+        *quota = (struct quota){.hour = values[0], .count = values[1], .is_loaded = true};
     }
     uint64_t hour = work->request->received_us / HOUR_US;
     if (hour > quota->hour) {
         quota->hour = hour;
         quota->count = 0;
+        quota->was_said = false;
     }
     *ret_quota = quota;
     return 0;
@@ -138,6 +147,14 @@ static int keep_text(const struct work *work, uint32_t ord, const uint8_t *slot,
                           span_of(sealed, id.n + GCM_TAG_SIZE));
 }
 
+static void say_quota(const struct work *work, struct quota *quota) {
+    if (!quota->was_said) {
+        quota->was_said = true;
+        log_event(LOG_WARN, "resolve: a source has more new people in this hour than its quota",
+                  LOG_INT("source", work->request->source));
+    }
+}
+
 /* A new row, or ord 0 when the source has had its share of new people. */
 static int make_row(const struct work *work, const struct aid *aid, struct span id,
                     struct alias_row *ret_row) {
@@ -150,6 +167,7 @@ static int make_row(const struct work *work, const struct aid *aid, struct span 
             return r;
         }
         if (quota->count >= work->source->new_people_per_hour) {
+            say_quota(work, quota);
             return 0;
         }
     }
@@ -189,6 +207,23 @@ static int find_or_make_row(const struct work *work, const struct aid *aid, stru
 
 /* -- ids and links ----------------------------------------------------------------------------------------- */
 
+/*
+ * An ordinary event may have a property of its own that is called alias: read as a claim, one common value of it would make everybody one person. It means
+ * that only where the SDK says so.
+ */
+static bool names_person(uint8_t event_kind, uint8_t person_kind) {
+    switch (person_kind) {
+    case PERSON_ECHO:
+        return false;
+    case PERSON_ALIAS:
+        return event_kind == EVENT_ALIAS;
+    case PERSON_MERGED:
+        return event_kind == EVENT_MERGE;
+    default:
+        return true;
+    }
+}
+
 static size_t collect_refs(const struct work *work, struct buf *scratch, struct link_ref *refs) {
     struct person_iter it;
     struct person_ref person;
@@ -196,7 +231,7 @@ static size_t collect_refs(const struct work *work, struct buf *scratch, struct 
     work->protocol->person_begin(&it, work->event->json, work->resolver->tokens, 0,
                                  (enum event_kind)work->event->kind, scratch);
     while (count < EVENT_REFS_MAX && work->protocol->person_next(&it, &person)) {
-        if (person.kind == PERSON_ECHO) {
+        if (!names_person(work->event->kind, person.kind)) {
             continue;
         }
         struct link_ref *ref = &refs[count++];
@@ -225,7 +260,7 @@ static int join_device(const struct work *work, const struct aid *device_aid,
     edge->binds = (device.flags & ROW_HAS_JOINED) == 0;
     *ret_is_joined = false;
     if (edge->binds) {
-        return set_flags(work, device_aid, &device, ROW_HAS_JOINED);
+        return set_flag(work, device_aid, &device, ROW_HAS_JOINED);
     }
     return store_are_joined(&resolver->store, work->txn, edge->a, edge->b, ret_is_joined);
 }
@@ -265,6 +300,27 @@ static int keep_link(const struct work *work, const struct link_ref *refs,
     return r;
 }
 
+/*
+ * Ord and standing of an id as of this event: an event that is read again after a crash sees what it saw the first time, not what later ones showed.
+ */
+static int stand_of(const struct work *work, struct link_ref *ref, struct alias_row *ret_row) {
+    int r = find_or_make_row(work, &ref->aid, ref->id, ret_row);
+    if (r != 0 || ret_row->ord == 0 || ret_row->first_seq > work->event->seq) {
+        return r;
+    }
+    ref->ord = ret_row->ord;
+    if (link_ref_shows_user(ref)) {
+        ref->is_user = true;
+        return set_flag(work, &ref->aid, ret_row, ROW_SEEN_AS_USER);
+    }
+    if ((ret_row->flags & ROW_SEEN_AS_USER) != 0) {
+        r = store_get_row(&work->resolver->store, work->txn, &ref->aid, ret_row);
+        ref->is_user = r == 0 && ret_row->user_since <= work->event->seq;
+    }
+    return r;
+}
+
+/* Rows for all ids that the event names, then its links. */
 static int resolve_refs(const struct work *work, struct alias_row *primary,
                         bool *ret_found_primary) {
     struct buf scratch = buf_of(work->resolver->scratch, SCRATCH_SIZE);
@@ -272,18 +328,19 @@ static int resolve_refs(const struct work *work, struct alias_row *primary,
     size_t count = collect_refs(work, &scratch, refs);
     for (size_t i = 0; i < count; i++) {
         struct alias_row row;
-        int r = find_or_make_row(work, &refs[i].aid, refs[i].id, &row);
-        if (r == 0 && row.ord != 0 && link_ref_shows_user(&refs[i])) {
-            r = set_flags(work, &refs[i].aid, &row, ROW_SEEN_AS_USER);
-        }
+        int r = stand_of(work, &refs[i], &row);
         if (r != 0) {
             return r;
         }
-        refs[i].ord = row.ord;
-        refs[i].is_user = (row.flags & ROW_SEEN_AS_USER) != 0;
         if (memcmp(refs[i].aid.b, work->event->aid.b, sizeof(refs[i].aid.b)) == 0) {
             *primary = row;
             *ret_found_primary = true;
+        }
+    }
+    /* An id may stand in two places of one event, as a user's in the second only. */
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < count; k++) {
+            refs[i].is_user = refs[i].is_user || (refs[k].is_user && refs[k].ord == refs[i].ord);
         }
     }
     struct link links[EVENT_REFS_MAX];
@@ -364,8 +421,6 @@ int resolve_event(struct resolver *resolver, MDB_txn *txn, const struct record_r
     }
     if (has_aid && row.ord == 0) {
         atomic_fetch_add_explicit(&resolver->stat_quota, 1, memory_order_relaxed);
-        log_event(LOG_WARN, "resolve: a source has more new people than its quota",
-                  LOG_INT("source", request->source));
     }
     return work.token_count != 0 && counts ? count_distinct(&work) : 0;
 }

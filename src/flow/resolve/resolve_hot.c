@@ -80,6 +80,7 @@ bool hot_find(struct hot *hot, const struct aid *aid, struct alias_row *ret_row)
         ret_row->ord = (uint32_t)(guard >> 32);
         ret_row->flags = (uint16_t)(guard & 0xff);
         ret_row->first_seq = seen >> 16;
+        ret_row->user_since = 0;
         ret_row->source = (uint16_t)seen;
         memcpy(ret_row->lid, lid, sizeof(lid));
         memcpy(ret_row->r, r, sizeof(r));

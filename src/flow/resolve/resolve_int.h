@@ -32,8 +32,9 @@ enum {
 
 /* Flags of a row; on disk. */
 enum row_flag {
-    ROW_SEEN_AS_USER = 1, /* an event showed it as a user's id: from then on no device */
-    ROW_HAS_JOINED = 2,   /* a device that has its first user */
+    ROW_SEEN_AS_USER =
+        1,              /* an event showed it as a user's id: from then on (user_since) no device */
+    ROW_HAS_JOINED = 2, /* a device that has its first user */
 };
 
 struct alias_row {
@@ -41,6 +42,8 @@ struct alias_row {
     uint16_t source;
     uint16_t flags;
     uint64_t first_seq;
+    uint64_t
+        user_since; /* seq of the event that set ROW_SEEN_AS_USER; 0 in a row from the hot table */
     uint8_t lid[16];
     uint8_t r[16];
 };
@@ -188,6 +191,7 @@ struct quota {
     uint64_t hour; /* of received_us */
     uint64_t count;
     bool is_loaded;
+    bool was_said; /* that it is exceeded, once an hour */
 };
 
 /* An edge that is known to be stored, so that a browser's every event does not look for it in the table. */

@@ -17,7 +17,8 @@ enum {
     ROW_FIRST_SEQ = 8,
     ROW_LID = 16,
     ROW_R = 32,
-    ROW_SIZE = 48,
+    ROW_USER_SINCE = 48,
+    ROW_SIZE = 56,
 
     EDGE_OTHER = 0,
     EDGE_RULE = 4,
@@ -171,6 +172,7 @@ int store_get_row(const struct store *store, MDB_txn *txn, const struct aid *aid
     ret_row->source = get_u16(at + ROW_SOURCE);
     ret_row->flags = get_u16(at + ROW_FLAGS);
     ret_row->first_seq = get_u64(at + ROW_FIRST_SEQ);
+    ret_row->user_since = get_u64(at + ROW_USER_SINCE);
     memcpy(ret_row->lid, at + ROW_LID, 16);
     memcpy(ret_row->r, at + ROW_R, 16);
     return 0;
@@ -183,6 +185,7 @@ int store_put_row(const struct store *store, MDB_txn *txn, const struct aid *aid
     put_u16(bytes + ROW_SOURCE, row->source);
     put_u16(bytes + ROW_FLAGS, row->flags);
     put_u64(bytes + ROW_FIRST_SEQ, row->first_seq);
+    put_u64(bytes + ROW_USER_SINCE, row->user_since);
     memcpy(bytes + ROW_LID, row->lid, 16);
     memcpy(bytes + ROW_R, row->r, 16);
     MDB_val key = val_of(aid->b, sizeof(aid->b));
