@@ -39,6 +39,11 @@ int plan_load(const char *path, struct plan **ret_plan, struct err *err) BH_MUST
 void plan_free(struct plan *plan);
 int contract_load(const char *path, struct contract **ret_contract, struct err *err) BH_MUST_USE;
 void contract_free(struct contract *contract);
+/* The same from memory; `name` is shown in errors. */
+int plan_load_text(const char *name, struct span text, struct plan **ret_plan,
+                   struct err *err) BH_MUST_USE;
+int contract_load_text(const char *name, struct span text, struct contract **ret_contract,
+                       struct err *err) BH_MUST_USE;
 
 /* What deliver and the gateway need of a contract. Strings live as long as the contract. */
 enum credential_kind { CREDENTIAL_NONE, CREDENTIAL_ENV, CREDENTIAL_FILE, CREDENTIAL_SYSTEMD };
@@ -66,7 +71,8 @@ struct policy_source {
 };
 
 struct ruleset;
-int ruleset_compile(const struct contract *contract, const struct plan *plan, const struct policy_source *sources, size_t source_count,
+int ruleset_compile(const struct contract *contract, const struct plan *plan,
+                    const struct policy_source *sources, size_t source_count,
                     struct ruleset **ret_ruleset, struct err *err) BH_MUST_USE;
 void ruleset_free(struct ruleset *ruleset);
 /* Normal form: RFC 8785 JSON; its SHA-256 is what the ledger's contract leaf holds. */
@@ -78,7 +84,8 @@ bool ruleset_equal(const struct ruleset *a, const struct ruleset *b);
 
 struct policy;
 /* `keys` = this vendor's pseudonym keys; `aids` as the resolver's. */
-int policy_new(const struct vendor_keys *keys, const struct aid_maker *aids, uint16_t instance, struct policy **ret_policy) BH_MUST_USE;
+int policy_new(const struct vendor_keys *keys, const struct aid_maker *aids, uint16_t instance,
+               struct policy **ret_policy) BH_MUST_USE;
 void policy_free(struct policy *policy);
 
 struct policy_input {
@@ -88,12 +95,14 @@ struct policy_input {
     const struct json_token *tokens;  /* of event->json */
     size_t token_count;
     struct span space; /* the source's ids: word */
-    const struct ruleset *const *rulesets; /* in force from the event's seq until now, oldest first, at least one */
+    const struct ruleset *const
+        *rulesets; /* in force from the event's seq until now, oldest first, at least one */
     size_t ruleset_count;
     /* seq at which the property (hash64 of its name, seed 0) closed, UINT64_MAX = open. */
     uint64_t (*distinct_closed_at)(void *context, uint64_t property);
     void *context;
-    uint32_t spread_ms; /* +1 ms each for events of one person in one request in the same unit of time (DECISIONS, Ids, Time) */
+    uint32_t
+        spread_ms; /* +1 ms each for events of one person in one request in the same unit of time (DECISIONS, Ids, Time) */
 };
 
 struct disclosed {
@@ -105,13 +114,14 @@ enum { VERDICT_DISCLOSED_MAX = 64, VERDICT_AIDS_MAX = 16 };
 
 struct verdict {
     bool sends;
-    uint8_t reason;  /* why not, when !sends (REASON_) */
+    uint8_t reason;   /* why not, when !sends (REASON_) */
     struct span json; /* the item as the vendor receives it */
     uint8_t disclosed_count;
     struct disclosed disclosed[VERDICT_DISCLOSED_MAX]; /* sorted by class, form, level; unique */
     uint8_t aid_count; /* primary first; $identify, alias, merge name all */
     struct aid aids[VERDICT_AIDS_MAX];
-    uint8_t insert_id[40]; /* the vendor's dedupe id that went into json; for poison lists and trace */
+    uint8_t
+        insert_id[40]; /* the vendor's dedupe id that went into json; for poison lists and trace */
     uint8_t insert_id_size;
     uint32_t withheld_leaves;
     uint32_t withheld_by_reason[REASON_LIMIT];
@@ -128,10 +138,15 @@ struct policy_leaf {
 typedef void policy_explain_fn(void *context, const struct policy_leaf *leaf);
 
 /* Writes the transformed item into `out`. explain may be NULL. */
-void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out, struct verdict *ret_verdict,
-                  policy_explain_fn *explain, void *explain_context);
+void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
+                  struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context);
 
 /* The reverse for traces and tests: a pseudonym as this vendor shows it -> aid. */
-bool policy_pseudonym_reverse(struct policy *policy, enum id_domain domain, struct span pseudonym, struct aid *ret_aid);
+/* A UUID shape lacks 6 bits: all aids that it may stand for, 64 at most; the caller knows which of them exists. Returns the count. */
+size_t policy_pseudonym_aids(struct policy *policy, enum id_domain domain, struct span pseudonym,
+                             struct aid *out, size_t cap);
+/* The one aid, for pseudonyms that are no UUID; false for all else. */
+bool policy_pseudonym_reverse(struct policy *policy, enum id_domain domain, struct span pseudonym,
+                              struct aid *ret_aid);
 
 #endif

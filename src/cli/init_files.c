@@ -1,0 +1,130 @@
+/* clang-format off: the texts are laid out as the files are. */
+#include "cli/init_files.h"
+
+#include <string.h>
+
+#include "base/compiler.h"
+
+static const char bulkhead_yaml[] =
+"# bulkhead.yaml: this instance, where it listens, and which of your applications send to it.\n"
+"# This folder is meant for git: no key, no secret and no data belongs in it. After a change:\n"
+"#   bulkhead contract check     reads all files and names the line of every mistake\n"
+"#   kill -HUP <pid>             takes the new files, all of them or none\n"
+"\n"
+"instance: @INSTANCE@\n"
+"\n"
+"listen:\n"
+"  ingest: 127.0.0.1:8080        # the SDKs: point api_host at http://…:8080/mixpanel (TLS is your proxy's)\n"
+"  admin: unix:admin.sock        # the commands; in the data folder, for its owner only\n"
+"  health: 127.0.0.1:8082        # /healthz /readyz /metrics\n"
+"\n"
+"data: ./data                    # journal, ledger, keys wrapped by the master key; .gitignore keeps it out of git\n"
+"\n"
+"# The master key opens everything in data. It was written outside of this folder: back it up, apart from data.\n"
+"# Without it nothing here can be read again. Other places: { env: NAME }, { exec: COMMAND }, { credential: NAME }.\n"
+"key: { file: @KEY@ }\n"
+"\n"
+"journal:\n"
+"  keep: 7d                      # longest life of an event that every vendor has settled\n"
+"  segment: 128MiB\n"
+"  max: 60%                      # of the disk; a vendor that is cut or dead holds segments back up to here\n"
+"\n"
+"# An application that sends. Its token is Bulkhead's own, never the vendor's: make one up.\n"
+"#   trust: browser  the token is public (it stands in a web page), so what it claims about people is not proved\n"
+"#   trust: server   the token is a secret: write { env: NAME } or { file: PATH }\n"
+"#   vendors         whom this source's events may reach at all; each has a contract in vendors/\n"
+"sources:\n"
+"  - { name: web, protocol: mixpanel, token: web_token_change_me, trust: browser, vendors: [mixpanel] }\n"
+"# - { name: api, protocol: mixpanel, token: { env: BULKHEAD_API_TOKEN }, trust: server, vendors: [mixpanel] }\n";
+
+static const char plan_yaml[] =
+"# plan.yaml: what your events and properties mean.\n"
+"# What is not declared here, or reserved by the protocol ($browser, $current_url …), does not leave. It is held back, counted and\n"
+"# shown: `bulkhead tap` and `bulkhead preview VENDOR --explain` say what is missing. `*` matches any run of characters.\n"
+"#\n"
+"# types   boolean   number   url   time   and string, which needs one of\n"
+"#           enum: [free, plus, pro]      these words and no others\n"
+"#           pattern: '[A-Z]{3}-[0-9]+'   the whole value looks like this\n"
+"#           max_distinct: 50             at most so many different values, then the property closes: a list, no free text\n"
+"# class   what kind of data it is, which the contract opens or not; user.behavior unless said\n"
+"\n"
+"events:\n"
+"  Signed Up: { properties: { plan: { enum: [free, plus, pro] } } } # plan means this in Signed Up only\n"
+"  Signed In: {}\n"
+"  Completion Run: {}\n"
+"  Step *: {}                    # Step 1, Step Payment, …\n"
+"\n"
+"properties:                     # on any event\n"
+"  tokens: { type: number }\n"
+"  latency_ms: { type: number }\n"
+"  stream: { type: boolean }\n"
+"  model: { type: string, max_distinct: 50 }\n"
+"  currency: { pattern: '[A-Z]{3}' }\n"
+"  page: { type: url }           # a url is user.behavior.browsing_history without being told\n"
+"  cart.total: { type: number }  # the member total of an object cart; lists need no sign, each element is asked\n"
+"\n"
+"traits:                         # of a person's or a group's profile\n"
+"  plan: { enum: [free, plus, pro] }\n"
+"\n"
+"groups:                         # whom a person belongs to: the key is a property, its values are ids\n"
+"  company: { class: user.workplace }\n";
+
+static const char mixpanel_yaml[] =
+"# vendors/mixpanel.yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n"
+"# A new vendor starts cut: look with `bulkhead preview mixpanel --explain`, then `bulkhead restore mixpanel --replay`.\n"
+"\n"
+"vendor: mixpanel                # the name of this file\n"
+"connector: mixpanel             # the protocol that it speaks\n"
+"endpoint: https://api-eu.mixpanel.com\n"
+"credential: { env: MIXPANEL_TOKEN } # or { file: PATH } or { systemd: NAME }; never in git, arguments or logs\n"
+"purpose: analytics              # Fideslang data use\n"
+"retention: 400d                 # what the vendor's own setting must be\n"
+"\n"
+"# class: form. The most specific line decides. A line for a parent holds for its children, except for identifiers, IP addresses, URLs,\n"
+"# purchases and searches: those open by a line of their own only. Passwords, credentials, payment data, government ids, health,\n"
+"# biometrics and the like never leave; no line can open them.\n"
+"#   raw         as it is                     pseudonym  another id for this vendor alone; it keeps its shape\n"
+"#   coarse      country, family, path, /24   mask       j…@example.com\n"
+"#   redact      the place becomes [class]    drop       not at all, though a parent's line would\n"
+"allow:\n"
+"  user.unique_id: pseudonym              # joins one person's steps: funnel, retention, cohort\n"
+"  user.unique_id.pseudonymous: pseudonym # the visit before login; the vendor merges the two\n"
+"  user.device.device_id: pseudonym\n"
+"  user.device.cookie_id: pseudonym       # session ids\n"
+"  user.device: { coarse: family }        # Chrome, Mac OS X; no versions, no screen sizes\n"
+"  user.location.imprecise: { coarse: country }\n"
+"  user.workplace: pseudonym              # group analytics without the company's name\n"
+"  user.behavior: raw                     # declared event names, booleans, enums, numbers\n"
+"  user.behavior.browsing_history: { coarse: path } # own pages without ids and query; of other sites the domain\n"
+"  user.privacy_preferences: raw\n"
+"  system.operations: raw                 # name and version of the SDK\n"
+"# user.contact.email: mask               # a line like this opens one more thing; say here why\n"
+"\n"
+"time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n"
+"undeclared: hold                # hold: withheld and listed for a person to decide; drop: withheld\n";
+
+static const char gitignore[] =
+"# Data and keys stay out of git.\n"
+"/data/\n"
+"*.key\n"
+"*.token\n"
+".env\n";
+
+static const struct {
+    const char *name;
+    const char *text;
+} files[] = {
+    {"bulkhead.yaml", bulkhead_yaml},
+    {"plan.yaml", plan_yaml},
+    {"vendors/mixpanel.yaml", mixpanel_yaml},
+    {".gitignore", gitignore},
+};
+
+const char *init_file_text(const char *name) {
+    for (unsigned i = 0; i < BH_COUNT(files); i++) {
+        if (strcmp(name, files[i].name) == 0) {
+            return files[i].text;
+        }
+    }
+    return NULL;
+}

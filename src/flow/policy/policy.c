@@ -1,0 +1,102 @@
+/*
+ * One courier's policy: its memory, and the way of an item through it.
+ *
+ *   policy_apply: judge every leaf (policy_judge.c) -> write what is left (policy_write.c) -> verdict
+ *
+ * Memory is made at policy_new; an item of any allowed size needs no more. Most of it is never touched by items of usual size.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/policy/policy_int.h"
+
+enum { POLICY_MAGIC = 0x706f6c69 };
+
+int policy_new(const struct vendor_keys *keys, const struct aid_maker *aids, uint16_t instance,
+               struct policy **ret_policy) {
+    struct policy *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        return BH_E_NOMEM;
+    }
+    p->magic = POLICY_MAGIC;
+    p->aids = aids;
+    p->instance = instance;
+    p->ids = calloc(ID_ENTRIES + 1, sizeof *p->ids); /* one more for ids that are not kept */
+    p->decisions = calloc(LIMIT_EVENT_TOKENS, sizeof *p->decisions);
+    p->keys_seen = calloc(KEYS_SEEN, sizeof *p->keys_seen);
+    bool good = p->ids != NULL && p->decisions != NULL && p->keys_seen != NULL;
+    for (unsigned domain = DOMAIN_PERSON; domain <= DOMAIN_VALUE && good; domain++) {
+        p->keys[domain] = aes_block_new(keys->domain_key[domain]);
+        good = p->keys[domain] != NULL;
+    }
+    if (!good) {
+        policy_free(p);
+        return BH_E_NOMEM;
+    }
+    *ret_policy = p;
+    return 0;
+}
+
+void policy_free(struct policy *policy) {
+    if (policy == NULL) {
+        return;
+    }
+    check(policy->magic == POLICY_MAGIC);
+    for (unsigned domain = 0; domain < BH_COUNT(policy->keys); domain++) {
+        aes_block_free(policy->keys[domain]);
+    }
+    if (policy->ids != NULL) {
+        secret_wipe(policy->ids,
+                    (ID_ENTRIES + 1) * sizeof *policy->ids); /* ids as the SDK sent them */
+    }
+    free(policy->ids);
+    free(policy->decisions);
+    free(policy->keys_seen);
+    policy->magic = 0;
+    free(policy);
+}
+
+static bool apply(struct policy *p) {
+    if (p->token_count > LIMIT_EVENT_TOKENS) {
+        p->reason = REASON_TOO_COMPLEX;
+        return false;
+    }
+    if (p->token_count == 0 || p->tokens[0].kind != JSON_OBJECT) {
+        p->reason = REASON_MALFORMED;
+        return false;
+    }
+    bool leaves = policy_judge(p);
+    if (p->reason == REASON_MALFORMED || (!leaves && p->explain == NULL)) {
+        return false;
+    }
+    return policy_write(p);
+}
+
+void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
+                  struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context) {
+    check(policy->magic == POLICY_MAGIC);
+    check(input->ruleset_count > 0);
+    struct policy *p = policy;
+    memset(ret_verdict, 0, sizeof *ret_verdict);
+    p->in = input;
+    p->text = input->event->json;
+    p->tokens = input->tokens;
+    p->token_count = (uint32_t)input->token_count;
+    p->out = out;
+    p->verdict = ret_verdict;
+    p->explain = explain;
+    p->explain_context = explain_context;
+    size_t start = out->n;
+    bool was_full = out->full;
+    ret_verdict->sends = apply(p);
+    if (ret_verdict->sends) {
+        ret_verdict->json = span_of(out->p + start, out->n - start);
+    } else {
+        ret_verdict->reason = p->reason;
+        ret_verdict->disclosed_count = 0;
+        ret_verdict->insert_id_size = 0;
+        out->n = start;
+        out->full = was_full;
+    }
+    p->in = NULL;
+}

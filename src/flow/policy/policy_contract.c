@@ -1,0 +1,428 @@
+/*
+ * vendors/NAME.yaml: the contract, checked and turned into its part of the normal form.
+ *
+ * Words that a later version gives an effect are errors and not ignored: a contract that says `minors: drop` and is read as if it did not
+ * would promise what nobody does.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/policy/policy_int.h"
+
+enum { CONTRACT_JSON_MAX = 64 * 1024 };
+
+static const char *const time_words[] = {"ms", "second", "minute", "hour"};
+
+static bool is_word(struct span text, const char *signs) {
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+                    (c != 0 && strchr(signs, c) != NULL);
+        if (!good) {
+            return false;
+        }
+    }
+    return text.n != 0;
+}
+
+static int copy_scalar(const struct yaml_node *node, const char *what, char *out, size_t cap,
+                       struct err *err) {
+    struct span text = yaml_text(node);
+    if (yaml_kind_of(node) != YAML_SCALAR || text.n == 0 || text.n >= cap) {
+        return yaml_error(err, node, "%s is a text of 1 to %zu bytes", what, cap - 1);
+    }
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < 0x20) {
+            return yaml_error(err, node, "%s holds a control character", what);
+        }
+    }
+    memcpy(out, text.p, text.n);
+    out[text.n] = '\0';
+    return 0;
+}
+
+static int required(const struct yaml_node *root, const char *key, const char *example,
+                    const struct yaml_node **ret_node, struct err *err) {
+    *ret_node = yaml_get(root, key);
+    return *ret_node != NULL
+               ? 0
+               : yaml_error(err, root, "a contract needs %s, such as %s: %s", key, key, example);
+}
+
+static int read_vendor(struct contract *c, const struct yaml_node *root, struct err *err) {
+    const struct yaml_node *node;
+    int rc = required(root, "vendor", "mixpanel", &node, err);
+    if (rc == 0) {
+        rc = copy_scalar(node, "vendor", c->vendor, sizeof c->vendor, err);
+    }
+    if (rc == 0 && !is_word(yaml_text(node), "-")) {
+        rc = yaml_error(err, node, "vendor is a name of a-z, 0-9 and -");
+    }
+    return rc;
+}
+
+static int read_connector(struct contract *c, const struct yaml_node *root, struct err *err) {
+    const struct yaml_node *node;
+    int rc = required(root, "connector", "mixpanel", &node, err);
+    if (rc != 0) {
+        return rc;
+    }
+    const struct protocol_ops *ops = protocol_by_name(yaml_text(node));
+    if (ops == NULL) {
+        static const char *const words[] = {"mixpanel"};
+        const char *near = yaml_nearest(yaml_text(node), words, BH_COUNT(words));
+        return yaml_error(err, node, "unknown connector%s%s%s",
+                          near != NULL ? "; did you mean '" : "; expected ",
+                          near != NULL ? near : words[0], near != NULL ? "'?" : "");
+    }
+    return copy_scalar(node, "connector", c->connector, sizeof c->connector, err);
+}
+
+/* Loopback by its literal names only: another name could resolve to anywhere. */
+static bool is_loopback(struct span rest) {
+    static const char *const hosts[] = {"127.0.0.1", "localhost", "[::1]"};
+    for (size_t i = 0; i < BH_COUNT(hosts); i++) {
+        struct span host = span_str(hosts[i]);
+        if (span_starts(rest, host)) {
+            struct span after = span_from(rest, host.n);
+            return after.n == 0 || after.p[0] == ':' || after.p[0] == '/';
+        }
+    }
+    return false;
+}
+
+static int read_endpoint(struct contract *c, const struct yaml_node *root, struct err *err) {
+    const struct yaml_node *node;
+    int rc = required(root, "endpoint", "https://api-eu.mixpanel.com", &node, err);
+    if (rc == 0) {
+        rc = copy_scalar(node, "endpoint", c->endpoint, sizeof c->endpoint, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    struct span url = yaml_text(node);
+    bool is_https = span_starts(url, SPAN_LIT("https://"));
+    bool is_http = span_starts(url, SPAN_LIT("http://"));
+    struct span rest = span_from(url, is_https ? 8 : 7);
+    if (!is_https && !is_http) {
+        return yaml_error(err, node, "endpoint begins with https://");
+    }
+    if (is_http && !is_loopback(rest)) {
+        return yaml_error(
+            err, node,
+            "http:// only to 127.0.0.1, [::1] or localhost: anyone between could read it");
+    }
+    size_t slash = span_find_byte(rest, '/');
+    struct span host = span_cut(rest, 0, slash);
+    bool plain = span_find_byte(url, '?') == SIZE_MAX && span_find_byte(url, '#') == SIZE_MAX &&
+                 span_find_byte(url, ' ') == SIZE_MAX;
+    if (host.n == 0 || span_find_byte(host, '@') != SIZE_MAX || !plain) {
+        return yaml_error(
+            err, node, "endpoint is https://HOST[:PORT][/PATH], without user, query or fragment");
+    }
+    return 0;
+}
+
+static int read_credential(struct contract *c, const struct yaml_node *root, struct err *err) {
+    static const char *const keys[] = {"env", "file", "systemd"};
+    const struct yaml_node *node;
+    int rc = required(root, "credential", "{ env: MIXPANEL_TOKEN }", &node, err);
+    if (rc == 0 && yaml_kind_of(node) != YAML_MAPPING) {
+        rc = yaml_error(
+            err, node,
+            "credential is { env: NAME }, { file: PATH } or { systemd: NAME }: a secret never stands in this file");
+    }
+    if (rc == 0) {
+        rc = yaml_only_keys(node, keys, BH_COUNT(keys), err);
+    }
+    if (rc == 0 && yaml_count(node) != 1) {
+        rc = yaml_error(err, node, "credential needs exactly one of env, file, systemd");
+    }
+    for (size_t i = 0; rc == 0 && i < BH_COUNT(keys); i++) {
+        const struct yaml_node *value = yaml_get(node, keys[i]);
+        if (value != NULL) {
+            c->credential_kind = (enum credential_kind)(CREDENTIAL_ENV + i);
+            rc = copy_scalar(value, "credential", c->credential, sizeof c->credential, err);
+        }
+    }
+    return rc;
+}
+
+/* "coarse" alone says too little, and a level belongs to coarse alone. */
+static int read_form(const struct yaml_node *node, struct form *ret_form, struct err *err) {
+    static const char *const words[] = {"raw", "drop", "redact", "pseudonym", "mask", "coarse"};
+    static const char *const levels[] = {"country", "region", "family", "major", "path",
+                                         "/24",     "/48",    "hour",   "day",   "year"};
+    const struct yaml_node *word = node;
+    const struct yaml_node *level = NULL;
+    if (yaml_kind_of(node) == YAML_MAPPING) {
+        if (yaml_count(node) != 1) {
+            return yaml_error(err, node, "a form is one word, or { coarse: LEVEL }");
+        }
+        word = yaml_key_at(node, 0);
+        level = yaml_at(node, 0);
+    }
+    struct span text = yaml_text(word);
+    uint8_t id = form_by_name(text);
+    if (id == FORM_SEAL || id == FORM_ALIAS) {
+        return yaml_error(err, word, "%.*s: not yet; it has no effect in this version", (int)text.n,
+                          (const char *)text.p);
+    }
+    if (id == FORM_NONE) {
+        const char *near = yaml_nearest(text, words, BH_COUNT(words));
+        return yaml_error(err, word,
+                          "a form is raw, drop, redact, pseudonym, mask or { coarse: LEVEL }%s%s%s",
+                          near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                          near != NULL ? "'?" : "");
+    }
+    if ((id == FORM_COARSE) != (level != NULL)) {
+        return yaml_error(err, word,
+                          id == FORM_COARSE ? "coarse needs its level, such as { coarse: country }"
+                                            : "only coarse has a level");
+    }
+    *ret_form = (struct form){id, LEVEL_NONE};
+    if (level != NULL) {
+        ret_form->level = level_by_name(yaml_text(level));
+        if (ret_form->level == LEVEL_NONE) {
+            const char *near = yaml_nearest(yaml_text(level), levels, BH_COUNT(levels));
+            return yaml_error(
+                err, level,
+                "a level is country, region, family, major, path, /24, /48, hour, day or year%s%s%s",
+                near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                near != NULL ? "'?" : "");
+        }
+    }
+    return 0;
+}
+
+static int read_rule(const struct yaml_node *key, const struct yaml_node *node, uint16_t *ret_class,
+                     struct form *ret_form, struct err *err) {
+    int rc = class_read(key, ret_class, err);
+    if (rc == 0) {
+        rc = read_form(node, ret_form, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (class_is_never(*ret_class) && ret_form->id != FORM_DROP) {
+        return yaml_error(err, key, "%s never leaves in any form; no line can open it",
+                          class_name(*ret_class));
+    }
+    if (form_fits_rule(*ret_form, *ret_class)) {
+        return 0;
+    }
+    char form[32];
+    char list[160];
+    struct buf form_text = buf_of(form, sizeof form - 1);
+    struct buf list_text = buf_of(list, sizeof list - 1);
+    form_put(*ret_form, &form_text);
+    form_list_fitting(*ret_class, &list_text);
+    form[form_text.n] = '\0';
+    list[list_text.n] = '\0';
+    return yaml_error(err, node, "%s does not fit %s; expected %s", form, class_name(*ret_class),
+                      list);
+}
+
+static int write_allow(struct buf *out, const struct yaml_node *root, struct err *err) {
+    buf_put_str(out, "\"allow\":{");
+    const struct yaml_node *allow = yaml_get(root, "allow");
+    if (allow != NULL && !yaml_is_null(allow)) {
+        if (yaml_kind_of(allow) != YAML_MAPPING) {
+            return yaml_error(
+                err, allow,
+                "allow is a mapping of classes to forms, such as user.device: { coarse: family }");
+        }
+        for (size_t i = 0; i < yaml_count(allow); i++) {
+            uint16_t class_id;
+            struct form form;
+            int rc = read_rule(yaml_key_at(allow, i), yaml_at(allow, i), &class_id, &form, err);
+            if (rc != 0) {
+                return rc;
+            }
+            buf_printf(out, "%s\"%s\":\"%s\"", i == 0 ? "" : ",", class_name(class_id),
+                       form_name(form));
+        }
+    }
+    buf_put_byte(out, '}');
+    return 0;
+}
+
+static int write_word(struct buf *out, const struct yaml_node *root, const char *key,
+                      const char *const *words, size_t count, const char *otherwise,
+                      struct err *err) {
+    const struct yaml_node *node = yaml_get(root, key);
+    const char *word = node == NULL ? otherwise : NULL;
+    for (size_t i = 0; word == NULL && i < count; i++) {
+        if (yaml_kind_of(node) == YAML_SCALAR && span_is(yaml_text(node), words[i])) {
+            word = words[i];
+        }
+    }
+    if (word == NULL) {
+        char list[64];
+        struct buf text = buf_of(list, sizeof list - 1);
+        for (size_t i = 0; i < count; i++) {
+            buf_put_str(&text, i == 0 ? "" : i + 1 == count ? " or " : ", ");
+            buf_put_str(&text, words[i]);
+        }
+        list[text.n] = '\0';
+        return yaml_error(err, node, "%s is %s", key, list);
+    }
+    buf_printf(out, ",\"%s\":\"%s\"", key, word);
+    return 0;
+}
+
+static int read_purpose(struct contract *c, const struct yaml_node *root, struct err *err) {
+    const struct yaml_node *node;
+    int rc = required(root, "purpose", "analytics", &node, err);
+    if (rc == 0) {
+        rc = copy_scalar(node, "purpose", c->purpose, sizeof c->purpose, err);
+    }
+    if (rc == 0 && !is_word(yaml_text(node), "._")) {
+        rc = yaml_error(err, node,
+                        "purpose is a Fideslang data use, such as analytics or essential.service");
+    }
+    if (rc == 0) {
+        rc = required(root, "retention", "400d", &node, err);
+    }
+    uint64_t us;
+    if (rc == 0) {
+        rc = yaml_duration(node, &us, err);
+    }
+    return rc == 0 ? copy_scalar(node, "retention", c->retention, sizeof c->retention, err) : rc;
+}
+
+static int read_rest(struct contract *c, const struct yaml_node *root, struct err *err) {
+    static const char *const keys[] = {"max"};
+    const struct yaml_node *node = yaml_get(root, "ca");
+    int rc = node != NULL ? copy_scalar(node, "ca", c->ca_file, sizeof c->ca_file, err) : 0;
+    node = yaml_get(root, "backlog");
+    if (rc == 0 && node != NULL) {
+        rc = yaml_only_keys(node, keys, BH_COUNT(keys), err);
+        const struct yaml_node *max = yaml_get(node, "max");
+        if (rc == 0 && max != NULL) {
+            rc = yaml_size(max, &c->backlog_max, err);
+        }
+    }
+    return rc;
+}
+
+static int check_words(const struct yaml_node *root, struct err *err) {
+    static const char *const keys[] = {"vendor",     "connector", "endpoint", "credential",
+                                       "purpose",    "retention", "allow",    "time",
+                                       "undeclared", "ca",        "backlog"};
+    static const char *const later[] = {"seal",   "alias", "minors", "requires",
+                                        "onward", "flags", "routes", "lanes"};
+    if (yaml_kind_of(root) != YAML_MAPPING) {
+        return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
+    }
+    for (size_t i = 0; i < yaml_count(root); i++) {
+        const struct yaml_node *key = yaml_key_at(root, i);
+        for (size_t k = 0; k < BH_COUNT(later); k++) {
+            if (span_is(yaml_text(key), later[k])) {
+                return yaml_error(err, key, "%s: not yet; it has no effect in this version",
+                                  later[k]);
+            }
+        }
+    }
+    return yaml_only_keys(root, keys, BH_COUNT(keys), err);
+}
+
+static int read_contract(struct contract *c, const struct yaml_node *root, struct buf *out,
+                         struct err *err) {
+    static const char *const undeclared_words[] = {"hold", "drop"};
+    int (*const readers[])(struct contract *, const struct yaml_node *, struct err *) = {
+        read_vendor, read_connector, read_endpoint, read_credential, read_purpose, read_rest,
+    };
+    int rc = check_words(root, err);
+    for (size_t i = 0; rc == 0 && i < BH_COUNT(readers); i++) {
+        rc = readers[i](c, root, err);
+    }
+    buf_put_byte(out, '{');
+    if (rc == 0) {
+        rc = write_allow(out, root, err);
+    }
+    if (rc == 0) {
+        rc = write_word(out, root, "time", time_words, BH_COUNT(time_words), "second", err);
+    }
+    if (rc == 0) {
+        rc = write_word(out, root, "undeclared", undeclared_words, BH_COUNT(undeclared_words),
+                        "hold", err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    const char *const texts[][2] = {
+        {"connector", c->connector}, {"endpoint", c->endpoint}, {"purpose", c->purpose},
+        {"retention", c->retention}, {"vendor", c->vendor},
+    };
+    for (size_t i = 0; i < BH_COUNT(texts); i++) {
+        buf_printf(out, ",\"%s\":", texts[i][0]);
+        json_put_string(out, span_str(texts[i][1]));
+    }
+    buf_put_byte(out, '}');
+    return out->full ? yaml_error(err, root, "the contract is too large") : 0;
+}
+
+static int contract_of(const struct yaml_doc *doc, struct contract **ret_contract,
+                       struct err *err) {
+    struct contract *c = calloc(1, sizeof *c);
+    uint8_t *memory = malloc(CONTRACT_JSON_MAX);
+    if (c == NULL || memory == NULL) {
+        free(c);
+        free(memory);
+        return err_set(err, BH_E_NOMEM, "out of memory");
+    }
+    struct buf out = buf_of(memory, CONTRACT_JSON_MAX);
+    int rc = read_contract(c, yaml_root(doc), &out, err);
+    c->json = buf_span(&out);
+    if (rc != 0) {
+        contract_free(c);
+        return rc;
+    }
+    *ret_contract = c;
+    return 0;
+}
+
+int contract_load_text(const char *name, struct span text, struct contract **ret_contract,
+                       struct err *err) {
+    struct yaml_doc *doc = NULL;
+    int rc = yaml_load_text(name, text, &doc, err);
+    if (rc == 0) {
+        rc = contract_of(doc, ret_contract, err);
+    }
+    yaml_free(doc);
+    return rc;
+}
+
+int contract_load(const char *path, struct contract **ret_contract, struct err *err) {
+    struct yaml_doc *doc = NULL;
+    int rc = yaml_load(path, &doc, err);
+    if (rc == 0) {
+        rc = contract_of(doc, ret_contract, err);
+    }
+    yaml_free(doc);
+    return rc;
+}
+
+void contract_free(struct contract *contract) {
+    if (contract == NULL) {
+        return;
+    }
+    free((void *)(uintptr_t)contract->json.p);
+    free(contract);
+}
+
+void contract_facts(const struct contract *contract, struct contract_facts *ret_facts) {
+    *ret_facts = (struct contract_facts){
+        .vendor = contract->vendor,
+        .connector = contract->connector,
+        .endpoint = contract->endpoint,
+        .credential_kind = contract->credential_kind,
+        .credential = contract->credential,
+        .ca_file = contract->ca_file[0] != '\0' ? contract->ca_file : NULL,
+        .purpose = contract->purpose,
+        .retention = contract->retention,
+        .backlog_max = contract->backlog_max,
+    };
+}

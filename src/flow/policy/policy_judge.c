@@ -1,0 +1,664 @@
+/*
+ * Judging: what each leaf of an item may do, under each rule set in force, and the meet of all.
+ *
+ * The walk goes over the tokens once per rule set, with a stack of open containers and no recursion. A key's meaning is the protocol's field
+ * table, else the plan's; the keys of an object without a place in the table are paths (`cart.total`). What nobody declares is withheld.
+ *
+ * Invariants
+ *  J1 A decision starts as withheld and undeclared; only a declaration and an open class under every rule set change that.
+ *  J2 A second key of the same name in one object ends the item: whoever reads the first and whoever reads the last must not differ about
+ *     whom it is about.
+ *  J3 The result does not depend on the order of the rule sets, but for the class that is entered: the newest plan knows it best.
+ */
+#include "base/check.h"
+#include "base/hash.h"
+#include "flow/policy/policy_int.h"
+
+static const struct field type_id = {.type = TYPE_ID};
+static const struct field type_time = {.type = TYPE_TIME};
+static const struct field type_url = {.type = TYPE_URL};
+static const struct field type_path = {.type = TYPE_PATH};
+
+static bool enum_has(const struct rule_field *rule, struct span value) {
+    size_t low = 0;
+    size_t high = rule->enum_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        struct span candidate = rule->enums[middle];
+        int order = candidate.n != value.n
+                        ? (candidate.n < value.n ? -1 : 1)
+                        : (value.n != 0 ? memcmp(candidate.p, value.p, value.n) : 0);
+        if (order == 0) {
+            return true;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return false;
+}
+
+static bool string_fits(const struct rule_field *rule, enum json_kind kind, struct span value) {
+    if (!rule->is_bounded) {
+        return field_fits(&type_id, kind, value); /* an identifier */
+    }
+    if (kind != JSON_STRING || value.n > 255) {
+        return false;
+    }
+    if (rule->enum_count != 0 && !enum_has(rule, value)) {
+        return false;
+    }
+    return rule->pattern == NULL || pattern_matches(rule->pattern, value);
+}
+
+bool rule_fits(const struct rule_field *rule, enum json_kind kind, struct span value) {
+    if (kind == JSON_NULL) {
+        return true;
+    }
+    switch ((enum rule_type)rule->type) {
+    case RULE_BOOLEAN:
+        return kind == JSON_TRUE || kind == JSON_FALSE;
+    case RULE_NUMBER:
+        return kind == JSON_NUMBER;
+    case RULE_STRING:
+        return string_fits(rule, kind, value);
+    case RULE_URL:
+        return kind == JSON_STRING &&
+               (field_fits(&type_url, kind, value) || field_fits(&type_path, kind, value));
+    case RULE_TIME:
+        return field_fits(&type_time, kind, value);
+    case RULE_ID:
+        return field_fits(&type_id, kind, value);
+    }
+    return false;
+}
+
+bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {
+    const struct json_token *t = &p->tokens[token];
+    struct span raw = json_span(p->text, t);
+    if (t->kind != JSON_STRING || (t->flags & JSON_ESCAPED) == 0) {
+        *ret_value = raw;
+        return t->kind != JSON_STRING || raw.n <= VALUE_BYTES_MAX;
+    }
+    if (raw.n > 6 * VALUE_BYTES_MAX) {
+        return false;
+    }
+    struct buf b = buf_of(p->value_text, sizeof p->value_text);
+    json_unescape(raw, &b);
+    *ret_value = buf_span(&b);
+    return !b.full;
+}
+
+struct span policy_key(struct policy *p, uint32_t token) {
+    const struct json_token *t = &p->tokens[token];
+    struct span key = json_span(p->text, t);
+    if ((t->flags & JSON_ESCAPED) == 0 || key.n > KEY_BYTES_MAX) {
+        return key;
+    }
+    struct buf b = buf_of(p->key_text, sizeof p->key_text);
+    json_unescape(key, &b);
+    return buf_span(&b);
+}
+
+/* -- declarations ------------------------------------------------------------------------------------ */
+
+/* One rule set's view while its walk lasts. */
+struct judge {
+    struct policy *p;
+    const struct ruleset *rules;
+    const struct rule_event *event;
+    bool is_first;
+    uint32_t finding_next;
+};
+
+static const struct rule_field *plan_of(const struct judge *j, uint8_t section, struct span name,
+                                        uint64_t hash) {
+    const struct rule_field *found = NULL;
+    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE) {
+        found = names_find(&j->rules->groups, name, hash);
+    }
+    if (found == NULL && section == PLACE_EVENT_PROPERTY) {
+        found = j->event != NULL ? names_find(&j->event->properties, name, hash) : NULL;
+        return found != NULL ? found : names_find(&j->rules->properties, name, hash);
+    }
+    if (found == NULL && (section == PLACE_PROFILE_VALUE || section == PLACE_GROUP_VALUE)) {
+        found = names_find(&j->rules->traits, name, hash);
+    }
+    return found;
+}
+
+/* What comes after a prefix of the table is the sender's choice, so it must be a plain word. */
+static bool is_plain_key(struct span key) {
+    for (size_t i = 0; i < key.n; i++) {
+        uint8_t c = key.p[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' ||
+                    (c >= '0' && c <= '9');
+        if (!good) {
+            return false;
+        }
+    }
+    return key.n <= 64;
+}
+
+static const struct field *table_of(const struct judge *j, uint8_t place, struct span key) {
+    const struct field *field =
+        place != PLACE_NONE ? j->p->in->protocol->field((enum field_place)place, key) : NULL;
+    return field != NULL && field->is_prefix && !is_plain_key(key) ? NULL : field;
+}
+
+/* J2. Entries are the hash's upper 44 bits and the item's epoch. False: the key stands twice. */
+static bool note_key(struct policy *p, uint32_t object, uint64_t hash) {
+    uint64_t mixed =
+        (hash ^ (object * UINT64_C(0x9e3779b97f4a7c15))) * UINT64_C(0xff51afd7ed558ccd);
+    uint64_t entry = (mixed & ~UINT64_C(0xfffff)) | p->epoch;
+    size_t mask = 15;
+    while (mask + 1 < (size_t)p->token_count) {
+        mask = mask * 2 + 1;
+    }
+    check_slow(mask < KEYS_SEEN);
+    for (size_t i = (size_t)(mixed >> 20) & mask;; i = (i + 1) & mask) {
+        if ((p->keys_seen[i] & 0xfffff) != p->epoch) {
+            p->keys_seen[i] = entry;
+            return true;
+        }
+        if (p->keys_seen[i] == entry) {
+            return false;
+        }
+    }
+}
+
+/* -- one leaf ---------------------------------------------------------------------------------------- */
+
+static struct decision withhold(uint8_t reason) {
+    return (struct decision){
+        .act = ACT_WITHHOLD, .reason = reason, .form = {FORM_DROP, LEVEL_NONE}};
+}
+
+/* The contract's word on a class. */
+static void take_class(const struct judge *j, struct decision *d) {
+    const struct class_rule *rule = &j->rules->classes[d->class_id];
+    d->form = rule->form;
+    d->act = ACT_SHAPE;
+    if (rule->state != CLASS_OPEN) {
+        d->act = ACT_WITHHOLD;
+        d->reason = rule->state == CLASS_NEVER_OPEN ? REASON_NEVER
+                    : rule->state == CLASS_UNFIT    ? REASON_FORM_UNFIT
+                                                    : REASON_NOT_ALLOWED;
+    }
+}
+
+static bool distinct_closed(const struct policy *p, const struct rule_field *rule) {
+    return rule->has_distinct && p->in->distinct_closed_at != NULL &&
+           p->in->distinct_closed_at(p->in->context, rule->property) <= p->in->event->seq;
+}
+
+/* An id of a person: anonymous ones have a class of their own, and placeholders are nobody. */
+static struct decision judge_person(const struct judge *j, const struct field *field,
+                                    enum json_kind kind, struct span value) {
+    const struct protocol_ops *protocol = j->p->in->protocol;
+    struct span prefix = span_str(protocol->names.device_prefix);
+    struct decision d = withhold(REASON_WRONG_TYPE);
+    d.field = field;
+    d.class_id = field->class_id;
+    d.domain = DOMAIN_PERSON;
+    d.because = BECAUSE_TABLE;
+    if ((kind != JSON_STRING && kind != JSON_NUMBER) || !field_fits(field, kind, value)) {
+        return d;
+    }
+    bool is_device = prefix.n != 0 && span_starts(value, prefix);
+    struct span id = is_device ? span_from(value, prefix.n) : value;
+    if (is_device && (field->person == PERSON_DISTINCT || field->person == PERSON_ECHO)) {
+        d.class_id = CLASS_PSEUDONYMOUS_ID;
+    }
+    if (protocol->is_placeholder(id)) {
+        d.reason = REASON_PLACEHOLDER_ID;
+        if (field->person == PERSON_ECHO && id.n == 0) {
+            d.act = ACT_KEEP;
+        }
+        return d;
+    }
+    take_class(j, &d);
+    return d;
+}
+
+/* $unset: the string is the name of a value; it leaves if that value could. */
+static struct decision judge_name(const struct judge *j, const struct walk *w, enum json_kind kind,
+                                  struct span value) {
+    struct decision d = withhold(REASON_WRONG_TYPE);
+    if (kind != JSON_STRING || value.n > KEY_BYTES_MAX) {
+        return d;
+    }
+    uint8_t place = w->section == PLACE_PROFILE ? PLACE_PROFILE_VALUE : PLACE_GROUP_VALUE;
+    const struct field *field = table_of(j, place, value);
+    const struct rule_field *plan = plan_of(j, place, value, name_hash(value));
+    d.reason = REASON_UNDECLARED;
+    if (plan == NULL && (field == NULL || field->type == TYPE_TEXT)) {
+        return d;
+    }
+    d.because = plan != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
+    d.field = field;
+    d.plan = plan;
+    d.class_id = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE
+                     ? field->class_id
+                     : CLASS_NONE;
+    if (d.class_id == CLASS_NONE) {
+        d.class_id = plan != NULL ? plan->class_id : (uint16_t)CLASS_BEHAVIOR;
+    }
+    take_class(j, &d);
+    if (d.act == ACT_SHAPE) {
+        d.act = ACT_KEEP;
+        d.form = (struct form){FORM_RAW, LEVEL_NONE};
+    }
+    return d;
+}
+
+/* The name was judged with the event as a whole; only what was found in it can still stop it. */
+static struct decision judge_event_leaf(const struct judge *j, const struct field *field) {
+    return (struct decision){
+        .field = field,
+        .class_id = field->class_id,
+        .form = {FORM_RAW, LEVEL_NONE},
+        .act = event_is_link(j->p->in->event->kind) ? ACT_KEEP : ACT_SHAPE,
+        .because = j->event != NULL ? BECAUSE_PLAN : BECAUSE_TABLE,
+    };
+}
+
+static struct decision judge_group_key(const struct judge *j, const struct field *field,
+                                       enum json_kind kind, struct span value) {
+    struct decision d = withhold(REASON_UNDECLARED);
+    d.field = field;
+    d.class_id = field->class_id;
+    if (kind == JSON_STRING && names_find(&j->rules->groups, value, name_hash(value)) != NULL) {
+        d.because = BECAUSE_PLAN;
+        d.act = ACT_KEEP;
+        d.form = (struct form){FORM_RAW, LEVEL_NONE};
+    }
+    return d;
+}
+
+/* All other leaves: declared by the table if the value is what the row expects, else by the plan. */
+static struct decision judge_data(const struct judge *j, const struct walk *w,
+                                  const struct field *field, const struct rule_field *plan,
+                                  enum json_kind kind, struct span value) {
+    bool by_table = field != NULL && !w->is_nested && field_fits(field, kind, value);
+    bool by_plan = plan != NULL && (plan->type == 0 || rule_fits(plan, kind, value));
+    bool table_names_class =
+        field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
+    struct decision d = withhold(plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED);
+    d.field = field;
+    d.plan = plan;
+    d.class_id = table_names_class ? field->class_id
+                 : plan != NULL    ? plan->class_id
+                                   : (uint16_t)CLASS_CONTENT_PRIVATE;
+    d.because = by_table ? BECAUSE_TABLE : plan != NULL ? BECAUSE_PLAN : BECAUSE_NOTHING;
+    if (!by_table && !by_plan) {
+        return d;
+    }
+    d.domain = table_names_class && field->domain != DOMAIN_NONE ? field->domain
+               : plan != NULL                                    ? plan->domain
+                                                                 : (uint8_t)DOMAIN_VALUE;
+    if (field != NULL && field->role == ROLE_GROUP_ID) {
+        d.class_id = j->p->group != NULL ? j->p->group->class_id : field->class_id;
+    }
+    take_class(j, &d);
+    if (d.act != ACT_SHAPE) {
+        return d;
+    }
+    if (!by_table && (distinct_closed(j->p, plan) || (plan->has_distinct && w->is_nested))) {
+        d.act = ACT_WITHHOLD;
+        d.reason = REASON_MAX_DISTINCT;
+    } else if (!by_table && plan->type == RULE_STRING && !plan->is_bounded &&
+               d.form.id != FORM_PSEUDONYM) {
+        d.act = ACT_WITHHOLD; /* an identifier that nothing bounds may be any text */
+        d.reason = REASON_WRONG_TYPE;
+    } else if (kind == JSON_NULL) {
+        d.act = ACT_KEEP;
+    }
+    return d;
+}
+
+static struct decision judge_leaf(const struct judge *j, const struct walk *w,
+                                  const struct field *field, const struct rule_field *plan,
+                                  uint32_t token) {
+    enum json_kind kind = (enum json_kind)j->p->tokens[token].kind;
+    bool is_empty = kind == JSON_OBJECT || kind == JSON_ARRAY;
+    struct span value = SPAN_NONE;
+    if (!policy_value(j->p, token, &value)) {
+        return withhold(plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED);
+    }
+    uint8_t role = field != NULL && !w->is_nested ? field->role : (uint8_t)ROLE_DATA;
+    if (role == ROLE_TOKEN || role == ROLE_INSERT_ID ||
+        (role == ROLE_TIME && w->place == PLACE_EVENT_PROPERTY)) {
+        return (struct decision){.field = field,
+                                 .class_id = field->class_id,
+                                 .act = ACT_SKIP,
+                                 .because = BECAUSE_CONNECTOR};
+    }
+    if (is_empty) {
+        kind = JSON_NULL; /* [] and {} say as little */
+    }
+    if (role == ROLE_PERSON && w->is_array && field->person != PERSON_MERGED) {
+        return withhold(REASON_WRONG_TYPE); /* a list of ids where one is expected names nobody */
+    }
+    if (role == ROLE_PERSON) {
+        return judge_person(j, field, kind, value);
+    }
+    if (role == ROLE_NAMES) {
+        return judge_name(j, w, kind, value);
+    }
+    if (role == ROLE_GROUP_KEY) {
+        return judge_group_key(j, field, kind, value);
+    }
+    if (role == ROLE_EVENT_NAME) {
+        return judge_event_leaf(j, field);
+    }
+    if (role == ROLE_GROUP_ID && field_is_delete(field) && value.n == 0) {
+        return (struct decision){.field = field, .act = ACT_KEEP, .because = BECAUSE_TABLE};
+    }
+    return judge_data(j, w, field, plan, kind, value);
+}
+
+/* -- the meet ------------------------------------------------------------------------------------------ */
+
+static void meet(struct decision *all, const struct decision *one) {
+    if (one->act == ACT_WITHHOLD || all->act == ACT_WITHHOLD) {
+        bool both = one->act == ACT_WITHHOLD && all->act == ACT_WITHHOLD;
+        bool keep = all->act == ACT_WITHHOLD && (!both || all->reason <= one->reason);
+        if (!keep) {
+            *all = *one;
+        }
+        return;
+    }
+    if (one->act == ACT_SKIP || all->act == ACT_SKIP) {
+        return;
+    }
+    struct form form = form_meet(all->form, one->form);
+    uint8_t act = all->act == ACT_KEEP ? all->act : one->act;
+    *all = *one;
+    all->form = form;
+    all->act = act;
+    if (form.id == FORM_DROP && act == ACT_SHAPE) {
+        all->act = ACT_WITHHOLD;
+        all->reason = REASON_NOT_ALLOWED;
+    }
+}
+
+struct class_rule policy_class(const struct policy *p, uint16_t class_id) {
+    struct class_rule all = p->in->rulesets[p->in->ruleset_count - 1]->classes[class_id];
+    for (size_t i = 0; i + 1 < p->in->ruleset_count; i++) {
+        const struct class_rule *one = &p->in->rulesets[i]->classes[class_id];
+        all.form = form_meet(all.form, one->form);
+        if (one->state != CLASS_OPEN && all.state == CLASS_OPEN) {
+            all = *one;
+        }
+    }
+    if (all.state == CLASS_OPEN && all.form.id == FORM_DROP) {
+        all.state = CLASS_CLOSED;
+    }
+    return all;
+}
+
+/* -- the walk ------------------------------------------------------------------------------------------ */
+
+static void decide(const struct judge *j, uint32_t token, const struct decision *d) {
+    if (j->is_first) {
+        j->p->decisions[token] = *d;
+    } else {
+        meet(&j->p->decisions[token], d);
+    }
+}
+
+/*
+ * The name under which an object's member is declared: its key, or a path below keys without a place. It is noted in p->path where members of
+ * its own may follow.
+ */
+static struct span member_name(struct policy *p, const struct walk *w, struct span key,
+                               uint32_t value, uint16_t *ret_path_size) {
+    size_t start = w->path_size;
+    bool is_leaf = p->tokens[value].kind != JSON_OBJECT && p->tokens[value].kind != JSON_ARRAY;
+    if (start == 0 && is_leaf) {
+        return key;
+    }
+    if (start + 1 + key.n > sizeof p->path) {
+        return SPAN_NONE;
+    }
+    if (start != 0) {
+        p->path[start++] = '.';
+    }
+    memcpy(p->path + start, key.p, key.n);
+    *ret_path_size = (uint16_t)(start + key.n);
+    return span_of(p->path, start + key.n);
+}
+
+/* A key whose own text is personal data: nothing below it leaves, since the name would go with it. */
+static uint8_t key_reason(struct judge *j, uint32_t key) {
+    const struct record_event *event = j->p->in->event;
+    uint8_t reason = REASON_NONE;
+    while (j->finding_next < event->finding_count && event->findings[j->finding_next].leaf < key) {
+        j->finding_next++;
+    }
+    for (uint32_t i = j->finding_next; i < event->finding_count && event->findings[i].leaf == key;
+         i++) {
+        uint16_t class_id = event->findings[i].class_id;
+        const struct class_rule *rule = &j->rules->classes[class_id < CLASS_LIMIT ? class_id : 0];
+        if (rule->state == CLASS_NEVER_OPEN) {
+            return REASON_NEVER;
+        }
+        if (rule->state != CLASS_OPEN || rule->form.id != FORM_RAW) {
+            reason = REASON_NOT_ALLOWED;
+        }
+    }
+    return reason;
+}
+
+static void push(struct policy *p, const struct walk *w) {
+    check(p->depth < WALK_DEPTH_MAX);
+    p->walks[p->depth++] = *w;
+}
+
+/* A value, after its key is understood: a container is entered, a leaf decided. */
+static void judge_value(struct judge *j, const struct walk *parent, uint32_t token,
+                        const struct field *field, const struct rule_field *plan,
+                        uint16_t path_size, uint8_t reason) {
+    struct policy *p = j->p;
+    const struct json_token *t = &p->tokens[token];
+    bool is_container = t->kind == JSON_OBJECT || t->kind == JSON_ARRAY;
+    bool has_inside = field != NULL && field->inside != PLACE_NONE && !parent->is_nested;
+    if (is_container && (t->next > token + 1 || has_inside)) {
+        struct walk w = {.end = t->next,
+                         .start = token,
+                         .is_array = t->kind == JSON_ARRAY,
+                         .section = parent->section,
+                         .field = field,
+                         .plan = plan,
+                         .path_size = path_size,
+                         .place = parent->place,
+                         .is_nested = parent->is_nested,
+                         .is_withheld = parent->is_withheld,
+                         .withheld_reason = parent->withheld_reason};
+        if (reason != REASON_NONE) {
+            w.is_withheld = true;
+            w.withheld_reason = reason;
+        }
+        if (!w.is_array) {
+            w.place = has_inside ? field->inside : (uint8_t)PLACE_NONE;
+            w.is_nested = !has_inside;
+            w.section = has_inside ? field->inside : parent->section;
+            w.path_size = has_inside ? 0 : path_size;
+        }
+        push(p, &w);
+        p->decisions[token] = withhold(REASON_EMPTY); /* until a member leaves */
+        return;
+    }
+    struct decision d;
+    if (parent->is_withheld || reason != REASON_NONE) {
+        d = withhold(reason != REASON_NONE ? reason : parent->withheld_reason);
+        d.field = field;
+        d.plan = plan;
+    } else {
+        d = judge_leaf(j, parent, field, plan, token);
+    }
+    decide(j, token, &d);
+}
+
+/* False: the item ends here (J2). */
+static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_token) {
+    struct policy *p = j->p;
+    struct span key = policy_key(p, key_token);
+    uint8_t reason = key_reason(j, key_token);
+    uint64_t hash = name_hash(key);
+    if (j->is_first && !note_key(p, w->start, hash)) {
+        p->reason = REASON_MALFORMED;
+        return false;
+    }
+    const struct field *field = w->is_nested ? w->field : NULL;
+    const struct rule_field *plan = NULL;
+    uint16_t path_size = 0;
+    if (key.n <= KEY_BYTES_MAX) {
+        struct span name = member_name(p, w, key, key_token + 1, &path_size);
+        field = w->is_nested ? w->field : table_of(j, w->place, key);
+        if (name.p != NULL) {
+            plan = plan_of(j, w->section, name, w->path_size == 0 ? hash : name_hash(name));
+        }
+    }
+    judge_value(j, w, key_token + 1, field, plan, path_size, reason);
+    return true;
+}
+
+static bool judge_walk(struct judge *j) {
+    struct policy *p = j->p;
+    uint8_t place = p->in->protocol->root_place((enum event_kind)p->in->event->kind);
+    p->depth = 0;
+    push(p, &(struct walk){.end = p->tokens[0].next, .place = place, .section = place});
+    uint32_t at = 1;
+    while (p->depth > 0) {
+        struct walk *w = &p->walks[p->depth - 1];
+        if (at >= w->end) {
+            p->depth--;
+            continue;
+        }
+        if (w->is_array) {
+            uint32_t element = at;
+            at = p->tokens[at].kind == JSON_OBJECT || p->tokens[at].kind == JSON_ARRAY
+                     ? at + 1
+                     : p->tokens[at].next;
+            judge_value(j, w, element, w->field, w->plan, w->path_size, REASON_NONE);
+        } else {
+            uint32_t value = at + 1;
+            uint32_t key = at;
+            at = p->tokens[value].kind == JSON_OBJECT || p->tokens[value].kind == JSON_ARRAY
+                     ? value + 1
+                     : p->tokens[value].next;
+            if (!judge_member(j, w, key)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* -- the item as a whole --------------------------------------------------------------------------------- */
+
+/* Token of the root's member with this role, or 0. */
+static uint32_t find_role(struct policy *p, uint8_t place, uint8_t role) {
+    for (uint32_t t = 1; t < p->tokens[0].next; t = p->tokens[t].next) {
+        const struct field *field =
+            p->in->protocol->field((enum field_place)place, policy_key(p, t));
+        if (field != NULL && field->role == role) {
+            return t + 1;
+        }
+    }
+    return 0;
+}
+
+/* The event's name: the plan's, or one that the SDK itself uses. Links leave with their ids; other names are behaviour. */
+static uint8_t judge_event_name(struct judge *j) {
+    struct policy *p = j->p;
+    struct span name;
+    j->event = NULL;
+    if (p->name_token == 0 || p->tokens[p->name_token].kind != JSON_STRING ||
+        !policy_value(p, p->name_token, &name)) {
+        return REASON_NO_EVENT_NAME;
+    }
+    j->event =
+        name.n <= KEY_BYTES_MAX ? names_find(&j->rules->events, name, name_hash(name)) : NULL;
+    bool is_reserved = p->in->protocol->is_reserved_event(name);
+    if (j->event == NULL && !is_reserved) {
+        return REASON_EVENT_UNDECLARED;
+    }
+    const struct class_rule *rule = &j->rules->classes[CLASS_BEHAVIOR];
+    if (!event_is_link(p->in->event->kind) &&
+        (rule->state != CLASS_OPEN || rule->form.id != FORM_RAW)) {
+        return REASON_NOT_ALLOWED;
+    }
+    return REASON_NONE;
+}
+
+static void judge_ruleset(struct judge *j) {
+    struct policy *p = j->p;
+    uint8_t kind = p->in->event->kind;
+    uint8_t reason =
+        ruleset_feeds(j->rules, p->in->request->source) ? REASON_NONE : REASON_SOURCE_NOT_FED;
+    p->group = NULL;
+    if (kind == EVENT_GROUP) {
+        uint32_t key = find_role(p, PLACE_GROUP, ROLE_GROUP_KEY);
+        struct span name;
+        if (key != 0 && p->tokens[key].kind == JSON_STRING && policy_value(p, key, &name)) {
+            p->group = names_find(&j->rules->groups, name, name_hash(name));
+        }
+    } else if (kind != EVENT_PROFILE && reason == REASON_NONE) {
+        reason = judge_event_name(j);
+    }
+    if (p->reason == REASON_NONE || (reason != REASON_NONE && reason < p->reason)) {
+        p->reason = reason;
+    }
+    if (j->rules->time > p->time) {
+        p->time = j->rules->time;
+    }
+}
+
+/* The page's own address, whose path is ours to show. */
+static void find_own_host(struct policy *p) {
+    p->own_host = SPAN_NONE;
+    uint32_t properties = find_role(p, PLACE_EVENT, ROLE_PROPERTIES);
+    if (properties == 0 || p->tokens[properties].kind != JSON_OBJECT) {
+        return;
+    }
+    uint32_t url = json_get(p->text, p->tokens, properties, SPAN_LIT("$current_url"));
+    struct span value;
+    if (url != 0 && p->tokens[url].kind == JSON_STRING && policy_value(p, url, &value)) {
+        struct span host = url_host(value);
+        if (host.n != 0 && host.n <= sizeof p->host_text) {
+            memcpy(p->host_text, host.p, host.n);
+            p->own_host = span_of(p->host_text, host.n);
+        }
+    }
+}
+
+bool policy_judge(struct policy *p) {
+    bool is_event = p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP;
+    p->reason = REASON_NONE;
+    p->time = TIME_MS;
+    p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
+    p->epoch = (p->epoch + 1) & 0xfffff;
+    if (p->epoch == 0) {
+        memset(p->keys_seen, 0, KEYS_SEEN * sizeof *p->keys_seen);
+        p->epoch = 1;
+    }
+    for (size_t i = 0; i < p->in->ruleset_count; i++) {
+        struct judge j = {.p = p, .rules = p->in->rulesets[i], .is_first = i == 0};
+        judge_ruleset(&j);
+        if (p->reason != REASON_NONE && p->explain == NULL) {
+            continue; /* nothing of it leaves, and nobody asks about the leaves */
+        }
+        if (!judge_walk(&j)) {
+            return false;
+        }
+    }
+    if (p->reason == REASON_NONE || p->explain != NULL) {
+        find_own_host(p);
+    }
+    return p->reason == REASON_NONE;
+}

@@ -1,0 +1,513 @@
+/*
+ * Shapes: what a value looks like in its form, as pieces of the source and literal bytes in between.
+ *
+ * A piece knows where in the source it comes from, so that what was found elsewhere in the value (an address in the query of a URL) stops
+ * binding when the form has removed it, and binds when it has not.
+ */
+#include "base/check.h"
+#include "flow/policy/policy_int.h"
+
+#define ELLIPSIS "\xe2\x80\xa6"
+
+static bool add_literal(struct shape *shape, struct span bytes) {
+    if (shape->count == PIECES_MAX) {
+        return false;
+    }
+    shape->pieces[shape->count++] = (struct piece){bytes, UINT32_MAX};
+    return true;
+}
+
+/* source[from, from + n); joined to the piece before where they touch. */
+static bool add_source(struct shape *shape, struct span source, size_t from, size_t n) {
+    if (n == 0) {
+        return true;
+    }
+    struct piece *last = shape->count != 0 ? &shape->pieces[shape->count - 1] : NULL;
+    if (last != NULL && last->start != UINT32_MAX && last->start + last->bytes.n == from) {
+        last->bytes.n += n;
+        return true;
+    }
+    if (shape->count == PIECES_MAX) {
+        return false;
+    }
+    shape->pieces[shape->count++] = (struct piece){span_cut(source, from, n), (uint32_t)from};
+    return true;
+}
+
+static bool whole(struct shape *shape, struct span value) {
+    return add_source(shape, value, 0, value.n);
+}
+
+/* -- times ----------------------------------------------------------------------------------------- */
+
+int64_t time_floor(int64_t ms, uint8_t precision) {
+    int64_t unit = (int64_t)time_precision_ms((enum time_precision)precision);
+    int64_t rest = ms % unit;
+    return ms - (rest < 0 ? rest + unit : rest);
+}
+
+/* Year, month, day of days since 1970, counting years from March (the inverse of the table's reader). */
+static void date_of(int64_t days, int64_t *ret_year, int64_t *ret_month, int64_t *ret_day) {
+    days += 719468;
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t day_of_era = days - era * 146097;
+    int64_t year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t month = (5 * day_of_year + 2) / 153;
+    *ret_day = day_of_year - (153 * month + 2) / 5 + 1;
+    *ret_month = month + (month < 10 ? 3 : -9);
+    *ret_year = year_of_era + era * 400 + (*ret_month <= 2);
+}
+
+static void put_digits(struct buf *out, int64_t value, unsigned digits) {
+    uint8_t text[8];
+    for (unsigned i = digits; i > 0; i--) {
+        text[i - 1] = (uint8_t)('0' + value % 10);
+        value /= 10;
+    }
+    buf_put(out, text, digits);
+}
+
+static void put_date(int64_t days, struct buf *out) {
+    int64_t year;
+    int64_t month;
+    int64_t day;
+    date_of(days, &year, &month, &day);
+    put_digits(out, year, 4);
+    buf_put_byte(out, '-');
+    put_digits(out, month, 2);
+    buf_put_byte(out, '-');
+    put_digits(out, day, 2);
+}
+
+void time_put_iso(int64_t ms, uint8_t precision, struct buf *out) {
+    ms = time_floor(ms, precision);
+    int64_t days = (ms - (ms < 0 ? 86399999 : 0)) / 86400000;
+    int64_t of_day = ms - days * 86400000;
+    put_date(days, out);
+    buf_put_byte(out, 'T');
+    put_digits(out, of_day / 3600000, 2);
+    buf_put_byte(out, ':');
+    put_digits(out, of_day / 60000 % 60, 2);
+    buf_put_byte(out, ':');
+    put_digits(out, of_day / 1000 % 60, 2);
+    if (precision == TIME_MS) {
+        buf_put_byte(out, '.');
+        put_digits(out, of_day % 1000, 3);
+    }
+    buf_put_byte(out, 'Z');
+}
+
+/* A number stays a number of its own scale, a text a text; a date alone is coarse already. */
+static bool shape_time(struct policy *p, enum json_kind kind, struct span value,
+                       struct shape *shape) {
+    int64_t ms;
+    if (kind == JSON_NULL || !field_time_ms(kind, value, &ms)) {
+        return whole(shape, value);
+    }
+    if (p->time == TIME_MS || (kind == JSON_STRING && value.n == 10 && value.p[4] == '-')) {
+        return whole(shape, value);
+    }
+    struct buf out = buf_of(p->shaped, sizeof p->shaped);
+    double number = 0;
+    if (json_number(value, &number)) {
+        bool is_ms = number > 1e11;
+        int64_t floored = time_floor(ms, p->time);
+        buf_put_i64_dec(&out, is_ms ? floored : floored / 1000);
+    } else {
+        time_put_iso(ms, p->time, &out);
+    }
+    shape->is_same = false;
+    return add_literal(shape, buf_span(&out));
+}
+
+static bool shape_date(struct policy *p, enum json_kind kind, struct span value, uint8_t level,
+                       struct shape *shape) {
+    int64_t ms;
+    if (!field_time_ms(kind, value, &ms)) {
+        return false;
+    }
+    struct buf out = buf_of(p->shaped, sizeof p->shaped);
+    put_date((ms - (ms < 0 ? 86399999 : 0)) / 86400000, &out);
+    shape->is_string = true;
+    return add_literal(shape, span_cut(buf_span(&out), 0, level == LEVEL_YEAR ? 4 : 10));
+}
+
+/* -- URLs ------------------------------------------------------------------------------------------ */
+
+struct url {
+    size_t scheme_size; /* with "://" */
+    size_t host_start;
+    size_t host_size; /* without port */
+    size_t authority_end;
+};
+
+static bool is_host_byte(uint8_t c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '-' || c == '_' || c == '[' || c == ']' || c == ':';
+}
+
+static bool url_split(struct span value, struct url *ret_url) {
+    size_t scheme = span_find(value, SPAN_LIT("://"));
+    if (scheme == SIZE_MAX || scheme == 0 || scheme > 20) {
+        return false;
+    }
+    size_t start = scheme + 3;
+    size_t end = start;
+    size_t host = start;
+    for (; end < value.n && value.p[end] != '/' && value.p[end] != '?' && value.p[end] != '#' &&
+           value.p[end] != '\\';
+         end++) {
+        if (value.p[end] == '@') {
+            host = end + 1; /* user and password stay here */
+        }
+    }
+    size_t host_end = end;
+    for (size_t i = host; i < end; i++) {
+        if (!is_host_byte(value.p[i])) {
+            return false;
+        }
+        if (value.p[i] == ':' && value.p[end - 1] != ']') {
+            host_end = i;
+        }
+    }
+    if (host_end - host == 0 || host_end - host > 253) {
+        return false;
+    }
+    *ret_url = (struct url){start, host, host_end - host, end};
+    return true;
+}
+
+struct span url_host(struct span url) {
+    struct url parts;
+    return url_split(url, &parts) ? span_cut(url, parts.host_start, parts.host_size) : SPAN_NONE;
+}
+
+static bool is_file_ending(struct span s) {
+    static const char *const endings[] = {"html", "htm",  "php", "aspx", "jsp", "js",
+                                          "css",  "json", "xml", "txt",  "pdf"};
+    for (size_t i = 0; i < BH_COUNT(endings); i++) {
+        if (span_is(s, endings[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Whether a part of a path is a word and no id. Words have letters, single - or _ between them, at most one digit (v2, step-3: two where v
+ * stands before), no more than two changes to a capital, and a dot only before the ending of a file. All else might name someone.
+ */
+static bool is_word_segment(struct span s) {
+    size_t dot = span_find_byte(s, '.');
+    if (dot != SIZE_MAX) {
+        if (!is_file_ending(span_from(s, dot + 1))) {
+            return false;
+        }
+        s = span_cut(s, 0, dot);
+    }
+    if (s.n == 0 || s.n > 32) {
+        return false;
+    }
+    unsigned digits = 0;
+    unsigned letters = 0;
+    unsigned changes = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = s.p[i];
+        bool is_lower = c >= 'a' && c <= 'z';
+        bool is_upper = c >= 'A' && c <= 'Z';
+        bool is_digit = c >= '0' && c <= '9';
+        if (!is_lower && !is_upper && !is_digit && c != '-' && c != '_') {
+            return false;
+        }
+        digits += is_digit;
+        letters += is_lower || is_upper;
+        changes += is_upper && i > 0 && s.p[i - 1] >= 'a' && s.p[i - 1] <= 'z';
+    }
+    bool is_version = s.p[0] == 'v' && letters == 1 && digits <= 2;
+    return letters > 0 && changes <= 2 && (digits <= 1 || is_version);
+}
+
+/* /users/8341/edit?x -> /users/:id/edit. At most 12 parts. */
+static bool shape_path(struct span value, size_t from, struct shape *shape) {
+    size_t end = from;
+    while (end < value.n && value.p[end] != '?' && value.p[end] != '#') {
+        end++;
+    }
+    unsigned parts = 0;
+    for (size_t at = from; at < end && parts < 12; parts++) {
+        size_t next = at + 1;
+        while (next < end && value.p[next] != '/') {
+            next++;
+        }
+        struct span segment = span_cut(value, at + 1, next - at - 1);
+        bool good = add_source(shape, value, at, 1);
+        if (segment.n != 0) {
+            good = good && (is_word_segment(segment) ? add_source(shape, value, at + 1, segment.n)
+                                                     : add_literal(shape, SPAN_LIT(":id")));
+        }
+        if (!good) {
+            return false;
+        }
+        at = next;
+    }
+    return true;
+}
+
+static bool shape_url(struct policy *p, struct span value, struct shape *shape) {
+    if (value.n == 0 || span_is(value, "$direct")) {
+        return whole(shape, value);
+    }
+    if (value.p[0] == '/') {
+        /* "//host/path" names another site without saying its scheme. */
+        return (value.n < 2 || value.p[1] != '/') && shape_path(value, 0, shape);
+    }
+    struct url url;
+    if (!url_split(value, &url)) {
+        return false;
+    }
+    bool is_own = p->own_host.n != 0 &&
+                  span_equal_nocase(span_cut(value, url.host_start, url.host_size), p->own_host);
+    size_t shown = is_own ? url.authority_end - url.host_start : url.host_size;
+    if (!add_source(shape, value, 0, url.scheme_size) ||
+        !add_source(shape, value, url.host_start, shown)) {
+        return false;
+    }
+    bool has_path = url.authority_end < value.n && value.p[url.authority_end] == '/';
+    return !is_own || !has_path || shape_path(value, url.authority_end, shape);
+}
+
+/* -- addresses ------------------------------------------------------------------------------------- */
+
+/* 203.0.113.9 -> 203.0.113.0 */
+static bool shape_ipv4(struct span value, struct shape *shape) {
+    size_t dots = 0;
+    for (size_t i = 0; i < value.n; i++) {
+        dots += value.p[i] == '.';
+        if (dots == 3) {
+            return add_source(shape, value, 0, i + 1) && add_literal(shape, SPAN_LIT("0"));
+        }
+    }
+    return false;
+}
+
+/* 2001:db8:1:2::3 -> 2001:db8:1::. Groups before `::` count; the zeros that it stands for are zeros. */
+static bool shape_ipv6(struct span value, struct shape *shape) {
+    unsigned groups = 0;
+    size_t end = 0;
+    for (size_t i = 0; i < value.n && groups < 3; i++) {
+        if (value.p[i] == '.') {
+            return add_literal(shape,
+                               SPAN_LIT("::")); /* ::ffff:1.2.3.4: the first 48 bits are zero */
+        }
+        if (value.p[i] == ':') {
+            if (i == end) {
+                break;
+            }
+            groups++;
+            if (groups < 3 && i + 1 < value.n) {
+                end = i + 1;
+            } else {
+                end = i;
+            }
+        }
+    }
+    while (end > 0 && value.p[end - 1] == ':') {
+        end--;
+    }
+    return add_source(shape, value, 0, end) && add_literal(shape, SPAN_LIT("::"));
+}
+
+static bool shape_net(enum json_kind kind, struct span value, struct shape *shape) {
+    static const struct field type_ip = {.type = TYPE_IP};
+    if (kind != JSON_STRING || !field_fits(&type_ip, kind, value)) {
+        return false;
+    }
+    return span_find_byte(value, ':') != SIZE_MAX ? shape_ipv6(value, shape)
+                                                  : shape_ipv4(value, shape);
+}
+
+/* -- devices and places ------------------------------------------------------------------------------ */
+
+/* "Chrome 126.0.1" -> "Chrome", or with major "Chrome 126". */
+static bool shape_device(const struct decision *d, enum json_kind kind, struct span value,
+                         struct shape *shape) {
+    bool is_version = d->plan == NULL && d->field != NULL && d->field->type == TYPE_VERSION;
+    bool wants_major = d->form.level == LEVEL_MAJOR;
+    size_t end = 0;
+    if (kind == JSON_NUMBER || is_version) {
+        while (wants_major && end < value.n && value.p[end] >= '0' && value.p[end] <= '9') {
+            end++;
+        }
+        return end != 0 && add_source(shape, value, 0, end);
+    }
+    if (kind != JSON_STRING) {
+        return false;
+    }
+    while (end < value.n && (value.p[end] < '0' || value.p[end] > '9')) {
+        end++;
+    }
+    while (wants_major && end < value.n && value.p[end] >= '0' && value.p[end] <= '9') {
+        end++;
+    }
+    while (end > 0 && end < value.n && strchr(" -_./(v", value.p[end - 1]) != NULL) {
+        end--;
+    }
+    return end != 0 && add_source(shape, value, 0, end);
+}
+
+/* How coarse a value is by nature: the table says it, else its class or look. */
+static uint8_t natural_level(const struct decision *d, enum json_kind kind, struct span value) {
+    static const struct field type_country = {.type = TYPE_COUNTRY};
+    if (d->field != NULL && d->field->type != TYPE_TEXT && d->field->level != LEVEL_NONE) {
+        return d->field->level;
+    }
+    if (d->class_id == CLASS_COUNTRY) {
+        return LEVEL_COUNTRY;
+    }
+    if (d->class_id == CLASS_STATE) {
+        return LEVEL_REGION;
+    }
+    bool is_place =
+        class_is_within(d->class_id, CLASS_LOCATION) || class_is_within(d->class_id, CLASS_ADDRESS);
+    bool is_country = is_place && kind == JSON_STRING && field_fits(&type_country, kind, value);
+    return is_country ? (uint8_t)LEVEL_COUNTRY : (uint8_t)LEVEL_NONE;
+}
+
+static bool shape_coarse(struct policy *p, const struct decision *d, enum json_kind kind,
+                         struct span value, struct shape *shape) {
+    struct form natural = {FORM_COARSE, natural_level(d, kind, value)};
+    bool is_coarse = natural.level != LEVEL_NONE;
+    if (is_coarse) {
+        struct form both = form_meet(natural, d->form);
+        is_coarse = both.id == FORM_COARSE && both.level == natural.level;
+    }
+    switch ((enum form_level)d->form.level) {
+    case LEVEL_COUNTRY:
+    case LEVEL_REGION:
+        return is_coarse && whole(shape, value);
+    case LEVEL_FAMILY:
+    case LEVEL_MAJOR:
+        return (is_coarse || d->field == NULL || d->field->type == TYPE_VERSION ||
+                d->field->type == TYPE_TEXT) &&
+               shape_device(d, kind, value, shape);
+    case LEVEL_PATH:
+        if (is_coarse) {
+            return whole(shape, value);
+        }
+        return kind == JSON_STRING && (value.n == 0 || (value.p[0] != '?' && value.p[0] != '#')) &&
+               shape_url(p, value, shape);
+    case LEVEL_NET:
+        return shape_net(kind, value, shape);
+    case LEVEL_DAY:
+    case LEVEL_YEAR:
+        return shape_date(p, kind, value, d->form.level, shape);
+    case LEVEL_HOUR:
+    case LEVEL_NONE:
+        break;
+    }
+    return false;
+}
+
+/* -- masks and the rest ------------------------------------------------------------------------------ */
+
+/* Bytes of the first character. */
+static size_t first_character(struct span s) {
+    size_t n = s.n != 0;
+    while (n < s.n && (s.p[n] & 0xc0) == 0x80) {
+        n++;
+    }
+    return n;
+}
+
+/* Which bytes of a value its mask shows: [0, head) and [tail, n). */
+static void mask_ends(uint16_t class_id, struct span value, size_t *ret_head, size_t *ret_tail) {
+    *ret_head = value.n > 3 ? first_character(value) : 0;
+    *ret_tail = value.n;
+    if (class_id == CLASS_EMAIL) {
+        size_t sign = span_find_byte(value, '@');
+        *ret_head = first_character(span_cut(value, 0, sign == SIZE_MAX ? 0 : sign));
+        *ret_tail = sign == SIZE_MAX ? value.n : sign;
+    } else if (class_id == CLASS_PHONE) {
+        size_t digits = 0;
+        *ret_head = 0;
+        while (value.n > 4 && *ret_tail > 0 && digits < 2 && value.p[*ret_tail - 1] < 0x80) {
+            (*ret_tail)--;
+            digits += value.p[*ret_tail] >= '0' && value.p[*ret_tail] <= '9';
+        }
+    }
+}
+
+void shape_mask(uint16_t class_id, struct span value, struct buf *out) {
+    size_t head;
+    size_t tail;
+    mask_ends(class_id, value, &head, &tail);
+    buf_put_span(out, span_cut(value, 0, head));
+    buf_put_str(out, ELLIPSIS);
+    buf_put_span(out, span_from(value, tail));
+}
+
+static bool shape_masked(const struct decision *d, struct span value, struct shape *shape) {
+    size_t head;
+    size_t tail;
+    mask_ends(d->class_id, value, &head, &tail);
+    shape->is_string = true;
+    return add_source(shape, value, 0, head) && add_literal(shape, SPAN_LIT(ELLIPSIS)) &&
+           add_source(shape, value, tail, value.n - tail);
+}
+
+static bool shape_redacted(struct policy *p, const struct decision *d, struct shape *shape) {
+    struct buf out = buf_of(p->shaped, sizeof p->shaped);
+    buf_put_byte(&out, '[');
+    buf_put_str(&out, class_name(d->class_id));
+    buf_put_byte(&out, ']');
+    shape->is_string = true;
+    return add_literal(shape, buf_span(&out));
+}
+
+static bool shape_raw(struct policy *p, const struct decision *d, enum json_kind kind,
+                      struct span value, struct shape *shape) {
+    bool is_time = d->because == BECAUSE_TABLE ? d->field->type == TYPE_TIME
+                                               : d->plan != NULL && d->plan->type == RULE_TIME;
+    shape->is_same = true;
+    if (is_time) {
+        return shape_time(p, kind, value, shape);
+    }
+    if (d->field != NULL && d->field->role == ROLE_PERSON) {
+        (void)pseudonym_of(p, DOMAIN_PERSON, value, &shape->aid);
+    }
+    return whole(shape, value);
+}
+
+bool shape_make(struct policy *p, const struct decision *d, uint32_t token, struct span value,
+                struct shape *ret_shape) {
+    enum json_kind kind = (enum json_kind)p->tokens[token].kind;
+    bool is_text = kind == JSON_STRING || kind == JSON_NUMBER;
+    ret_shape->count = 0;
+    ret_shape->is_string = kind == JSON_STRING;
+    ret_shape->is_same = false;
+    memset(&ret_shape->aid, 0, sizeof ret_shape->aid);
+    switch ((enum form_id)d->form.id) {
+    case FORM_RAW:
+        return shape_raw(p, d, kind, value, ret_shape);
+    case FORM_REDACT:
+        return is_text && shape_redacted(p, d, ret_shape);
+    case FORM_PSEUDONYM:
+        if (!is_text || d->domain == DOMAIN_NONE) {
+            return false;
+        }
+        ret_shape->is_string = true;
+        return add_literal(ret_shape, pseudonym_of(p, d->domain, value, &ret_shape->aid));
+    case FORM_MASK:
+        return is_text && shape_masked(d, value, ret_shape);
+    case FORM_COARSE:
+        return shape_coarse(p, d, kind, value, ret_shape);
+    case FORM_NONE:
+    case FORM_DROP:
+    case FORM_SEAL:
+    case FORM_ALIAS:
+        break;
+    }
+    return false;
+}

@@ -1,0 +1,511 @@
+/*
+ * Writing: the item as the vendor receives it, from the decisions of every leaf.
+ *
+ * Containers are opened when their first leaf is written, so that what lost all its members is not there at all. What policy adds itself
+ * (insert id, time, the empty id that says "nobody") goes to the end of the properties.
+ *
+ * Invariants
+ *  W1 A leaf is written only after what was found in it has been asked about (check_findings).
+ *  W2 Every class that leaves is entered in the verdict first; when the list is full, the item does not leave.
+ */
+#include "base/check.h"
+#include "flow/policy/policy_int.h"
+
+enum { EDITS_MAX = 64, EDIT_TEXT = 80 };
+
+/* A span of the source that is replaced. */
+struct edit {
+    uint32_t start;
+    uint32_t end;
+    uint8_t size;
+    uint8_t text[EDIT_TEXT];
+};
+
+struct edits {
+    struct edit list[EDITS_MAX];
+    unsigned count;
+};
+
+/* -- what leaves ------------------------------------------------------------------------------------- */
+
+static bool disclose(struct policy *p, uint16_t class_id, struct form form) {
+    struct verdict *v = p->verdict;
+    for (unsigned i = 0; i < v->disclosed_count; i++) {
+        const struct disclosed *d = &v->disclosed[i];
+        if (d->class_id == class_id && d->form.id == form.id && d->form.level == form.level) {
+            return true;
+        }
+    }
+    if (v->disclosed_count == VERDICT_DISCLOSED_MAX) {
+        return false;
+    }
+    v->disclosed[v->disclosed_count++] = (struct disclosed){class_id, form};
+    return true;
+}
+
+static unsigned disclosed_order(const struct disclosed *d) {
+    return (unsigned)d->class_id << 16 | (unsigned)d->form.id << 8 | d->form.level;
+}
+
+static void sort_disclosed(struct verdict *v) {
+    for (unsigned i = 1; i < v->disclosed_count; i++) {
+        struct disclosed moved = v->disclosed[i];
+        unsigned k = i;
+        for (; k > 0 && disclosed_order(&v->disclosed[k - 1]) > disclosed_order(&moved); k--) {
+            v->disclosed[k] = v->disclosed[k - 1];
+        }
+        v->disclosed[k] = moved;
+    }
+}
+
+/* False when there is no room for one more person of a link. */
+static bool add_aid(struct verdict *v, const struct aid *aid) {
+    for (unsigned i = 0; i < v->aid_count; i++) {
+        if (memcmp(v->aids[i].b, aid->b, sizeof aid->b) == 0) {
+            return true;
+        }
+    }
+    if (v->aid_count == VERDICT_AIDS_MAX) {
+        return false;
+    }
+    v->aids[v->aid_count++] = *aid;
+    return true;
+}
+
+static void count_withheld(struct policy *p, uint32_t token, struct decision *d, uint8_t reason,
+                           uint16_t found) {
+    d->act = ACT_WITHHOLD;
+    d->reason = reason;
+    p->verdict->withheld_leaves++;
+    p->verdict->withheld_by_reason[reason < REASON_LIMIT ? reason : 0]++;
+    if (d->field != NULL && d->field->role == ROLE_PERSON && event_is_link(p->in->event->kind)) {
+        uint8_t person = d->field->person;
+        p->link_broken = p->link_broken || person == PERSON_DISTINCT ||
+                         person == PERSON_ANONYMOUS || person == PERSON_ALIAS ||
+                         person == PERSON_MERGED;
+    }
+    if (p->explain != NULL) {
+        policy_tell(p, token, d, found);
+    }
+}
+
+/* -- what was found in a leaf -------------------------------------------------------------------------- */
+
+/* Whether a span of the source is in what the form left. */
+static bool is_left(const struct shape *shape, uint32_t start, uint32_t end) {
+    for (unsigned i = 0; i < shape->count; i++) {
+        const struct piece *piece = &shape->pieces[i];
+        if (piece->start != UINT32_MAX && start < piece->start + piece->bytes.n &&
+            end > piece->start) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool add_edit(struct edits *edits, uint32_t start, uint32_t end, uint16_t class_id,
+                     uint8_t form, struct span value) {
+    /* Findings that overlap are replaced together. */
+    for (; edits->count != 0 && start < edits->list[edits->count - 1].end; edits->count--) {
+        const struct edit *last = &edits->list[edits->count - 1];
+        start = last->start < start ? last->start : start;
+        end = last->end > end ? last->end : end;
+    }
+    if (edits->count == EDITS_MAX) {
+        return false;
+    }
+    struct edit *edit = &edits->list[edits->count++];
+    struct buf text = buf_of(edit->text, sizeof edit->text);
+    if (form == FORM_MASK) {
+        shape_mask(class_id, span_cut(value, start, end - start), &text);
+    } else {
+        buf_put_byte(&text, '[');
+        buf_put_str(&text, class_name(class_id));
+        buf_put_byte(&text, ']');
+    }
+    edit->start = start;
+    edit->end = end;
+    edit->size = (uint8_t)text.n;
+    return !text.full;
+}
+
+/* One finding under a form that shows bytes of the source: REASON_NONE = it may stay, or it will be replaced. */
+static uint8_t check_found(struct policy *p, const struct finding *f, const struct shape *shape,
+                           struct span value, struct edits *edits) {
+    bool is_whole = f->length == FINDING_WHOLE;
+    uint32_t start = is_whole ? 0 : f->start;
+    uint32_t end = is_whole || f->length > value.n || f->start > value.n - f->length
+                       ? (uint32_t)value.n
+                       : f->start + f->length;
+    if (start < end && !is_left(shape, start, end)) {
+        return REASON_NONE;
+    }
+    struct class_rule rule =
+        policy_class(p, f->class_id < CLASS_LIMIT ? f->class_id : (uint16_t)CLASS_NONE);
+    if (rule.state == CLASS_NEVER_OPEN) {
+        return REASON_NEVER;
+    }
+    if (rule.state != CLASS_OPEN) {
+        return REASON_NOT_ALLOWED;
+    }
+    if (rule.form.id == FORM_REDACT || rule.form.id == FORM_MASK) {
+        if (!add_edit(edits, start, end, f->class_id, rule.form.id, value)) {
+            return REASON_TOO_COMPLEX;
+        }
+        return rule.form.id == FORM_REDACT || disclose(p, f->class_id, rule.form)
+                   ? REASON_NONE
+                   : REASON_TOO_COMPLEX;
+    }
+    if (rule.form.id != FORM_RAW) {
+        return REASON_FORM_UNFIT; /* a part of a text has no pseudonym and no coarse form */
+    }
+    return disclose(p, f->class_id, rule.form) ? REASON_NONE : REASON_TOO_COMPLEX;
+}
+
+/*
+ * W1. Own class apart, a never-class withholds; a pseudonym is entered under each class found; under other forms each needs a line of its own.
+ * *ret_found = the class that decided.
+ */
+static uint8_t check_findings(struct policy *p, uint32_t token, const struct decision *d,
+                              const struct shape *shape, struct span value, struct edits *edits,
+                              uint16_t *ret_found) {
+    const struct record_event *event = p->in->event;
+    while (p->finding_next < event->finding_count &&
+           event->findings[p->finding_next].leaf < token) {
+        p->finding_next++;
+    }
+    for (; p->finding_next < event->finding_count && event->findings[p->finding_next].leaf == token;
+         p->finding_next++) {
+        const struct finding *f = &event->findings[p->finding_next];
+        uint8_t reason = REASON_NONE;
+        bool says_table =
+            f->by == FOUND_BY_SCHEMA && d->field != NULL && f->class_id == d->field->class_id;
+        if (f->class_id == d->class_id || says_table) {
+            continue;
+        }
+        if (d->form.id == FORM_PSEUDONYM && d->act == ACT_SHAPE) {
+            if (class_is_never(f->class_id)) {
+                reason = REASON_NEVER;
+            } else if (!disclose(p, f->class_id, d->form)) {
+                reason = REASON_TOO_COMPLEX;
+            }
+        } else {
+            reason = check_found(p, f, shape, value, edits);
+        }
+        if (reason != REASON_NONE) {
+            *ret_found = f->class_id;
+            return reason;
+        }
+    }
+    return REASON_NONE;
+}
+
+/* -- bytes -------------------------------------------------------------------------------------------- */
+
+static void put_separator(struct policy *p, struct walk *parent, uint32_t key) {
+    if (parent->has_members) {
+        buf_put_byte(p->out, ',');
+    }
+    parent->has_members = true;
+    if (key != 0) {
+        const struct json_token *t = &p->tokens[key];
+        buf_put_byte(p->out, '"');
+        buf_put_span(p->out, json_span(p->text, t));
+        buf_put(p->out, "\":", 2);
+    }
+}
+
+/* Opens the containers on the way that are not yet. */
+static void open_walks(struct policy *p) {
+    unsigned i = p->depth;
+    while (i > 0 && !p->walks[i - 1].is_open) {
+        i--;
+    }
+    for (; i < p->depth; i++) {
+        struct walk *w = &p->walks[i];
+        if (i > 0) {
+            put_separator(p, &p->walks[i - 1], w->key);
+        }
+        buf_put_byte(p->out, w->is_array ? '[' : '{');
+        w->is_open = true;
+    }
+}
+
+/* The shape's text with its edits, decoded, into the policy's memory; pieces are in source order where they are of the source. */
+static struct span shape_text(struct policy *p, const struct shape *shape,
+                              const struct edits *edits, struct buf *b) {
+    unsigned e = 0;
+    (void)p;
+    for (unsigned i = 0; i < shape->count; i++) {
+        const struct piece *piece = &shape->pieces[i];
+        if (piece->start == UINT32_MAX) {
+            buf_put_span(b, piece->bytes);
+            continue;
+        }
+        uint32_t at = piece->start;
+        uint32_t end = piece->start + (uint32_t)piece->bytes.n;
+        while (at < end) {
+            while (e < edits->count && edits->list[e].end <= at) {
+                e++;
+            }
+            if (e == edits->count || edits->list[e].start >= end) {
+                buf_put_span(b, span_cut(piece->bytes, at - piece->start, end - at));
+                break;
+            }
+            const struct edit *edit = &edits->list[e];
+            if (edit->start > at) {
+                buf_put_span(b, span_cut(piece->bytes, at - piece->start, edit->start - at));
+            }
+            if (edit->start >= piece->start || at == piece->start) {
+                buf_put(b, edit->text, edit->size);
+            }
+            at = edit->end < end ? edit->end : end;
+        }
+    }
+    return buf_span(b);
+}
+
+static void put_value(struct policy *p, uint32_t token, const struct shape *shape,
+                      const struct edits *edits) {
+    const struct json_token *t = &p->tokens[token];
+    if (shape->is_same && edits->count == 0) {
+        if (shape->is_string) {
+            buf_put_byte(p->out, '"');
+        }
+        buf_put_span(p->out, json_span(p->text, t));
+        if (shape->is_string) {
+            buf_put_byte(p->out, '"');
+        }
+        return;
+    }
+    uint8_t memory[2 * VALUE_BYTES_MAX];
+    struct buf b = buf_of(memory, sizeof memory);
+    struct span text = shape_text(p, shape, edits, &b);
+    if (b.full) {
+        p->out->full = true;
+        return;
+    }
+    if (shape->is_string || edits->count != 0) {
+        json_put_string(p->out, text);
+    } else {
+        buf_put_span(p->out, text);
+    }
+}
+
+/* -- leaves --------------------------------------------------------------------------------------------- */
+
+/* What the item as a whole wants to know of a leaf that leaves. */
+static bool note_left(struct policy *p, const struct decision *d, const struct shape *shape) {
+    uint8_t role = d->field != NULL ? d->field->role : (uint8_t)ROLE_DATA;
+    bool is_root = p->depth == 1;
+    if (role == ROLE_PERSON && d->act == ACT_SHAPE) {
+        p->has_person = p->has_person || d->field->person == PERSON_DISTINCT;
+        p->links = (uint8_t)(p->links + (p->links < 255));
+        if (event_is_link(p->in->event->kind) && !add_aid(p->verdict, &shape->aid)) {
+            return false;
+        }
+    }
+    if (role == ROLE_GROUP_ID && d->act == ACT_SHAPE && !field_is_delete(d->field)) {
+        p->has_person = true;
+    }
+    const struct field *outer = is_root ? d->field : p->walks[1].field;
+    if (outer != NULL &&
+        (outer->role == ROLE_OPERATION || outer->role == ROLE_NAMES || field_is_delete(outer))) {
+        p->has_operation = true;
+    }
+    return true;
+}
+
+static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
+    struct decision *d = &p->decisions[token];
+    struct shape shape;
+    struct edits edits;
+    struct span value = SPAN_NONE;
+    uint16_t found = CLASS_NONE;
+    edits.count = 0;
+    shape.count = 0;
+    shape.is_same = true;
+    shape.is_string = p->tokens[token].kind == JSON_STRING;
+    uint8_t reason = d->reason;
+    if (d->act == ACT_SKIP) {
+        if (p->explain != NULL) {
+            policy_tell(p, token, d, found);
+        }
+        return;
+    }
+    if (d->act != ACT_WITHHOLD) {
+        reason = REASON_NONE;
+        if (!policy_value(p, token, &value)) {
+            reason = REASON_WRONG_TYPE;
+        } else if (d->act == ACT_SHAPE && !shape_make(p, d, token, value, &shape)) {
+            reason = REASON_FORM_UNFIT;
+        } else if (d->act == ACT_KEEP) {
+            shape.pieces[0] = (struct piece){value, 0};
+            shape.count = 1;
+        }
+        if (reason == REASON_NONE) {
+            reason = check_findings(p, token, d, &shape, value, &edits, &found);
+        }
+    }
+    if (reason != REASON_NONE) {
+        count_withheld(p, token, d, reason, found);
+        return;
+    }
+    if ((d->act == ACT_SHAPE && !disclose(p, d->class_id, d->form)) || !note_left(p, d, &shape)) {
+        p->reason = REASON_TOO_COMPLEX;
+        return;
+    }
+    open_walks(p);
+    put_separator(p, &p->walks[p->depth - 1], key);
+    put_value(p, token, &shape, &edits);
+    if (p->explain != NULL) {
+        policy_tell(p, token, d, found);
+    }
+}
+
+/* -- what policy adds ------------------------------------------------------------------------------------- */
+
+static void put_added_key(struct policy *p, struct walk *w, const char *key) {
+    put_separator(p, w, 0);
+    buf_put_byte(p->out, '"');
+    buf_put_str(p->out, key);
+    buf_put(p->out, "\":", 2);
+}
+
+/* Seconds, with .mmm where the precision or the spread has milliseconds. */
+static void put_time(struct policy *p) {
+    int64_t ms = time_floor(p->in->event->time_ms, p->time) + (int64_t)p->in->spread_ms;
+    if (ms < 0) {
+        ms = 0;
+    }
+    buf_put_i64_dec(p->out, ms / 1000);
+    if (ms % 1000 != 0) {
+        uint8_t text[4] = {'.', (uint8_t)('0' + ms % 1000 / 100), (uint8_t)('0' + ms % 100 / 10),
+                           (uint8_t)('0' + ms % 10)};
+        buf_put(p->out, text, sizeof text);
+    }
+}
+
+static void write_additions(struct policy *p) {
+    const struct protocol_names *names = &p->in->protocol->names;
+    struct walk *w = &p->walks[p->depth - 1];
+    struct verdict *v = p->verdict;
+    open_walks(p);
+    if (!p->has_person && p->in->event->kind == EVENT_TRACK) {
+        put_added_key(p, w, names->person);
+        buf_put(p->out, "\"\"", 2);
+    }
+    put_added_key(p, w, names->time);
+    put_time(p);
+    put_added_key(p, w, names->insert_id);
+    insert_id_make(p, v->insert_id);
+    v->insert_id_size = 26;
+    buf_put_byte(p->out, '"');
+    buf_put(p->out, v->insert_id, v->insert_id_size);
+    buf_put_byte(p->out, '"');
+}
+
+/* -- the walk ---------------------------------------------------------------------------------------------- */
+
+static void enter(struct policy *p, uint32_t key, uint32_t token, const struct walk *parent) {
+    const struct json_token *t = &p->tokens[token];
+    struct walk w = {.end = t->next,
+                     .start = token,
+                     .key = key,
+                     .is_array = t->kind == JSON_ARRAY,
+                     .section = parent->section,
+                     .place = parent->place};
+    if (key != 0 && parent->place != PLACE_NONE) {
+        w.field = p->in->protocol->field((enum field_place)parent->place, policy_key(p, key));
+    } else if (parent->is_array) {
+        w.field = parent->field;
+    }
+    if (!w.is_array) {
+        w.place = w.field != NULL ? w.field->inside : (uint8_t)PLACE_NONE;
+        w.section = w.place != PLACE_NONE ? w.place : parent->section;
+    }
+    check(p->depth < WALK_DEPTH_MAX);
+    p->walks[p->depth++] = w;
+}
+
+static void leave(struct policy *p) {
+    struct walk *w = &p->walks[p->depth - 1];
+    bool is_properties =
+        p->depth == 2 && w->field != NULL && w->field->role == ROLE_PROPERTIES && !w->is_array;
+    if (is_properties) {
+        write_additions(p);
+    }
+    if (w->is_open) {
+        buf_put_byte(p->out, w->is_array ? ']' : '}');
+    }
+    p->depth--;
+}
+
+static void write_walk(struct policy *p) {
+    uint8_t place = p->in->protocol->root_place((enum event_kind)p->in->event->kind);
+    p->depth = 1;
+    p->walks[0] = (struct walk){.end = p->tokens[0].next, .place = place, .section = place};
+    uint32_t at = 1;
+    while (p->depth > 0 && p->reason != REASON_TOO_COMPLEX) {
+        struct walk *w = &p->walks[p->depth - 1];
+        if (at >= w->end) {
+            leave(p);
+            continue;
+        }
+        uint32_t key = w->is_array ? 0 : at;
+        uint32_t token = w->is_array ? at : at + 1;
+        const struct json_token *t = &p->tokens[token];
+        bool is_container = t->kind == JSON_OBJECT || t->kind == JSON_ARRAY;
+        w->element++;
+        if (is_container && (t->next > token + 1 || p->decisions[token].reason == REASON_EMPTY)) {
+            enter(p, key, token, w);
+            at = token + 1;
+        } else {
+            write_leaf(p, key, token);
+            at = t->next;
+        }
+    }
+}
+
+/* Whether what is left says what the item is for. */
+static uint8_t check_item(const struct policy *p) {
+    switch ((enum event_kind)p->in->event->kind) {
+    case EVENT_IDENTIFY:
+    case EVENT_ALIAS:
+    case EVENT_MERGE:
+        return p->link_broken || p->links < 2 ? REASON_NOT_EXPRESSIBLE : REASON_NONE;
+    case EVENT_PROFILE:
+    case EVENT_GROUP:
+        if (!p->has_person) {
+            return REASON_NOT_EXPRESSIBLE;
+        }
+        return p->has_operation ? REASON_NONE : REASON_EMPTY;
+    case EVENT_TRACK:
+        break;
+    }
+    return p->verdict->insert_id_size != 0 ? REASON_NONE
+                                           : REASON_MALFORMED; /* without properties */
+}
+
+bool policy_write(struct policy *p) {
+    p->finding_next = 0;
+    p->has_person = false;
+    p->has_operation = false;
+    p->links = 0;
+    p->link_broken = false;
+    if (!aid_is_zero(&p->in->event->aid)) {
+        (void)add_aid(p->verdict, &p->in->event->aid);
+    }
+    uint8_t reason = p->reason;
+    write_walk(p);
+    if (reason != REASON_NONE) {
+        p->reason = reason; /* it was written for its story alone */
+    } else if (p->reason == REASON_NONE) {
+        p->reason = check_item(p);
+    }
+    if (p->reason == REASON_NONE && p->out->full) {
+        p->reason = REASON_TOO_BIG;
+    }
+    sort_disclosed(p->verdict);
+    return p->reason == REASON_NONE;
+}
