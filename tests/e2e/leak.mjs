@@ -10,6 +10,7 @@ import { Gateway, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
 import { findIn, KINDS, needles } from './lib/marks.mjs';
 import { RawConnection } from './lib/raw.mjs';
 import { Standin } from './lib/standin.mjs';
+import { openAll } from './lib/unseal.mjs';
 
 const random = seeded();
 const EVENTS = count(700, 10000);
@@ -220,6 +221,18 @@ test('no mark lies on disk in the clear', () => {
   assert.deepEqual(found, []);
   note(`${size} bytes searched`);
 });
+
+test('no value of a class that must never be on disk is in journal or ledger, opened with the master key', () => {
+  const parts = openAll(gateway.key, gateway.data);
+  const journal = Buffer.concat(parts.filter((p) => p.where === 'journal').map((p) => p.bytes));
+  assert.ok(journal.includes('"Step 1"'), 'the journal was really opened');
+  assert.ok(findIn(journal, needles({ undeclared: KINDS.undeclared }), 'journal').length > 0, 'undeclared values are kept, sealed');
+  const found = parts.flatMap(({ where, bytes }) => findIn(bytes, never, where));
+  note(`${parts.length} parts, ${journal.length} bytes of journal opened; ${found.length} found${found.length ? `: ${JSON.stringify(summary(found))}` : ''}`);
+  assert.deepEqual(found, []);
+});
+
+const summary = (found) => found.reduce((sum, f) => ({ ...sum, [`${f.kind} ${f.where}`]: (sum[`${f.kind} ${f.where}`] ?? 0) + 1 }), {});
 
 test('no mark is in what the gateway printed', async () => {
   assert.deepEqual(findIn(Buffer.from(gateway.log), list, 'log'), []);
