@@ -32,7 +32,7 @@ static int demo_run(const struct cli_args *args) {
     os_program_path(path, sizeof path);
     for (char *slash = strrchr(path, '/'); slash != NULL && slash != path; slash = strrchr(path, '/')) {
         *slash = '\0';
-        (void)snprintf(script, sizeof script, "%s/script/demo", path);
+        (void)snprintf(script, sizeof script, "%s/demo/run", path);
         if (os_path_exists(script)) {
             char *argv[] = {script, NULL};
             (void)os_exec(script, argv);

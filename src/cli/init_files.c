@@ -1,10 +1,11 @@
-/* clang-format off: the texts are laid out as the files are. */
+/* The texts are laid out here as the files are. */
 #include "cli/init_files.h"
 
 #include <string.h>
 
 #include "base/compiler.h"
 
+/* clang-format off */
 static const char bulkhead_yaml[] =
 "# bulkhead.yaml: this instance, where it listens, and which of your applications send to it.\n"
 "# This folder is meant for git: no key, no secret and no data belongs in it. After a change:\n"
@@ -109,6 +110,8 @@ static const char gitignore[] =
 "*.key\n"
 "*.token\n"
 ".env\n";
+
+/* clang-format on */
 
 static const struct {
     const char *name;

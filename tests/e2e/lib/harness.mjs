@@ -184,6 +184,14 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
   setTimeout(() => process.exit(), 2000).unref();
 }
 
+/* For programs that are no suite (the demo): only the cleaning up. */
+export async function finishQuietly() {
+  for (const clean of cleaners.reverse()) {
+    await clean();
+  }
+  setTimeout(() => process.exit(), 500).unref();
+}
+
 const cleaners = [];
 export const onEnd = (clean) => cleaners.push(clean);
 
