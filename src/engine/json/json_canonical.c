@@ -59,12 +59,31 @@ static void put_string(struct buf *out, struct span raw) {
     buf_put_byte(out, '"');
 }
 
-/* The fewest digits that read back as the same double; *ret_exponent so that value = d.ddd * 10^exponent. */
+/* Adds one to the last digit of "d.ddde+xx"; false when that changes the number of digits. */
+static bool increment(char *text) {
+    char *p = strchr(text, 'e');
+    while (p > text) {
+        p--;
+        if (*p >= '0' && *p < '9') {
+            ++*p;
+            return true;
+        }
+        *p = *p == '9' ? '0' : *p;
+    }
+    return false;
+}
+
+/*
+ * The fewest digits that read back as the same double; *ret_exponent so that value = d.ddd * 10^exponent.
+ *
+ * Correctly rounded digits are the nearest, but below a power of two doubles lie half as far apart, so there
+ * the nearest may read back as the neighbour below while the next decimal above does not.
+ */
 static unsigned shortest_digits(double value, char digits[PRECISION_MAX + 1], int *ret_exponent) {
     char text[40];
     for (int precision = 0; precision < PRECISION_MAX; precision++) {
         (void)snprintf(text, sizeof text, "%.*e", precision, value);
-        if (strtod(text, NULL) == value) {
+        if (strtod(text, NULL) == value || (increment(text) && strtod(text, NULL) == value)) {
             break;
         }
     }
