@@ -57,7 +57,13 @@ static int make_folders(const char *path, struct err *err) {
 static int make_key(const char *key, struct err *err) {
     char path[SETTINGS_PATH];
     const char *home = os_env("HOME");
-    (void)snprintf(path, sizeof path, "%s%s", key[0] == '~' ? (home != NULL ? home : "/root") : "", key[0] == '~' ? key + 1 : key);
+    struct buf b = buf_of(path, sizeof path - 1);
+    buf_put_str(&b, key[0] != '~' ? "" : home != NULL ? home : "/root");
+    buf_put_str(&b, key[0] == '~' ? key + 1 : key);
+    path[b.n] = '\0';
+    if (b.full) {
+        return err_set(err, BH_E_TOO_BIG, "the key file's path is too long");
+    }
     if (os_path_exists(path)) {
         (void)printf("  key    %s (was there already)\n", key);
         return 0;
