@@ -66,7 +66,7 @@ void emit_whole(struct inspector *in, uint16_t class_id, enum finding_by by) {
     emit(in, class_id, by, 0, in->frames[in->frame_count - 1].text.n);
 }
 
-/* By leaf, then start, then the longer first, then never-on-disk, schema, key, value. */
+/* By leaf, then start, then the longer first, then never-on-disk, then schema, value, key. */
 static bool precedes(const struct finding *a, const struct finding *b) {
     if (a->leaf != b->leaf) {
         return a->leaf < b->leaf;
