@@ -84,8 +84,14 @@ static void count_withheld(struct policy *p, uint32_t token, struct decision *d,
                          person == PERSON_ANONYMOUS || person == PERSON_ALIAS ||
                          person == PERSON_MERGED;
     }
+    if (d->field != NULL && d->field->role == ROLE_GROUP_KEY) {
+        p->link_broken = true;
+    }
     if (p->explain != NULL) {
         policy_tell(p, token, d, found);
+    }
+    if (token == p->name_token && p->reason == REASON_NONE) {
+        p->reason = reason; /* what was found in the event's name stops the event */
     }
 }
 
@@ -305,6 +311,9 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
             return false;
         }
     }
+    if (role == ROLE_GROUP_KEY) {
+        p->links = 1;
+    }
     if (role == ROLE_GROUP_ID && d->act == ACT_SHAPE && !field_is_delete(d->field)) {
         p->has_person = true;
     }
@@ -474,14 +483,20 @@ static uint8_t check_item(const struct policy *p) {
     case EVENT_ALIAS:
     case EVENT_MERGE:
         return p->link_broken || p->links < 2 ? REASON_NOT_EXPRESSIBLE : REASON_NONE;
-    case EVENT_PROFILE:
     case EVENT_GROUP:
+        if (p->link_broken || p->links == 0) {
+            return REASON_NOT_EXPRESSIBLE;
+        }
+        break;
+    case EVENT_PROFILE:
+    case EVENT_TRACK:
+        break;
+    }
+    if (p->in->event->kind != EVENT_TRACK) {
         if (!p->has_person) {
             return REASON_NOT_EXPRESSIBLE;
         }
         return p->has_operation ? REASON_NONE : REASON_EMPTY;
-    case EVENT_TRACK:
-        break;
     }
     return p->verdict->insert_id_size != 0 ? REASON_NONE
                                            : REASON_MALFORMED; /* without properties */

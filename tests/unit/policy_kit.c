@@ -1,0 +1,216 @@
+#include "unit/policy_kit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/inspect/inspect.h"
+#include "model/class.h"
+#include "protocol/mixpanel/mixpanel.h"
+#include "unit/mixpanel_kit.h"
+
+/* The real maker takes its key from a keyring of random keys; kept outputs need one that stays. */
+struct aid_maker {
+    struct hmac_key *key;
+};
+
+struct aid_maker *aid_maker_new(const struct keyring *keyring) {
+    static const uint8_t key[KEY_SIZE] = {7, 7, 7};
+    struct aid_maker *maker = calloc(1, sizeof *maker);
+    (void)keyring;
+    check(maker != NULL);
+    maker->key = hmac_key_new(key, sizeof key);
+    check(maker->key != NULL);
+    return maker;
+}
+
+void aid_maker_free(struct aid_maker *maker) {
+    hmac_key_free(maker->key);
+    free(maker);
+}
+
+void aid_make(const struct aid_maker *maker, struct span space, struct span id,
+              struct aid *ret_aid) {
+    static const uint8_t zero = 0;
+    uint8_t mac[SHA256_SIZE];
+    const struct span parts[] = {space, {&zero, 1}, id};
+    hmac_sha256(maker->key, parts, 3, mac);
+    memcpy(ret_aid->b, mac, sizeof ret_aid->b);
+}
+
+uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id) {
+    uint8_t mac[SHA256_SIZE];
+    uint8_t head[3] = {0xff, (uint8_t)source, (uint8_t)(source >> 8)};
+    const struct span parts[] = {{head, 3}, dedupe_id};
+    hmac_sha256(maker->key, parts, 2, mac);
+    return get_u64(mac) | 1;
+}
+
+static struct aid_maker *aids;
+static struct inspector *inspector;
+static uint8_t text[LIMIT_EVENT_BYTES + 4096];
+static struct json_token tokens[LIMIT_EVENT_TOKENS];
+static struct finding findings[LIMIT_EVENT_FINDINGS];
+static struct record_request request;
+static struct record_event event;
+static struct policy_input input;
+static struct policy_kit_result result;
+static struct buf story;
+
+void policy_kit_start(void) {
+    struct err err;
+    check(crypto_init() == 0);
+    check(inspect_tables_init(&err) == 0);
+    check(inspector_new(&inspector) == 0);
+    aids = aid_maker_new(NULL);
+}
+
+const struct aid_maker *policy_kit_aids(void) {
+    return aids;
+}
+
+struct policy *policy_kit_vendor(const char *name) {
+    static uint8_t keys[8][SHA256_SIZE];
+    struct vendor_keys vendor = {.generation = 1};
+    for (unsigned domain = 1; domain < 8; domain++) {
+        char label[64];
+        (void)snprintf(label, sizeof label, "%s %u", name, domain);
+        sha256(span_str(label), keys[domain]);
+        vendor.domain_key[domain] = keys[domain];
+    }
+    struct policy *policy = NULL;
+    check(policy_new(&vendor, aids, 1, &policy) == 0);
+    return policy;
+}
+
+struct ruleset *policy_kit_rules(const char *contract_text, const char *plan_text) {
+    static const struct policy_source sources[] = {{1, "web", true}, {2, "other", false}};
+    struct err err = {0};
+    struct contract *contract = NULL;
+    struct plan *plan = NULL;
+    struct ruleset *rules = NULL;
+    int rc = contract_load_text("contract", span_str(contract_text), &contract, &err);
+    rc = rc == 0 ? plan_load_text("plan", span_str(plan_text), &plan, &err) : rc;
+    rc = rc == 0 ? ruleset_compile(contract, plan, sources, 2, &rules, &err) : rc;
+    if (rc != 0) {
+        (void)fprintf(stderr, "%s:%u:%u: %s\n", err.file, err.line, err.column, err.text);
+        abort();
+    }
+    plan_free(plan);
+    contract_free(contract);
+    return rules;
+}
+
+struct ruleset *policy_kit_allow(const char *allow, const char *more, const char *plan) {
+    static char contract[65536];
+    (void)snprintf(
+        contract, sizeof contract,
+        "vendor: v\nconnector: mixpanel\nendpoint: https://example.com\ncredential: { env: X }\npurpose: analytics\n"
+        "retention: 1d\nallow:\n%s%s",
+        allow, more);
+    return policy_kit_rules(contract, plan);
+}
+
+bool policy_kit_item(const char *path, struct span item, bool inspects) {
+    if (kit_decode(2, path, SPAN_NONE, SPAN_NONE, item) != 0) {
+        return false;
+    }
+    const struct protocol_decoded *decoded = &kit_get()->decoded;
+    if (decoded->item_count != 1 || decoded->items[0].reason != REASON_NONE ||
+        decoded->items[0].json.n > LIMIT_EVENT_BYTES) {
+        return false;
+    }
+    const struct protocol_item *it = &decoded->items[0];
+    memcpy(text, it->json.p, it->json.n);
+    size_t count = 0;
+    size_t offset = 0;
+    struct span json = span_of(text, it->json.n);
+    if (json_parse(json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
+        return false;
+    }
+    struct inspect_item look = {.root = 0, .kind = it->kind};
+    if (inspects) {
+        inspect_items(inspector, &mixpanel_ops, json, tokens, count, &look, 1, findings,
+                      LIMIT_EVENT_FINDINGS);
+        if (look.error != 0) {
+            return false;
+        }
+        (void)inspect_overwrite(text, tokens, 0, findings, look.finding_count);
+    }
+    request = (struct record_request){.protocol = PROTOCOL_MIXPANEL, .source = 1, .events = 1};
+    event = (struct record_event){.seq = 1000,
+                                  .kind = it->kind,
+                                  .flags = it->flags,
+                                  .time_ms = it->time_ms,
+                                  .findings = findings,
+                                  .finding_count = look.finding_count,
+                                  .json = json};
+    if (it->person.n != 0) {
+        aid_make(aids, SPAN_NONE, it->person, &event.aid);
+    }
+    if (it->dedupe.n != 0) {
+        event.dedupe = aid_dedupe(aids, 1, it->dedupe);
+    }
+    input = (struct policy_input){.protocol = &mixpanel_ops,
+                                  .request = &request,
+                                  .event = &event,
+                                  .tokens = tokens,
+                                  .token_count = count};
+    return true;
+}
+
+struct policy_input *policy_kit_input(void) {
+    return &input;
+}
+
+static void tell(void *context, const struct policy_leaf *leaf) {
+    (void)context;
+    buf_printf(&story, "%.*s %s %s %s | %s\n", (int)leaf->pointer.n, (const char *)leaf->pointer.p,
+               leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "-",
+               form_name(leaf->form), leaf->reason != REASON_NONE ? reason_word(leaf->reason) : "-",
+               leaf->rule);
+}
+
+struct policy_kit_result *policy_kit_apply(struct policy *policy,
+                                           const struct ruleset *const *rules, bool explains) {
+    static uint8_t memory[LIMIT_EVENT_BYTES * 2];
+    struct buf out = buf_of(memory, sizeof memory);
+    story = buf_of(result.story, sizeof result.story - 1);
+    input.rulesets = rules;
+    for (input.ruleset_count = 0; rules[input.ruleset_count] != NULL;) {
+        input.ruleset_count++;
+    }
+    policy_apply(policy, &input, &out, &result.verdict, explains ? tell : NULL, NULL);
+    result.story[story.n] = '\0';
+    struct span json = result.verdict.sends ? result.verdict.json : SPAN_LIT("null");
+    size_t n = json.n < sizeof result.json - 1 ? json.n : sizeof result.json - 1;
+    memcpy(result.json, json.p, n);
+    result.json[n] = '\0';
+    return &result;
+}
+
+const char *policy_kit_out(const struct ruleset *rules, const char *path, const char *item) {
+    static struct policy *policy;
+    if (policy == NULL) {
+        policy = policy_kit_vendor("one");
+    }
+    const struct ruleset *const list[] = {rules, NULL};
+    return policy_kit_item(path, span_str(item), true) ? policy_kit_apply(policy, list, true)->json
+                                                       : "refused";
+}
+
+char *policy_kit_file(const char *path, size_t *ret_size) {
+    char full[1024];
+    (void)snprintf(full, sizeof full, "%s/%s", BULKHEAD_SOURCE_DIR, path);
+    FILE *file = fopen(full, "rb");
+    if (file == NULL) {
+        return NULL;
+    }
+    char *bytes = malloc(4 << 20);
+    check(bytes != NULL);
+    size_t n = fread(bytes, 1, (4 << 20) - 1, file);
+    (void)fclose(file);
+    bytes[n] = '\0';
+    *ret_size = n;
+    return bytes;
+}
