@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "model/class.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/socket.h"
@@ -113,8 +114,9 @@ static void copy_file(const char *from, const char *to) {
 
 void kit_copy_dir(const char *from, const char *to) {
     (void)mkdir(to, 0700);
-    struct kit_file files[256];
-    size_t count = kit_files(from, files, 256);
+    struct kit_file *files = (struct kit_file *)calloc(1024, sizeof(*files));
+    assert_non_null(files);
+    size_t count = kit_files(from, files, 1024);
     for (size_t i = 0; i < count; i++) {
         char a[512];
         char b[512];
@@ -122,6 +124,7 @@ void kit_copy_dir(const char *from, const char *to) {
         (void)snprintf(b, sizeof(b), "%.400s/%.63s", to, files[i].name);
         copy_file(a, b);
     }
+    free(files);
 }
 
 /* -- keys and journals --------------------------------------------------------------------------------------------- */
@@ -217,8 +220,8 @@ void kit_request_fill(struct kit_request *request, unsigned writer, uint64_t tic
                                                .env = SPAN_LIT("{\"path\":\"/track\"}")};
     for (int i = 0; i < 4; i++) {
         request->findings[i] =
-            (struct finding){(uint16_t)(i + 1), (uint16_t)(i + 7), FOUND_BY_KEY, (uint32_t)i * 1000,
-                             i == 3 ? FINDING_WHOLE : (uint32_t)i * 70000};
+            (struct finding){(uint16_t)(i + 1), (uint16_t)(i + CLASS_NAME), FOUND_BY_KEY,
+                             (uint32_t)i * 1000, i == 3 ? FINDING_WHOLE : (uint32_t)i * 70000};
     }
     for (size_t i = 0; i < events; i++) {
         size_t start = b.n;
