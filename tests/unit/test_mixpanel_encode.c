@@ -158,6 +158,18 @@ static void test_encode(void **state) {
     check_encode(MIXPANEL_SEND_GROUPS, updates, 1, "/groups?verbose=1&ip=0",
                  "[{\"$token\":\"ven\\\"do\",\"$distinct_id\":\"p\",\"$set\":{}}]");
 
+    /* What is no whole item is refused, however it ends. */
+    static const char whole[] = "{\"event\":\"x\",\"properties\":{ ";
+    for (size_t n = 0; n < sizeof whole; n++) {
+        uint8_t memory_of_prefix[128];
+        struct span prefix = span_of(whole, n);
+        struct buf b = buf_of(memory_of_prefix, sizeof memory_of_prefix);
+        struct protocol_post ignored;
+        assert_int_equal(mixpanel_ops.encode(MIXPANEL_SEND_LINKS, &prefix, 1, SPAN_LIT("v"),
+                                             kit_get()->work.wire, &b, &b, &ignored),
+                         BH_E_SYNTAX);
+    }
+
     struct span bad = SPAN_LIT("{\"event\":\"x\"}");
     uint8_t memory[64];
     struct buf plain = buf_of(memory, sizeof memory);

@@ -129,33 +129,38 @@ static size_t skip_value(struct span s, size_t i) {
     return depth == 0 && i > first ? i : SIZE_MAX;
 }
 
-/* The next value of an array (or, with ret_key, member of an object). *i starts at 1 and ends at the bracket. */
-static bool next_part(struct span container, size_t *i, struct span *ret_key,
-                      struct span *ret_value) {
-    size_t at = skip_space(container, *i);
-    if (at < container.n && container.p[at] == ',') {
-        at = skip_space(container, at + 1);
+/* Steps over the comma before the next element or member, if there is one. */
+static size_t skip_comma(struct span container, size_t i) {
+    size_t at = skip_space(container, i);
+    return at < container.n && container.p[at] == ',' ? skip_space(container, at + 1) : at;
+}
+
+/* Key of the object's next member; *i starts at 1 and stands at the member's value afterwards. */
+static bool next_key(struct span object, size_t *i, struct span *ret_key) {
+    size_t at = skip_comma(object, *i);
+    if (at >= object.n || object.p[at] != '"') {
+        return false;
     }
-    if (ret_key != NULL) {
-        if (at >= container.n || container.p[at] != '"') {
-            return false;
-        }
-        size_t end = skip_string(container, at);
-        if (end == SIZE_MAX) {
-            return false;
-        }
-        *ret_key = span_cut(container, at + 1, end - at - 2);
-        at = skip_space(container, end);
-        if (at >= container.n || container.p[at] != ':') {
-            return false;
-        }
-        at = skip_space(container, at + 1);
-    }
-    size_t end = skip_value(container, at);
+    size_t end = skip_string(object, at);
     if (end == SIZE_MAX) {
         return false;
     }
-    *ret_value = span_cut(container, at, end - at);
+    *ret_key = span_cut(object, at + 1, end - at - 2);
+    at = skip_space(object, end);
+    if (at >= object.n || object.p[at] != ':') {
+        return false;
+    }
+    *i = skip_space(object, at + 1);
+    return true;
+}
+
+/* The value at *i, which afterwards stands behind it. */
+static bool take_value(struct span container, size_t *i, struct span *ret_value) {
+    size_t end = skip_value(container, *i);
+    if (end == SIZE_MAX) {
+        return false;
+    }
+    *ret_value = span_cut(container, *i, end - *i);
     *i = end;
     return true;
 }
@@ -166,7 +171,7 @@ static bool member(struct span object, const char *name, struct span *ret_value)
     struct span value;
     size_t i = 1;
     bool found = false;
-    while (next_part(object, &i, &key, &value)) {
+    while (next_key(object, &i, &key) && take_value(object, &i, &value)) {
         if (span_is(key, name)) {
             *ret_value = value;
             found = true;
@@ -178,20 +183,24 @@ static bool member(struct span object, const char *name, struct span *ret_value)
 
 /* Where the token goes: just after the brace of the object that takes it; 0 = no such object. */
 static size_t token_place(const struct endpoint_row *row, struct span item) {
-    struct span object = item;
+    struct span key;
+    struct span value;
+    size_t i = 1;
     if (item.n < 2 || item.p[0] != '{') {
         return 0;
     }
-    if (row->token_object != NULL) {
-        struct span key;
-        size_t i = 1;
-        while (next_part(item, &i, &key, &object) && !span_is(key, row->token_object)) {
+    if (row->token_object == NULL) {
+        return 1;
+    }
+    while (next_key(item, &i, &key)) {
+        if (span_is(key, row->token_object)) {
+            return i < item.n && item.p[i] == '{' ? i + 1 : 0;
         }
-        if (!span_is(key, row->token_object) || object.p[0] != '{') {
-            return 0;
+        if (!take_value(item, &i, &value)) {
+            break;
         }
     }
-    return (size_t)(object.p - item.p) + 1;
+    return 0;
 }
 
 static int put_item(const struct endpoint_row *row, struct span item, struct span credential,
@@ -201,14 +210,15 @@ static int put_item(const struct endpoint_row *row, struct span item, struct spa
         return 0;
     }
     size_t place = token_place(row, item);
-    if (place == 0) {
+    struct span rest = span_from(item, place);
+    size_t first = skip_space(rest, 0);
+    if (place == 0 || first == rest.n) {
         return BH_E_SYNTAX;
     }
-    struct span rest = span_from(item, place);
     buf_put(out, item.p, place);
     buf_put_str(out, row->token_before);
     json_put_string(out, credential);
-    if (rest.p[skip_space(rest, 0)] != '}') {
+    if (rest.p[first] != '}') {
         buf_put_byte(out, ',');
     }
     buf_put_span(out, rest);
@@ -275,7 +285,7 @@ static bool read_refused(struct span body, size_t item_count, uint32_t *refused,
     if (!member(body, "failed_records", &records) || records.p[0] != '[') {
         return false;
     }
-    while (next_part(records, &i, NULL, &record)) {
+    for (i = skip_comma(records, i); take_value(records, &i, &record); i = skip_comma(records, i)) {
         struct span value;
         uint64_t index;
         if (!member(record, "index", &value) || !span_to_u64(value, &index) ||

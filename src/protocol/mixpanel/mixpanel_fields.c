@@ -1,4 +1,5 @@
 /* The three data files as tables. */
+#include "base/check.h"
 #include "base/compiler.h"
 #include "protocol/mixpanel/mixpanel_int.h"
 #include "protocol/wire/field_table.h"
@@ -44,13 +45,27 @@ static const struct span event_names[] = {
 #undef EVENT_NAME
 };
 
+enum { ROLE_KEY_MAX = 32 };
+
 static struct field_table table;
-static uint64_t placeholder_lengths; /* bit n: some placeholder has n bytes */
+static uint64_t roles[PLACE_LIMIT][ROLE_KEY_MAX + 1]; /* by length: bits of second bytes */
+static uint64_t placeholder_lengths;                  /* bit n: some placeholder has n bytes */
+
+static uint64_t bit_of(uint8_t byte) {
+    return UINT64_C(1) << (byte & 63);
+}
 
 /* Before main, so that all threads and every test find it built. */
 __attribute__((constructor)) static void build(void) {
     field_table_build(&table, rows, BH_COUNT(rows));
+    for (size_t i = 0; i < BH_COUNT(rows); i++) {
+        if (rows[i].role != ROLE_DATA && rows[i].role != ROLE_PLUMBING) {
+            check(rows[i].name_len > 1 && rows[i].name_len <= ROLE_KEY_MAX && !rows[i].is_prefix);
+            roles[rows[i].place][rows[i].name_len] |= bit_of((uint8_t)rows[i].name[1]);
+        }
+    }
     for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
+        check(placeholders[i].n < 64);
         placeholder_lengths |= UINT64_C(1) << placeholders[i].n;
     }
 }
@@ -77,6 +92,10 @@ const struct field *mixpanel_field(enum field_place place, struct span key) {
 const struct field *mixpanel_fields(size_t *ret_count) {
     *ret_count = BH_COUNT(rows);
     return rows;
+}
+
+bool mixpanel_may_have_role(enum field_place place, struct span key) {
+    return key.n > 1 && key.n <= ROLE_KEY_MAX && (roles[place][key.n] & bit_of(key.p[1])) != 0;
 }
 
 bool mixpanel_is_placeholder(struct span id) {

@@ -7,6 +7,11 @@
 uint8_t mixpanel_root_place(enum event_kind kind);
 const struct field *mixpanel_field(enum field_place place, struct span key);
 const struct field *mixpanel_fields(size_t *ret_count);
+/*
+ * False for most keys that tell decode nothing, and for none that does: a bit for each length and second byte
+ * of the keys with a role. Two loads instead of a look-up for each property of a plan.
+ */
+bool mixpanel_may_have_role(enum field_place place, struct span key);
 bool mixpanel_is_placeholder(struct span id);
 bool mixpanel_is_reserved_event(struct span name);
 
@@ -18,7 +23,11 @@ void mixpanel_read_item(const struct protocol_decoded *decoded, int64_t now_ms, 
                         struct buf *scratch, struct protocol_item *item);
 
 /* Key or string decoded into scratch where it has escapes; empty (and scratch full) when it does not fit. */
-struct span mixpanel_text(struct span text, const struct json_token *token, struct buf *scratch);
+static inline struct span mixpanel_text(struct span text, const struct json_token *token,
+                                        struct buf *scratch) {
+    return (token->flags & JSON_ESCAPED) == 0 ? json_span(text, token)
+                                              : json_text(text, token, scratch);
+}
 /* The id that a token holds, as aids are made from it; false for placeholders and what is no id. */
 bool mixpanel_person_id(struct span text, const struct json_token *token, struct buf *scratch,
                         struct span *ret_id, bool *ret_is_device);

@@ -108,10 +108,12 @@ static void read_members(struct reading *r, uint32_t object, enum field_place pl
     const struct json_token *tokens = r->decoded->tokens;
     for (uint32_t i = object + 1; i < tokens[object].next; i = tokens[i].next) {
         check_slow(tokens[i].kind == JSON_KEY);
-        const struct field *field =
-            mixpanel_field(place, mixpanel_text(r->decoded->text, &tokens[i], r->scratch));
-        if (field != NULL) {
-            note(r, field, i + 1);
+        struct span key = mixpanel_text(r->decoded->text, &tokens[i], r->scratch);
+        if (mixpanel_may_have_role(place, key)) {
+            const struct field *field = mixpanel_field(place, key);
+            if (field != NULL) {
+                note(r, field, i + 1);
+            }
         }
     }
 }

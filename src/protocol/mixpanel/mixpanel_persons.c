@@ -9,13 +9,6 @@
 
 static const struct span device_prefix = {(const uint8_t *)"$device:", 8};
 
-struct span mixpanel_text(struct span text, const struct json_token *token, struct buf *scratch) {
-    if ((token->flags & JSON_ESCAPED) == 0) {
-        return json_span(text, token);
-    }
-    return json_text(text, token, scratch);
-}
-
 bool mixpanel_person_id(struct span text, const struct json_token *token, struct buf *scratch,
                         struct span *ret_id, bool *ret_is_device) {
     struct span id = SPAN_NONE;
