@@ -27,10 +27,10 @@ enum event_kind {
 };
 
 enum event_flag {
-    EVENT_HAS_LINKS = 1,    /* names more than one person id: the resolver must read it */
-    EVENT_IS_HISTORIC = 2,  /* came by /import */
-    EVENT_OVERWRITTEN = 4,  /* a never-span was overwritten */
-    EVENT_NO_TIME = 8,      /* the SDK sent none: time_ms is the arrival */
+    EVENT_HAS_LINKS = 1,   /* names more than one person id: the resolver must read it */
+    EVENT_IS_HISTORIC = 2, /* came by /import */
+    EVENT_OVERWRITTEN = 4, /* a never-span was overwritten */
+    EVENT_NO_TIME = 8,     /* the SDK sent none: time_ms is the arrival */
 };
 
 /* Domains of pseudonyms (DECISIONS, Ids): from the field table, never from the class. */
@@ -56,8 +56,9 @@ static inline bool aid_is_zero(const struct aid *a) {
 /* One request as it is kept in the journal. */
 struct record_request {
     uint8_t protocol; /* enum protocol_id */
-    uint8_t kind;     /* protocol's own number of the endpoint; bit 7 = continued from the chunk before */
-    uint16_t source;  /* number of the source, stable */
+    uint8_t
+        kind; /* protocol's own number of the endpoint; bit 7 = continued from the chunk before */
+    uint16_t source;    /* number of the source, stable */
     uint16_t detectors; /* version of the detector set */
     uint16_t events;
     uint64_t received_us;
@@ -68,7 +69,7 @@ struct record_request {
 
 /* One event as it is kept. */
 struct record_event {
-    uint64_t seq; /* 0 until numbered */
+    uint64_t seq;  /* 0 until numbered */
     uint8_t kind;  /* enum event_kind */
     uint8_t flags; /* enum event_flag */
     int64_t time_ms;

@@ -52,37 +52,37 @@ enum field_role {
     ROLE_EVENT_NAME, /* the plan's `events` decide */
     ROLE_PROPERTIES, /* the object that holds an event's properties */
     ROLE_OPERATION,  /* an operation on a profile or group: its members are the values */
-    ROLE_NAMES,      /* an operation whose strings are names of properties ($unset): each leaves if that name is declared */
-    ROLE_PERSON,     /* an id of a person: `person` says which; domain person */
-    ROLE_INSERT_ID,  /* policy replaces it, and adds one where there is none */
-    ROLE_TIME,       /* the item's own time; policy adds it to events where there is none */
-    ROLE_TOKEN,      /* the source's credential: policy drops it, encode adds the vendor's */
-    ROLE_GROUP_KEY,  /* the name of a group: the plan's `groups` decide */
-    ROLE_GROUP_ID,   /* an id of a group; domain organisation */
-    ROLE_PLUMBING,   /* tells the vendor how to treat the item ($ignore_time, mp_lib): leaves when its type fits and its class is open */
+    ROLE_NAMES, /* an operation whose strings are names of properties ($unset): each leaves if that name is declared */
+    ROLE_PERSON,    /* an id of a person: `person` says which; domain person */
+    ROLE_INSERT_ID, /* policy replaces it, and adds one where there is none */
+    ROLE_TIME,      /* the item's own time; policy adds it to events where there is none */
+    ROLE_TOKEN,     /* the source's credential: policy drops it, encode adds the vendor's */
+    ROLE_GROUP_KEY, /* the name of a group: the plan's `groups` decide */
+    ROLE_GROUP_ID,  /* an id of a group; domain organisation */
+    ROLE_PLUMBING, /* tells the vendor how to treat the item ($ignore_time, mp_lib): leaves when its type fits and its class is open */
 };
 
 /* Which id of a person a field holds; what the resolver makes links from. */
 enum person_kind {
     PERSON_NONE = 0,
-    PERSON_DISTINCT = 1,   /* distinct_id: anonymous before login, the user after */
-    PERSON_USER = 2,       /* $user_id, $identified_id */
-    PERSON_DEVICE = 3,     /* $device_id, and any id with the $device: prefix */
-    PERSON_ANONYMOUS = 4,  /* $anon_distinct_id, $anon_id: what the SDK used before */
-    PERSON_ALIAS = 5,      /* alias: claimed to be the same person */
-    PERSON_MERGED = 6,     /* $distinct_ids[]: claimed to be one person */
-    PERSON_ECHO = 7,       /* repeats the item's own id ($delete): pseudonymised, links nothing */
+    PERSON_DISTINCT = 1,  /* distinct_id: anonymous before login, the user after */
+    PERSON_USER = 2,      /* $user_id, $identified_id */
+    PERSON_DEVICE = 3,    /* $device_id, and any id with the $device: prefix */
+    PERSON_ANONYMOUS = 4, /* $anon_distinct_id, $anon_id: what the SDK used before */
+    PERSON_ALIAS = 5,     /* alias: claimed to be the same person */
+    PERSON_MERGED = 6,    /* $distinct_ids[]: claimed to be one person */
+    PERSON_ECHO = 7,      /* repeats the item's own id ($delete): pseudonymised, links nothing */
 };
 
 /* What a value must look like to count as declared; see field_fits(). */
 enum field_type {
     TYPE_OBJECT = 1, /* a container of keys: `inside` */
-    TYPE_TEXT,       /* free text: no string fits, so it is undeclared unless the plan declares the key */
-    TYPE_ANY,        /* any scalar: the class alone decides */
+    TYPE_TEXT, /* free text: no string fits, so it is undeclared unless the plan declares the key */
+    TYPE_ANY,  /* any scalar: the class alone decides */
     TYPE_BOOL,
-    TYPE_NUMBER,   /* a number, or a string that is one */
-    TYPE_ID,       /* up to 255 bytes without control characters, or a number */
-    TYPE_TIME,     /* seconds or milliseconds, or ISO 8601; policy floors it to the contract's precision */
+    TYPE_NUMBER, /* a number, or a string that is one */
+    TYPE_ID,     /* up to 255 bytes without control characters, or a number */
+    TYPE_TIME, /* seconds or milliseconds, or ISO 8601; policy floors it to the contract's precision */
     TYPE_WORD,     /* 1..64 letters, digits, spaces and . _ - + / : ( ) , */
     TYPE_VERSION,  /* a number, or digits, letters, . _ - + up to 32 */
     TYPE_URL,      /* with a scheme; or $direct; or empty */
@@ -103,16 +103,17 @@ enum field_type {
 struct field {
     const char *name; /* as in the JSON, without the * of a prefix */
     uint8_t name_len;
-    bool is_prefix;     /* name* */
-    uint8_t place;      /* enum field_place */
-    uint8_t role;       /* enum field_role */
-    uint16_t class_id;  /* enum class_id; CLASS_NONE for containers */
-    uint8_t domain;     /* enum id_domain: pseudonyms of this field */
-    uint8_t type;       /* enum field_type */
-    uint8_t level;      /* enum form_level: how coarse the value is by nature; LEVEL_NONE = finer than any */
-    uint8_t inside;     /* enum field_place of its object's members, or PLACE_NONE */
-    uint8_t person;     /* enum person_kind of ROLE_PERSON */
-    uint8_t rank;       /* 1.. = order in which primary ids are tried; 0 = never the primary */
+    bool is_prefix;    /* name* */
+    uint8_t place;     /* enum field_place */
+    uint8_t role;      /* enum field_role */
+    uint16_t class_id; /* enum class_id; CLASS_NONE for containers */
+    uint8_t domain;    /* enum id_domain: pseudonyms of this field */
+    uint8_t type;      /* enum field_type */
+    uint8_t
+        level; /* enum form_level: how coarse the value is by nature; LEVEL_NONE = finer than any */
+    uint8_t inside; /* enum field_place of its object's members, or PLACE_NONE */
+    uint8_t person; /* enum person_kind of ROLE_PERSON */
+    uint8_t rank;   /* 1.. = order in which primary ids are tried; 0 = never the primary */
 };
 
 /*
@@ -145,9 +146,9 @@ struct protocol_work {
     struct json_token *tokens;
     size_t tokens_cap;
     struct protocol_item *items;
-    size_t items_cap;    /* LIMIT_REQUEST_EVENTS */
-    size_t decoded_max;  /* bytes of the unwrapped body: LIMIT_REQUEST_BYTES */
-    struct wire *wire;   /* wire_new(): gzip state, one per thread */
+    size_t items_cap;   /* LIMIT_REQUEST_EVENTS */
+    size_t decoded_max; /* bytes of the unwrapped body: LIMIT_REQUEST_BYTES */
+    struct wire *wire;  /* wire_new(): gzip state, one per thread */
 };
 
 /* What an endpoint is for. */
@@ -155,7 +156,8 @@ enum endpoint_use {
     ENDPOINT_NONE = 0,  /* no such path: 404 */
     ENDPOINT_ITEMS = 1, /* items: answer after the journal */
     ENDPOINT_LOCAL = 2, /* settings, flags: answered here, nothing kept */
-    ENDPOINT_SHED = 3,  /* accepted so that the SDK is quiet, and thrown away: counted as not_allowed (session replay) */
+    ENDPOINT_SHED =
+        3, /* accepted so that the SDK is quiet, and thrown away: counted as not_allowed (session replay) */
 };
 
 struct protocol_envelope {
@@ -167,7 +169,7 @@ struct protocol_envelope {
     bool image;             /* img=1: wants a pixel */
     struct span callback;   /* JSONP, already sanitised; else empty */
     struct span project_id; /* raw */
-    struct span user;       /* Basic credentials, decoded into work->text; empty where there are none */
+    struct span user; /* Basic credentials, decoded into work->text; empty where there are none */
     struct span secret;
     struct span api_key; /* old /import */
 };
@@ -177,12 +179,14 @@ struct protocol_item {
     struct span json; /* its bytes */
     uint8_t kind;     /* enum event_kind */
     uint8_t flags;    /* enum event_flag: HAS_LINKS, IS_HISTORIC, NO_TIME */
-    uint8_t reason;   /* enum reason_id: REASON_NONE = good; ingest may set it (unknown token) before reply */
+    uint8_t
+        reason; /* enum reason_id: REASON_NONE = good; ingest may set it (unknown token) before reply */
     int64_t time_ms;
-    struct span token;        /* credential in the item, decoded; empty when there is none */
-    struct span person;       /* primary id, decoded, without the $device: prefix, number as decimal; empty = nobody */
-    struct span dedupe;       /* the SDK's insert id, decoded; empty when there is none */
-    struct span event_name;   /* decoded; empty for profiles and groups */
+    struct span token; /* credential in the item, decoded; empty when there is none */
+    struct span
+        person; /* primary id, decoded, without the $device: prefix, number as decimal; empty = nobody */
+    struct span dedupe;     /* the SDK's insert id, decoded; empty when there is none */
+    struct span event_name; /* decoded; empty for profiles and groups */
 };
 
 struct protocol_decoded {
@@ -216,10 +220,11 @@ struct protocol_reply {
 /* ---- ids of people ---- */
 
 struct person_ref {
-    struct span id;  /* decoded into the iterator's scratch where needed; without the $device: prefix; never a placeholder */
-    uint32_t leaf;   /* its token, relative to the item's root */
-    uint8_t kind;    /* enum person_kind */
-    bool is_device;  /* kind device, or the value had the $device: prefix */
+    struct span
+        id; /* decoded into the iterator's scratch where needed; without the $device: prefix; never a placeholder */
+    uint32_t leaf;  /* its token, relative to the item's root */
+    uint8_t kind;   /* enum person_kind */
+    bool is_device; /* kind device, or the value had the $device: prefix */
 };
 
 struct person_iter {
@@ -227,9 +232,9 @@ struct person_iter {
     const struct json_token *tokens;
     uint32_t root;
     struct buf *scratch;
-    uint32_t _at;        /* next key */
+    uint32_t _at; /* next key */
     uint32_t _end;
-    uint32_t _element;   /* next element of an array of ids */
+    uint32_t _element; /* next element of an array of ids */
     uint32_t _elements_end;
     uint8_t _place;
     uint8_t _person;
@@ -240,12 +245,12 @@ struct person_iter {
 enum { PROTOCOL_ENDPOINTS_MAX = 8 };
 
 struct protocol_post {
-    const char *path;         /* with query, after the contract's endpoint URL */
+    const char *path; /* with query, after the contract's endpoint URL */
     const char *content_type;
-    bool gzip;                /* body is compressed */
-    bool basic_auth;          /* send Authorization: see authorize */
-    struct span plain;        /* uncompressed body: what the ledger hashes */
-    struct span body;         /* what is sent */
+    bool gzip;         /* body is compressed */
+    bool basic_auth;   /* send Authorization: see authorize */
+    struct span plain; /* uncompressed body: what the ledger hashes */
+    struct span body;  /* what is sent */
 };
 
 enum answer_kind {
@@ -272,11 +277,13 @@ struct protocol_names {
 struct protocol_ops {
     uint8_t id; /* enum protocol_id */
     const char *name;
-    uint16_t table_version; /* grows with every change of the field table or placeholders: part of rule sets */
+    uint16_t
+        table_version; /* grows with every change of the field table or placeholders: part of rule sets */
     struct protocol_names names;
     uint32_t items_max; /* per request to the vendor */
     uint32_t body_max;  /* bytes of one request to the vendor, uncompressed */
-    uint8_t endpoints;  /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */
+    uint8_t
+        endpoints; /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */
 
     /* Fields. O(1) from the raw key bytes (keys with escapes must be decoded first). */
     uint8_t (*root_place)(enum event_kind kind);
@@ -293,16 +300,18 @@ struct protocol_ops {
      * filled: SYNTAX and UTF8 = REPLY_MALFORMED; TOO_BIG, TOO_MANY = REPLY_TOO_BIG; NOTFOUND = no such path; UNSUPPORTED = method.
      * For endpoints of use LOCAL and SHED the body is not read.
      */
-    int (*decode)(const struct protocol_request *request, struct protocol_work *work, struct protocol_decoded *ret);
+    int (*decode)(const struct protocol_request *request, struct protocol_work *work,
+                  struct protocol_decoded *ret);
     /* Exact answer. `items` may be NULL when decode failed. The body stands in `memory` or is a literal. */
-    void (*reply)(const struct protocol_envelope *envelope, enum reply_kind kind, const struct protocol_item *items, size_t item_count,
-                  struct buf *memory, struct protocol_reply *ret);
+    void (*reply)(const struct protocol_envelope *envelope, enum reply_kind kind,
+                  const struct protocol_item *items, size_t item_count, struct buf *memory,
+                  struct protocol_reply *ret);
     /* RFC 8785 JSON of what encoding needs later; never a credential. */
     void (*env)(const struct protocol_envelope *envelope, struct buf *out);
 
     /* Ids of people in document order. init with the item's tokens (root 0 when the item was parsed alone). */
-    void (*person_begin)(struct person_iter *it, struct span text, const struct json_token *tokens, uint32_t root, enum event_kind kind,
-                         struct buf *scratch);
+    void (*person_begin)(struct person_iter *it, struct span text, const struct json_token *tokens,
+                         uint32_t root, enum event_kind kind, struct buf *scratch);
     bool (*person_next)(struct person_iter *it, struct person_ref *ret);
 
     /* Which endpoint of the vendor takes an item of this kind: 1..endpoints. */
@@ -311,15 +320,16 @@ struct protocol_ops {
      * One request of items of one endpoint, each transformed by policy (no token). credential = the vendor's. The uncompressed body
      * goes to `plain`, the compressed one (where the vendor takes gzip) to `packed`. No items: the empty probe. BH_E_FULL.
      */
-    int (*encode)(unsigned endpoint, const struct span *items, size_t item_count, struct span credential, struct wire *wire,
-                  struct buf *plain, struct buf *packed, struct protocol_post *ret);
+    int (*encode)(unsigned endpoint, const struct span *items, size_t item_count,
+                  struct span credential, struct wire *wire, struct buf *plain, struct buf *packed,
+                  struct protocol_post *ret);
     /* Bytes that an item of `json_len` adds to a body, at most. */
     size_t (*encoded_size)(unsigned endpoint, size_t json_len, size_t credential_len);
     /* Value of the Authorization header. */
     void (*authorize)(struct span credential, struct buf *out);
     /* What the vendor's answer means. `refused` takes indexes in ascending order, `item_count` of them at most. */
-    void (*answer)(unsigned endpoint, unsigned status, struct span body, size_t item_count, uint32_t *refused,
-                   struct protocol_answer *ret);
+    void (*answer)(unsigned endpoint, unsigned status, struct span body, size_t item_count,
+                   uint32_t *refused, struct protocol_answer *ret);
 };
 
 /* NULL when there is none. */

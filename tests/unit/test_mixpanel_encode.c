@@ -211,77 +211,80 @@ struct answer_case {
     uint32_t refused[3];
 };
 
+static const struct answer_case answer_cases[] = {
+    {2,
+     200,
+     "{\"code\":200,\"num_records_imported\":5,\"status\":\"OK\"}",
+     ANSWER_ACCEPTED,
+     0,
+     {0}},
+    {2, 200, " {\"code\" : 200 , \"status\":\"OK\"} \n", ANSWER_ACCEPTED, 0, {0}},
+    {2, 200, "1", ANSWER_ACCEPTED, 0, {0}},
+    {1, 200, "{\"error\":null,\"status\":1}", ANSWER_ACCEPTED, 0, {0}},
+    {3, 200, "{\"status\":0,\"error\":\"some\"}", ANSWER_REFUSED, 0, {0}},
+    {3, 200, "0", ANSWER_REFUSED, 0, {0}},
+    /* not the vendor's word */
+    {2, 200, "", ANSWER_RETRY, 0, {0}},
+    {2, 200, "<html>login</html>", ANSWER_RETRY, 0, {0}},
+    {2, 200, "{\"code\":200,\"status\":\"OK\"", ANSWER_RETRY, 0, {0}},
+    {2, 200, "{\"code\":500}", ANSWER_RETRY, 0, {0}},
+    {1, 200, "{\"error\":null,\"status\":1", ANSWER_RETRY, 0, {0}},
+    {1, 200, "{\"a\":\"\\\"status\\\":1\"}", ANSWER_RETRY, 0, {0}},
+    {1, 200, "{\"a\":{\"status\":1}}", ANSWER_RETRY, 0, {0}},
+    {1, 204, "", ANSWER_RETRY, 0, {0}},
+    /* partial */
+    {2,
+     400,
+     "{\"code\":400,\"error\":\"e\",\"failed_records\":[{\"index\":3,\"$insert_id\":\"x\",\"field\":\"f\",\"message\":\"m ] } \\\" ,\"},{\"index\":1}],\"num_records_imported\":3,\"status\":\"Bad Request\"}",
+     ANSWER_ACCEPTED,
+     2,
+     {1, 3}},
+    {2,
+     400,
+     "{\"failed_records\":[{\"index\":0},{\"index\":0},{\"index\":4},{\"index\":2}]}",
+     ANSWER_ACCEPTED,
+     3,
+     {0, 2, 4}},
+    {2, 400, "{\"failed_records\":[{\"index\":5}]}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":[{\"index\":-1}]}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":[{\"index\":1},{\"index\":1.5}]}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":[{\"index\":1},{\"no\":1}]}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":[]}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":[{\"index\":1}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"failed_records\":{\"index\":1}}", ANSWER_REFUSED, 0, {0}},
+    {2, 400, "{\"code\":400,\"error\":\"e\"}", ANSWER_REFUSED, 0, {0}},
+    {2, 422, "", ANSWER_REFUSED, 0, {0}},
+    {2, 408, "", ANSWER_RETRY, 0, {0}},
+    {2, 425, "", ANSWER_RETRY, 0, {0}},
+    {2, 429, "{\"code\":429}", ANSWER_RETRY, 0, {0}},
+    {2, 500, "", ANSWER_RETRY, 0, {0}},
+    {2, 503, "1", ANSWER_RETRY, 0, {0}},
+    {2, 599, "", ANSWER_RETRY, 0, {0}},
+    {2, 413, "", ANSWER_TOO_BIG, 0, {0}},
+    {2, 401, "1", ANSWER_AUTH, 0, {0}},
+    {2, 403, "", ANSWER_AUTH, 0, {0}},
+    {2, 404, "", ANSWER_AUTH, 0, {0}},
+    {2, 301, "", ANSWER_AUTH, 0, {0}},
+    {2, 308, "1", ANSWER_AUTH, 0, {0}},
+    {2, 405, "", ANSWER_AUTH, 0, {0}},
+};
+
 static void test_answers(void **state) {
     (void)state;
-    static const struct answer_case all[] = {
-        {2,
-         200,
-         "{\"code\":200,\"num_records_imported\":5,\"status\":\"OK\"}",
-         ANSWER_ACCEPTED,
-         0,
-         {0}},
-        {2, 200, " {\"code\" : 200 , \"status\":\"OK\"} \n", ANSWER_ACCEPTED, 0, {0}},
-        {2, 200, "1", ANSWER_ACCEPTED, 0, {0}},
-        {1, 200, "{\"error\":null,\"status\":1}", ANSWER_ACCEPTED, 0, {0}},
-        {3, 200, "{\"status\":0,\"error\":\"some\"}", ANSWER_REFUSED, 0, {0}},
-        {3, 200, "0", ANSWER_REFUSED, 0, {0}},
-        /* not the vendor's word */
-        {2, 200, "", ANSWER_RETRY, 0, {0}},
-        {2, 200, "<html>login</html>", ANSWER_RETRY, 0, {0}},
-        {2, 200, "{\"code\":200,\"status\":\"OK\"", ANSWER_RETRY, 0, {0}},
-        {2, 200, "{\"code\":500}", ANSWER_RETRY, 0, {0}},
-        {1, 200, "{\"error\":null,\"status\":1", ANSWER_RETRY, 0, {0}},
-        {1, 200, "{\"a\":\"\\\"status\\\":1\"}", ANSWER_RETRY, 0, {0}},
-        {1, 200, "{\"a\":{\"status\":1}}", ANSWER_RETRY, 0, {0}},
-        {1, 204, "", ANSWER_RETRY, 0, {0}},
-        /* partial */
-        {2,
-         400,
-         "{\"code\":400,\"error\":\"e\",\"failed_records\":[{\"index\":3,\"$insert_id\":\"x\",\"field\":\"f\",\"message\":\"m ] } \\\" ,\"},{\"index\":1}],\"num_records_imported\":3,\"status\":\"Bad Request\"}",
-         ANSWER_ACCEPTED,
-         2,
-         {1, 3}},
-        {2,
-         400,
-         "{\"failed_records\":[{\"index\":0},{\"index\":0},{\"index\":4},{\"index\":2}]}",
-         ANSWER_ACCEPTED,
-         3,
-         {0, 2, 4}},
-        {2, 400, "{\"failed_records\":[{\"index\":5}]}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":[{\"index\":-1}]}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":[{\"index\":1},{\"index\":1.5}]}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":[{\"index\":1},{\"no\":1}]}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":[]}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":[{\"index\":1}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"failed_records\":{\"index\":1}}", ANSWER_REFUSED, 0, {0}},
-        {2, 400, "{\"code\":400,\"error\":\"e\"}", ANSWER_REFUSED, 0, {0}},
-        {2, 422, "", ANSWER_REFUSED, 0, {0}},
-        {2, 408, "", ANSWER_RETRY, 0, {0}},
-        {2, 425, "", ANSWER_RETRY, 0, {0}},
-        {2, 429, "{\"code\":429}", ANSWER_RETRY, 0, {0}},
-        {2, 500, "", ANSWER_RETRY, 0, {0}},
-        {2, 503, "1", ANSWER_RETRY, 0, {0}},
-        {2, 599, "", ANSWER_RETRY, 0, {0}},
-        {2, 413, "", ANSWER_TOO_BIG, 0, {0}},
-        {2, 401, "1", ANSWER_AUTH, 0, {0}},
-        {2, 403, "", ANSWER_AUTH, 0, {0}},
-        {2, 404, "", ANSWER_AUTH, 0, {0}},
-        {2, 301, "", ANSWER_AUTH, 0, {0}},
-        {2, 308, "1", ANSWER_AUTH, 0, {0}},
-        {2, 405, "", ANSWER_AUTH, 0, {0}},
-    };
-    for (size_t i = 0; i < BH_COUNT(all); i++) {
+    for (size_t i = 0; i < BH_COUNT(answer_cases); i++) {
         uint32_t refused[5];
         struct protocol_answer answer;
-        mixpanel_ops.answer(all[i].endpoint, all[i].status, span_str(all[i].body), 5, refused,
-                            &answer);
-        if (answer.kind != all[i].kind ||
-            (answer.kind == ANSWER_ACCEPTED && answer.refused_count != all[i].refused_count)) {
-            fail_msg("%u %s: %u with %u refused", all[i].status, all[i].body, answer.kind,
-                     answer.refused_count);
+        mixpanel_ops.answer(answer_cases[i].endpoint, answer_cases[i].status,
+                            span_str(answer_cases[i].body), 5, refused, &answer);
+        if (answer.kind != answer_cases[i].kind ||
+            (answer.kind == ANSWER_ACCEPTED &&
+             answer.refused_count != answer_cases[i].refused_count)) {
+            fail_msg("%u %s: %u with %u refused", answer_cases[i].status, answer_cases[i].body,
+                     answer.kind, answer.refused_count);
         }
-        if (all[i].refused_count > 0) {
-            assert_memory_equal(refused, all[i].refused, all[i].refused_count * sizeof refused[0]);
+        if (answer_cases[i].refused_count > 0) {
+            assert_memory_equal(refused, answer_cases[i].refused,
+                                answer_cases[i].refused_count * sizeof refused[0]);
         }
     }
 }

@@ -53,18 +53,19 @@ struct json_token {
 };
 
 /* `text` <= UINT32_MAX bytes. On an error *ret_offset is the first offending byte. One document; only white space may follow it. */
-int json_parse(struct span text, unsigned depth_max, struct json_token *tokens, size_t tokens_cap, size_t *ret_count,
-               size_t *ret_offset) BH_MUST_USE;
+int json_parse(struct span text, unsigned depth_max, struct json_token *tokens, size_t tokens_cap,
+               size_t *ret_count, size_t *ret_offset) BH_MUST_USE;
 /* The same without SIMD: the twin for tests. */
-int json_parse_scalar(struct span text, unsigned depth_max, struct json_token *tokens, size_t tokens_cap, size_t *ret_count,
-                      size_t *ret_offset) BH_MUST_USE;
+int json_parse_scalar(struct span text, unsigned depth_max, struct json_token *tokens,
+                      size_t tokens_cap, size_t *ret_count, size_t *ret_offset) BH_MUST_USE;
 
 static inline struct span json_span(struct span text, const struct json_token *token) {
     return (struct span){text.p + token->start, token->len};
 }
 
 /* Index of the value of `key` (compared unescaped) in the object at `object`, or 0 when absent (0 is never a value). Last one wins. */
-uint32_t json_get(struct span text, const struct json_token *tokens, uint32_t object, struct span key);
+uint32_t json_get(struct span text, const struct json_token *tokens, uint32_t object,
+                  struct span key);
 /* Decodes the escapes of a string or key token into b. A lone surrogate becomes U+FFFD. */
 void json_unescape(struct span raw, struct buf *b);
 /* Bytes of the token decoded: the span itself when there is no escape, else written into b (SPAN_NONE and b->full when it does not fit). */

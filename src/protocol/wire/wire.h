@@ -29,11 +29,11 @@ void wire_free(struct wire *wire);
  * JSON text of a body. It stands in `body` (mutable) or in out; out->n is advanced over what was used. `max` bounds the
  * decoded size.
  */
-int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t max, struct buf *out, uint8_t **ret_text,
-                     size_t *ret_len) BH_MUST_USE;
+int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t max, struct buf *out,
+                     uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
 /* JSON text of one form or query value (raw): percent-decoding, then JSON or base64. */
-int wire_unwrap_value(struct wire *wire, struct span raw, size_t max, struct buf *out, uint8_t **ret_text, size_t *ret_len)
-    BH_MUST_USE;
+int wire_unwrap_value(struct wire *wire, struct span raw, size_t max, struct buf *out,
+                      uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
 
 /* One gzip member or several; BH_E_SYNTAX, BH_E_TOO_BIG. */
 int wire_gunzip(struct wire *wire, struct span in, struct buf *out) BH_MUST_USE;
@@ -42,6 +42,7 @@ int wire_gzip(struct wire *wire, struct span in, struct buf *out) BH_MUST_USE;
 size_t wire_gzip_bound(size_t n);
 
 /* user:secret of a Basic header, decoded into out. */
-bool wire_basic(struct span authorization, struct buf *out, struct span *ret_user, struct span *ret_secret);
+bool wire_basic(struct span authorization, struct buf *out, struct span *ret_user,
+                struct span *ret_secret);
 
 #endif
