@@ -71,6 +71,31 @@ static void place(const struct yaml_doc *doc, uint32_t offset, uint32_t *ret_lin
     *ret_column = offset - start + 1;
 }
 
+/* Bytes of the UTF-8 character at `at`, in its shortest form and no surrogate; 0 when it is none. */
+static size_t utf8_size(const uint8_t *p, size_t n) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t size = p[0] < 0x80   ? 1
+                  : p[0] < 0xc0 ? 0
+                  : p[0] < 0xe0 ? 2
+                  : p[0] < 0xf0 ? 3
+                  : p[0] < 0xf8 ? 4
+                                : 0;
+    if (size < 2) {
+        return size;
+    }
+    if (size > n) {
+        return 0;
+    }
+    uint32_t code = p[0] & (0x7fU >> size);
+    for (size_t i = 1; i < size; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        code = code << 6 | (p[i] & 0x3fU);
+    }
+    return code >= least[size] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? size : 0;
+}
+
 /* "\n  12 | source line\n     |   ^" as far as it fits; a long line is shown around the column. */
 static void show_source(const struct yaml_doc *doc, uint32_t offset, uint32_t line,
                         struct buf *out) {
@@ -94,8 +119,14 @@ static void show_source(const struct yaml_doc *doc, uint32_t offset, uint32_t li
     buf_put_str(out, "\n");
     buf_put_str(out, number);
     buf_put_str(out, " | ");
-    for (size_t i = start; i < end; i++) {
-        buf_put_byte(out, doc->source[i] < 0x20 ? ' ' : doc->source[i]);
+    for (size_t i = start; i < end;) {
+        size_t size = utf8_size(doc->source + i, end - i);
+        if (size == 0 || doc->source[i] < 0x20) {
+            buf_put_byte(out, size == 0 ? '?' : ' ');
+        } else {
+            buf_put(out, doc->source + i, size);
+        }
+        i += size != 0 ? size : 1;
     }
     buf_put_str(out, "\n");
     for (int i = 0; i < width; i++) {
@@ -434,31 +465,6 @@ static void number_lines(struct yaml_doc *doc) {
         node->line = line;
         node->column = node->offset - start + 1;
     }
-}
-
-/* Bytes of the UTF-8 character at `at`, in its shortest form and no surrogate; 0 when it is none. */
-static size_t utf8_size(const uint8_t *p, size_t n) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t size = p[0] < 0x80   ? 1
-                  : p[0] < 0xc0 ? 0
-                  : p[0] < 0xe0 ? 2
-                  : p[0] < 0xf0 ? 3
-                  : p[0] < 0xf8 ? 4
-                                : 0;
-    if (size < 2) {
-        return size;
-    }
-    if (size > n) {
-        return 0;
-    }
-    uint32_t code = p[0] & (0x7fU >> size);
-    for (size_t i = 1; i < size; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        code = code << 6 | (p[i] & 0x3fU);
-    }
-    return code >= least[size] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? size : 0;
 }
 
 /* The parser stops at a zero byte, and lets other bytes that are no text pass, without a word. */

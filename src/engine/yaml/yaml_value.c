@@ -67,22 +67,29 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Levenshtein's distance of two words of at most WORD_MAX bytes, one row at a time. */
+/*
+ * Edit distance of two words of at most WORD_MAX bytes, in which two letters that changed places count as one slip. Three rows of the usual
+ * table.
+ */
 static size_t edit_distance(struct span a, struct span b) {
-    size_t row[WORD_MAX + 1];
+    size_t rows[3][WORD_MAX + 1];
     for (size_t j = 0; j <= b.n; j++) {
-        row[j] = j;
+        rows[0][j] = j;
     }
     for (size_t i = 1; i <= a.n; i++) {
-        size_t diagonal = row[0];
+        size_t *row = rows[i % 3];
+        const size_t *last = rows[(i + 2) % 3];
+        const size_t *before = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= b.n; j++) {
-            size_t replaced = diagonal + (a.p[i - 1] == b.p[j - 1] ? 0 : 1);
-            diagonal = row[j];
-            row[j] = least(replaced, least(row[j], row[j - 1]) + 1);
+            size_t replaced = last[j - 1] + (a.p[i - 1] == b.p[j - 1] ? 0 : 1);
+            row[j] = least(replaced, least(last[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] && a.p[i - 2] == b.p[j - 1]) {
+                row[j] = least(row[j], before[j - 2] + 1);
+            }
         }
     }
-    return row[b.n];
+    return rows[a.n % 3][b.n];
 }
 
 const char *yaml_nearest(struct span word, const char *const *words, size_t count) {

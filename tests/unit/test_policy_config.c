@@ -1,0 +1,371 @@
+/*
+ * Contracts, plans and rule sets: every mistake has its place and its nearest valid word; what is stored is what was compiled.
+ */
+/* depends: policy resolve protocol mixpanel wire yaml json crypto model base */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "flow/policy/policy.h"
+#include "flow/policy/policy_int.h"
+#include "model/class.h"
+
+#define HEAD                                                                                                     \
+    "vendor: mixpanel\nconnector: mixpanel\nendpoint: https://api-eu.mixpanel.com\ncredential: { env: TOKEN }\n" \
+    "purpose: analytics\nretention: 400d\n"
+
+static void contract_refused(const char *text, unsigned line, unsigned column, const char *part) {
+    struct err err = {0};
+    struct contract *contract = NULL;
+    assert_int_equal(contract_load_text("c.yaml", span_str(text), &contract, &err), BH_E_CONFIG);
+    assert_null(contract);
+    if (err.line != line || err.column != column || strstr(err.text, part) == NULL ||
+        strchr(err.text, '^') == NULL) {
+        fail_msg("expected %u:%u %s, got %u:%u %s", line, column, part, err.line, err.column,
+                 err.text);
+    }
+}
+
+static void plan_refused(const char *text, unsigned line, unsigned column, const char *part) {
+    struct err err = {0};
+    struct plan *plan = NULL;
+    assert_int_equal(plan_load_text("p.yaml", span_str(text), &plan, &err), BH_E_CONFIG);
+    assert_null(plan);
+    if (err.line != line || err.column != column || strstr(err.text, part) == NULL ||
+        strchr(err.text, '^') == NULL) {
+        fail_msg("expected %u:%u %s, got %u:%u %s", line, column, part, err.line, err.column,
+                 err.text);
+    }
+}
+
+static void test_contract_mistakes(void **state) {
+    (void)state;
+    contract_refused(HEAD "allow:\n  user.devce: raw\n", 8, 3, "did you mean 'user.device'?");
+    contract_refused(HEAD "allow:\n  email: raw\n", 8, 3, "did you mean 'user.contact.email'?");
+    contract_refused(HEAD "allow:\n  user.device: rwa\n", 8, 16, "did you mean 'raw'?");
+    contract_refused(HEAD "allow:\n  user.device: { coarse: famly }\n", 8, 26,
+                     "did you mean 'family'?");
+    contract_refused(HEAD "allow:\n  user.device: coarse\n", 8, 16, "coarse needs its level");
+    contract_refused(HEAD "allow:\n  user.device: { raw: family }\n", 8, 18,
+                     "only coarse has a level");
+    contract_refused(
+        HEAD "allow:\n  user.device: mask\n", 8, 16,
+        "mask does not fit user.device; expected coarse family, coarse major, redact, raw or drop");
+    contract_refused(HEAD "allow:\n  user.unique_id: { coarse: country }\n", 8, 18, "does not fit");
+    contract_refused(HEAD "allow:\n  user.unique_id: redact\n", 8, 18, "does not fit");
+    contract_refused(HEAD "allow:\n  user.behavior: { coarse: day }\n", 8, 18, "does not fit");
+    contract_refused(HEAD "allow:\n  user.contact.email: seal\n", 8, 23, "not yet");
+    contract_refused(HEAD "allow:\n  user.contact.email: alias\n", 8, 23, "not yet");
+    contract_refused(HEAD "minors: drop\n", 7, 1, "not yet");
+    contract_refused(HEAD "routes: []\n", 7, 1, "not yet");
+    contract_refused(HEAD "tiem: second\n", 7, 1, "did you mean 'time'?");
+    contract_refused(HEAD "time: seconds\n", 7, 7, "time is ms, second, minute or hour");
+    contract_refused(HEAD "undeclared: keep\n", 7, 13, "hold or drop");
+    contract_refused(HEAD "backlog: { max: 5 }\n", 7, 17, "size");
+    contract_refused(HEAD "allow: [a]\n", 7, 8, "allow is a mapping");
+    contract_refused("vendor: mixpanel\n", 1, 1, "a contract needs connector");
+    contract_refused("vendor: Mix\n", 1, 9, "vendor is a name");
+    contract_refused("vendor: m\nconnector: mixpanle\n", 2, 12, "did you mean 'mixpanel'?");
+    contract_refused("- a\n", 1, 1, "a contract is a mapping");
+}
+
+#define ENDPOINT(url)                                \
+    "vendor: m\nconnector: mixpanel\nendpoint: " url \
+    "\ncredential: { env: T }\npurpose: analytics\nretention: 1d\n"
+
+static void test_endpoints_and_credentials(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        ENDPOINT("http://api.mixpanel.com"),
+        ENDPOINT("http://127.0.0.1.evil.com"),
+        ENDPOINT("http://localhost@evil.com"),
+        ENDPOINT("ftp://x"),
+        ENDPOINT("https://"),
+        ENDPOINT("https://u:p@host"),
+        ENDPOINT("https://host/?q"),
+        ENDPOINT("'https://host/#f'"),
+    };
+    for (size_t i = 0; i < BH_COUNT(bad); i++) {
+        struct err err = {0};
+        struct contract *contract = NULL;
+        if (contract_load_text("c", span_str(bad[i]), &contract, &err) != BH_E_CONFIG ||
+            err.line != 3) {
+            fail_msg("accepted or misplaced: %s", bad[i]);
+        }
+    }
+    static const char *const good[] = {
+        ENDPOINT("http://127.0.0.1:9999"), ENDPOINT("http://localhost/x"),
+        ENDPOINT("'http://[::1]:80'"), ENDPOINT("https://api.mixpanel.com/path")};
+    for (size_t i = 0; i < BH_COUNT(good); i++) {
+        struct err err = {0};
+        struct contract *contract = NULL;
+        assert_int_equal(contract_load_text("c", span_str(good[i]), &contract, &err), 0);
+        struct contract_facts facts;
+        contract_facts(contract, &facts);
+        assert_int_equal(facts.credential_kind, CREDENTIAL_ENV);
+        assert_string_equal(facts.credential, "T");
+        assert_null(facts.ca_file);
+        contract_free(contract);
+    }
+    contract_refused("vendor: m\nconnector: mixpanel\nendpoint: https://x\ncredential: s3cr3t\n", 4,
+                     13, "a secret never stands in this file");
+    contract_refused(
+        "vendor: m\nconnector: mixpanel\nendpoint: https://x\ncredential: { env: A, file: B }\n", 4,
+        13, "exactly one");
+    contract_refused(
+        "vendor: m\nconnector: mixpanel\nendpoint: https://x\ncredential: { token: A }\n", 4, 15,
+        "unknown key 'token'");
+}
+
+/* No class that never leaves can be opened, whatever the form. */
+static void test_never_cannot_be_opened(void **state) {
+    (void)state;
+    static const char *const forms[] = {"raw", "redact", "pseudonym", "mask",
+                                        "{ coarse: country }"};
+    unsigned count = 0;
+    const uint16_t *all = class_all(&count);
+    unsigned never = 0;
+    for (unsigned i = 0; i < count; i++) {
+        for (size_t f = 0; f < BH_COUNT(forms) && class_is_never(all[i]); f++) {
+            char text[512];
+            struct err err = {0};
+            struct contract *contract = NULL;
+            (void)snprintf(text, sizeof text, HEAD "allow:\n  %s: %s\n", class_name(all[i]),
+                           forms[f]);
+            assert_int_equal(contract_load_text("c", span_str(text), &contract, &err), BH_E_CONFIG);
+            assert_non_null(strstr(err.text, "never leaves"));
+            never++;
+        }
+    }
+    assert_true(never > 100);
+}
+
+static struct ruleset *compile(const char *contract_text, const char *plan_text) {
+    static const struct policy_source sources[] = {
+        {7, "web", true}, {3, "api", true}, {9, "x", false}};
+    struct err err = {0};
+    struct contract *contract = NULL;
+    struct plan *plan = NULL;
+    struct ruleset *rules = NULL;
+    assert_int_equal(contract_load_text("c", span_str(contract_text), &contract, &err), 0);
+    if (plan_load_text("p", span_str(plan_text), &plan, &err) != 0) {
+        fail_msg("%u:%u %s", err.line, err.column, err.text);
+    }
+    assert_int_equal(ruleset_compile(contract, plan, sources, 3, &rules, &err), 0);
+    contract_free(contract);
+    plan_free(plan);
+    return rules;
+}
+
+static void test_parents_and_children(void **state) {
+    (void)state;
+    struct ruleset *r = compile(
+        HEAD
+        "allow:\n  user: raw\n  user.contact: mask\n  user.device: { coarse: family }\n  user.contact.email: drop\n",
+        "");
+    const struct class_rule *c = r->classes;
+    assert_int_equal(c[CLASS_BEHAVIOR].state, CLASS_OPEN);
+    assert_int_equal(c[CLASS_BEHAVIOR].rule_class, CLASS_USER);
+    assert_int_equal(c[CLASS_PHONE].form.id, FORM_MASK);
+    assert_int_equal(c[CLASS_EMAIL].state, CLASS_CLOSED);
+    assert_int_equal(c[CLASS_CITY].state, CLASS_UNFIT); /* mask does not fit an address' city */
+    assert_int_equal(c[CLASS_DEVICE].form.level, LEVEL_FAMILY);
+    static const uint16_t own[] = {
+        CLASS_UNIQUE_ID,  CLASS_PSEUDONYMOUS_ID,  CLASS_DEVICE_ID,        CLASS_COOKIE_ID,
+        CLASS_IP_ADDRESS, CLASS_BROWSING_HISTORY, CLASS_PURCHASE_HISTORY, CLASS_SEARCH_HISTORY,
+        CLASS_WORKPLACE,  CLASS_LOCATION_PRECISE, CLASS_FINANCIAL};
+    for (size_t i = 0; i < BH_COUNT(own); i++) {
+        assert_int_equal(c[own[i]].state, CLASS_CLOSED);
+        assert_int_equal(c[own[i]].form.id, FORM_DROP);
+    }
+    unsigned count = 0;
+    const uint16_t *all = class_all(&count);
+    for (unsigned i = 0; i < count; i++) {
+        assert_true(!class_is_never(all[i]) || c[all[i]].state == CLASS_NEVER_OPEN);
+    }
+    ruleset_free(r);
+    r = compile(HEAD "allow:\n  user.unique_id: pseudonym\n", "");
+    assert_int_equal(r->classes[CLASS_UNIQUE_ID].state, CLASS_OPEN);
+    assert_int_equal(r->classes[CLASS_PSEUDONYMOUS_ID].state, CLASS_CLOSED);
+    ruleset_free(r);
+}
+
+static void test_plan_mistakes(void **state) {
+    (void)state;
+    plan_refused("event: {}\n", 1, 1, "did you mean 'events'?");
+    plan_refused("properties:\n  a: { type: strng }\n", 2, 14, "did you mean 'string'?");
+    plan_refused("properties:\n  a: { type: string }\n", 2, 6,
+                 "a string leaves only with an enum, a pattern or max_distinct");
+    plan_refused("properties:\n  a: {}\n", 2, 6, "say a type");
+    plan_refused("properties:\n  a:\n", 2, 3, "expected a mapping");
+    plan_refused("properties:\n  a: { class: user.nme, type: number }\n", 2, 15,
+                 "did you mean 'user.name'?");
+    plan_refused("properties:\n  a: { type: number, enum: [a] }\n", 2, 14, "for type string");
+    plan_refused("properties:\n  a: { enum: [] }\n", 2, 14, "enum is a list");
+    plan_refused("properties:\n  a: { pattern: '.*' }\n", 2, 17, "a dot matches anything");
+    plan_refused("properties:\n  a*: { max_distinct: 5 }\n", 2, 23, "cannot hold *");
+    plan_refused("properties:\n  a: { max_distinct: 0 }\n", 2, 22, "from 1");
+    plan_refused("properties:\n  a: { type: url, class: user.behavior }\n", 2, 26,
+                 "a url is user.behavior.browsing_history");
+    plan_refused("properties:\n  a: { type: number }\n  a: { type: url }\n", 3, 3,
+                 "stands already in line 2");
+    plan_refused("events:\n  A: { props: {} }\n", 2, 8, "properties");
+    plan_refused("groups:\n  c*: {}\n", 2, 3, "cannot hold *");
+    plan_refused("groups:\n  c: { class: user.behavior }\n", 2, 15, "pseudonym");
+    plan_refused("groups: [c]\n", 1, 9, "expected a mapping");
+    struct err err = {0};
+    struct plan *plan = NULL;
+    assert_int_equal(plan_load("/nonexistent/plan.yaml", &plan, &err), 0);
+    assert_int_equal(plan_distinct(plan, NULL, 0), 0);
+    plan_free(plan);
+}
+
+static void test_plan_limits_count_once(void **state) {
+    (void)state;
+    struct err err = {0};
+    struct plan *plan = NULL;
+    struct resolve_distinct out[8];
+    static const char text[] =
+        "events:\n  A: { properties: { m: { max_distinct: 9 } } }\nproperties: { m: { max_distinct: 5 }, k: { max_distinct: 2 } }\n";
+    assert_int_equal(plan_load_text("p", span_str(text), &plan, &err), 0);
+    assert_int_equal(plan_distinct(plan, out, 8), 2);
+    assert_string_equal(out[0].name, "m");
+    assert_int_equal(out[0].limit, 5);
+    assert_int_equal(plan_distinct(plan, out, 1), 1);
+    plan_free(plan);
+}
+
+static void test_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *glob;
+        const char *name;
+        bool matches;
+    } cases[] = {
+        {"Step *", "Step 1", true},
+        {"Step *", "Step ", true},
+        {"Step *", "Step", false},
+        {"*", "", true},
+        {"*", "x", true},
+        {"a*b*c", "abc", true},
+        {"a*b*c", "axbxbyc", true},
+        {"a*b*c", "axbxc_", false},
+        {"", "", true},
+        {"", "x", false},
+        {"**x", "yyx", true},
+        {"x", "x", true},
+        {"*ab", "aab", true},
+        {"*aab", "aaab", true},
+        {"a*", "ba", false},
+    };
+    for (size_t i = 0; i < BH_COUNT(cases); i++) {
+        if (glob_matches(span_str(cases[i].glob), span_str(cases[i].name)) != cases[i].matches) {
+            fail_msg("%s and %s", cases[i].glob, cases[i].name);
+        }
+    }
+    struct ruleset *r = compile(
+        HEAD,
+        "properties: { 'a*': { type: number }, 'ab*': { type: boolean }, 'abc': { type: url }, '*': { type: time } }\n");
+    static const struct {
+        const char *name;
+        enum rule_type type;
+    } found[] = {{"abc", RULE_URL}, {"abd", RULE_BOOLEAN}, {"ax", RULE_NUMBER}, {"x", RULE_TIME}};
+    for (size_t i = 0; i < BH_COUNT(found); i++) {
+        struct span name = span_str(found[i].name);
+        const struct rule_field *field = names_find(&r->properties, name, name_hash(name));
+        assert_non_null(field);
+        assert_int_equal(field->type, found[i].type);
+    }
+    ruleset_free(r);
+}
+
+static const char big_plan[] =
+    "events:\n  Signed Up: { properties: { plan: { enum: [pro, free, plus] } } }\n  'Step *': {}\n  'Ümläut \"q\"': {}\n"
+    "properties:\n  tokens: { type: number }\n  code: { pattern: '[A-Z]+\\d{2}' }\n  model: { type: string, max_distinct: 50 }\n"
+    "  email: { class: user.contact.email, pattern: '[a-z]+@x' }\n  pw: { class: user.authorization.password }\n"
+    "traits: { plan: { enum: [free] } }\ngroups: { company: {}, team: { class: user.contact.organization } }\n";
+
+static void test_normal_form(void **state) {
+    (void)state;
+    static uint8_t a[65536];
+    static uint8_t b[65536];
+    struct err err = {0};
+    struct ruleset *r = compile(
+        HEAD
+        "allow: { user.device: { coarse: major }, user.device.ip_address: { coarse: /48 }, user.unique_id: pseudonym }\ntime: minute\n",
+        big_plan);
+    struct buf first = buf_of(a, sizeof a);
+    assert_int_equal(ruleset_write(r, &first), 0);
+    struct ruleset *again = NULL;
+    assert_int_equal(ruleset_read(buf_span(&first), &again, &err), 0);
+    struct buf second = buf_of(b, sizeof b);
+    assert_int_equal(ruleset_write(again, &second), 0);
+    assert_true(span_equal(buf_span(&first), buf_span(&second)));
+    assert_true(ruleset_equal(r, again));
+    assert_memory_equal(r->classes, again->classes, sizeof r->classes);
+    assert_int_equal(again->time, TIME_MINUTE);
+    assert_true(ruleset_feeds(again, 3) && ruleset_feeds(again, 7) && !ruleset_feeds(again, 9));
+    assert_int_equal(again->classes[CLASS_IP_ADDRESS].form.level, LEVEL_NET);
+    a[first.n] = '\0';
+    assert_non_null(strstr((char *)a, "\"sources\":[3,7]"));
+    assert_null(strstr((char *)a, "TOKEN")); /* the credential decides nothing */
+    /* The order of lines in the files makes no difference. */
+    struct ruleset *other = compile(
+        "purpose: analytics\ntime: minute\nretention: 400d\nallow: { user.unique_id: pseudonym, user.device.ip_address: { coarse: /24 }, user.device: { coarse: major } }\n"
+        "credential: { file: X }\nendpoint: https://api-eu.mixpanel.com\nconnector: mixpanel\nvendor: mixpanel\n",
+        big_plan);
+    assert_true(ruleset_equal(r, other));
+    struct buf full = buf_of(b, 10);
+    assert_int_equal(ruleset_write(r, &full), BH_E_FULL);
+    ruleset_free(other);
+    ruleset_free(again);
+    ruleset_free(r);
+}
+
+/* A stored rule set with any one byte changed or cut is refused or read, but never a crash; a newer format says so. */
+static void test_damaged_normal_form(void **state) {
+    (void)state;
+    static uint8_t bytes[65536];
+    struct err err = {0};
+    struct ruleset *r = compile(HEAD "allow: { user.device: { coarse: major } }\n", big_plan);
+    struct buf b = buf_of(bytes, sizeof bytes);
+    assert_int_equal(ruleset_write(r, &b), 0);
+    ruleset_free(r);
+    struct ruleset *read = NULL;
+    for (size_t i = 0; i < b.n; i++) {
+        uint8_t kept = bytes[i];
+        bytes[i] ^= (uint8_t)(1 + i % 7);
+        read = NULL;
+        (void)(ruleset_read(buf_span(&b), &read, &err) == 0); /* either is fine */
+        ruleset_free(read);
+        bytes[i] = kept;
+        read = NULL;
+        assert_true(ruleset_read(span_of(bytes, i), &read, &err) != 0);
+    }
+    static const char newer[] =
+        "{\"contract\":{},\"format\":2,\"plan\":{},\"sources\":[],\"tables\":{}}";
+    assert_int_equal(ruleset_read(SPAN_LIT("{\"format\":2}"), &read, &err), BH_E_VERSION);
+    assert_int_equal(ruleset_read(span_str(newer), &read, &err), BH_E_VERSION);
+    assert_int_equal(ruleset_read(SPAN_LIT("[]"), &read, &err), BH_E_CORRUPT);
+    assert_int_equal(ruleset_read(SPAN_NONE, &read, &err), BH_E_CORRUPT);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_contract_mistakes),
+        cmocka_unit_test(test_endpoints_and_credentials),
+        cmocka_unit_test(test_never_cannot_be_opened),
+        cmocka_unit_test(test_parents_and_children),
+        cmocka_unit_test(test_plan_mistakes),
+        cmocka_unit_test(test_plan_limits_count_once),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_normal_form),
+        cmocka_unit_test(test_damaged_normal_form),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
