@@ -114,6 +114,28 @@ static void measure(const char *name, parse_function parse) {
            (double)count / EVENTS);
 }
 
+/* Long strings of two- and three-byte characters: the worst that text alone can do to the scanner. */
+static void make_dense(void) {
+    static const char *const words[] = {"\xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 ",
+                                        "\xe4\xbd\xa0\xe5\xa5\xbd\xe4\xb8\x96\xe7\x95\x8c",
+                                        "na\xc3\xafve "};
+    for (unsigned i = 0; i < BATCHES; i++) {
+        size_t n = 0;
+        batches[i][n++] = '[';
+        for (unsigned e = 0; e < EVENTS; e++) {
+            n += (size_t)snprintf(batches[i] + n, 3, "%s", e == 0 ? "\"" : ",\"");
+            for (size_t end = n + 560; n < end;) {
+                const char *word = pick(words, 3);
+                memcpy(batches[i] + n, word, strlen(word));
+                n += strlen(word);
+            }
+            batches[i][n++] = '"';
+        }
+        batches[i][n++] = ']';
+        lengths[i] = n;
+    }
+}
+
 int main(void) {
     make(false);
     measure("ascii, chosen", json_parse);
@@ -121,5 +143,8 @@ int main(void) {
     make(true);
     measure("a non-ascii title, chosen", json_parse);
     measure("a non-ascii title, scalar", json_parse_scalar);
+    make_dense();
+    measure("dense non-ascii, chosen", json_parse);
+    measure("dense non-ascii, scalar", json_parse_scalar);
     return 0;
 }
