@@ -114,7 +114,8 @@ static void test_features(void **state) {
         {"Dashboard", 0},
         {"a@b", HAS_AT},
         {"50%", HAS_QUOTED},
-        {"a&b", HAS_QUOTED},
+        {"a&b", 0},
+        {"a&b;c", HAS_QUOTED},
         {"a\\b", HAS_QUOTED},
         {"a=b", HAS_EQUALS},
         {"a:b", HAS_COLON},
@@ -128,6 +129,7 @@ static void test_features(void **state) {
         {"xam9uYXN", 0},
         {"abcdefghijklmno", 0},
         {"zzzzzzzzzzzzzzzz", HAS_RUN},
+        {"5c2dfb22-9ccd-4e5d-bfe2-60b39d310329", HAS_RUN},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const uint8_t *p = (const uint8_t *)rows[i].text;

@@ -57,6 +57,7 @@ static void item_reset(struct inspector *in, struct finding *findings, size_t ca
     in->findings_cap = cap;
     in->leaf = 0;
     in->error = 0;
+    in->unsorted = false;
     in->frame_count = 0;
     in->pool_used = 0;
     in->tokens_used = 0;
@@ -88,29 +89,22 @@ static void look_string(struct inspector *in, struct span text, const struct jso
     }
     unsigned features = gate_features(raw.p, raw.n, text.p + text.n);
     bool json = raw.n >= 2 && (raw.p[0] == '{' || raw.p[0] == '[' || raw.p[0] <= ' ');
-    if ((features & ~(unsigned)HAS_RUN) != 0 || json || info->rule.class_id != CLASS_NONE) {
+    if ((features & ~(unsigned)HAS_RUN) != 0 || json || info->class_id != CLASS_NONE) {
         frames_look(in, raw, info, features, false);
     }
 }
 
 static void look_item(struct inspector *in, const struct protocol_ops *protocol, struct span text, const struct json_token *tokens,
                       const struct inspect_item *item, struct span slab, uint32_t *hit) {
-    static const struct key_info silent = {.plain = true};
     struct walk *w = &in->walk;
     struct walk_step step;
     walk_open(w, text, tokens, item->root, protocol, item->kind, NULL);
     while (walk_next(in, w, &step)) {
         in->leaf = (uint16_t)(step.index - item->root);
-        if (step.token->kind == JSON_KEY) {
-            if (!step.info.plain) {
-                look_string(in, text, step.token, &silent, slab, hit);
-            }
-            continue;
-        }
         if (step.info.schema_class != CLASS_NONE) {
             emit_on_leaf(in, in->leaf, step.info.schema_class, FOUND_BY_SCHEMA, 0, FINDING_WHOLE);
         }
-        if (step.token->kind == JSON_STRING) {
+        if (step.token->kind == JSON_STRING || step.token->kind == JSON_KEY) {
             look_string(in, text, step.token, &step.info, slab, hit);
         } else {
             detect_scalar(in, (enum json_kind)step.token->kind, json_span(text, step.token), &step.info);
@@ -167,7 +161,6 @@ void inspect_items(struct inspector *in, const struct protocol_ops *protocol, st
 }
 
 size_t inspect_string(struct inspector *in, struct span value, struct finding *findings, size_t cap) {
-    static const struct key_info silent = {.plain = true};
     check(in->magic == INSPECTOR_MAGIC);
     if (value.n == 0 || value.n > LIMIT_EVENT_BYTES) {
         return 0;
@@ -178,7 +171,7 @@ size_t inspect_string(struct inspector *in, struct span value, struct finding *f
         const struct hit *h = &in->raw.hit[i];
         emit_on_leaf(in, 0, h->class_id, FOUND_BY_VALUE, h->start, h->end - h->start);
     }
-    frames_look(in, value, &silent, gate_features(value.p, value.n, value.p + value.n), false);
+    frames_look(in, value, &KEY_SILENT, gate_features(value.p, value.n, value.p + value.n), false);
     if (in->error == 0) {
         secrets_flush(in);
     }

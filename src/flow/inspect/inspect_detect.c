@@ -13,8 +13,8 @@ enum { LOCAL_PART_MAX = 64, DOMAIN_MAX = 253, PAIR_KEY_MAX = 64, IPV6_MAX = 45 }
 /* --- by key --------------------------------------------------------------------------------------------------------- */
 
 bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info) {
-    uint16_t class_id = info->rule.class_id;
-    if (class_id == CLASS_NONE || !shape_fits((enum key_shape)info->rule.shape, kind, text)) {
+    uint16_t class_id = info->class_id;
+    if (class_id == CLASS_NONE || !shape_fits((enum key_shape)info->shape, kind, text)) {
         return false;
     }
     emit_whole(in, class_id, FOUND_BY_KEY);
@@ -314,9 +314,10 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
     if (key_start == key_end) {
         return at + 1;
     }
-    struct key_info info = keys_classify(span_cut(text, key_start, key_end - key_start), SPAN_NONE, false);
+    struct span key = span_cut(text, key_start, key_end - key_start);
+    struct key_info info = key_lookup(&in->keys, NULL, PLACE_NONE, false, key, text.p + text.n);
     /* "Note: value" is prose; what must never be on disk is looked for there all the same. */
-    if (info.rule.class_id == CLASS_NONE || (colon && !class_is_never_disk(info.rule.class_id))) {
+    if (info.class_id == CLASS_NONE || (colon && !class_is_never_disk(info.class_id))) {
         return at + 1;
     }
     size_t start = skip_value_opening(text, at + 1, colon);
@@ -325,8 +326,8 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
     if (quote == 0) {
         end = extend_scheme(text, start, end);
     }
-    if (end > start && shape_fits((enum key_shape)info.rule.shape, JSON_STRING, span_cut(text, start, end - start))) {
-        emit(in, info.rule.class_id, FOUND_BY_KEY, start, end - start);
+    if (end > start && shape_fits((enum key_shape)info.shape, JSON_STRING, span_cut(text, start, end - start))) {
+        emit(in, info.class_id, FOUND_BY_KEY, start, end - start);
         return end;
     }
     return at + 1;

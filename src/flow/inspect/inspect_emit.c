@@ -20,7 +20,7 @@ static void put(struct inspector *in, const struct finding *f) {
 
 void emit_on_leaf(struct inspector *in, uint16_t leaf, uint16_t class_id, enum finding_by by, uint32_t start, uint32_t length) {
     check(class_id != CLASS_NONE && class_id < CLASS_LIMIT);
-    if (in->findings_count > 0 && in->findings[in->findings_count - 1].leaf > leaf) {
+    if (in->findings_count > 0 && in->findings[in->findings_count - 1].leaf >= leaf) {
         in->unsorted = true;
     }
     struct finding f = {leaf, class_id, (uint8_t)by, start, length};
@@ -147,6 +147,9 @@ static bool covers(const struct finding *kept, const struct finding *f) {
 }
 
 void emit_settle(struct inspector *in) {
+    if (!in->unsorted) {
+        return; /* at most one finding a leaf, in order */
+    }
     sort(in->findings, in->findings_count);
     in->unsorted = false;
     size_t kept = 0;

@@ -147,16 +147,13 @@ static void child_open(struct inspector *in, struct frame *f) {
     }
 }
 
-/* For texts that no key binds: keys themselves, and what is decoded from a text that its key has already been asked about. */
-static const struct key_info silent = {.plain = true};
-
 /* A string or key of a JSON frame becomes a frame of its own. */
 static void child_string(struct inspector *in, const struct frame *parent, const struct walk_step *step) {
     struct span raw = json_span(parent->text, step->token);
     if (raw.n == 0) {
         return;
     }
-    const struct key_info *info = step->token->kind == JSON_KEY ? &silent : &step->info;
+    const struct key_info *info = &step->info;
     if ((step->token->flags & JSON_ESCAPED) == 0) {
         child_open(in, frame_push(in, raw, FRAME_SLICE, step->token->start, raw.n, info));
         return;
@@ -189,23 +186,18 @@ static bool step_json(struct inspector *in, struct frame *f) {
 
 static bool step_unquote(struct inspector *in, struct frame *f) {
     f->mode = MODE_DONE;
-    size_t before = in->pool_used;
+    if (!unquote_changes(f->text)) {
+        f->mode = MODE_BASE64;
+        return true;
+    }
     uint32_t *marks = pool_marks(in, unquote_marks_count(f->text.n));
     uint8_t *room = pool_text(in, f->text.n);
     if (room == NULL || marks == NULL) {
         return false;
     }
-    bool changed = false;
-    size_t n = unquote(f->text, room, marks, &changed);
-    if (!changed) {
-        in->pool_used = before;
-        f->mode = MODE_BASE64;
-        return true;
-    }
-    struct span text = pool_keep(in, room, n);
-    struct frame *child = frame_push(in, text, FRAME_UNQUOTE, 0, f->text.n, &silent);
+    struct span text = pool_keep(in, room, unquote(f->text, room, marks));
+    struct frame *child = frame_push(in, text, FRAME_UNQUOTE, 0, f->text.n, &(struct key_info){.flags = f->info.flags});
     child->marks = marks;
-    child->info.version = f->info.version;
     child_open(in, child);
     return true;
 }
@@ -275,7 +267,7 @@ static bool step_base64(struct inspector *in, struct frame *f) {
     size_t made = base64_decode(p + i, n - i, room, &read);
     check(made >= 6 && read >= 8);
     f->cursor = (uint32_t)(i + read);
-    child_open(in, frame_push(in, pool_keep(in, room, made), FRAME_WHOLE, i, read, &silent));
+    child_open(in, frame_push(in, pool_keep(in, room, made), FRAME_WHOLE, i, read, &KEY_SILENT));
     return true;
 }
 

@@ -3,19 +3,22 @@
 
 #include "base/check.h"
 
-#define ALNUM (GATE_ALNUM | GATE_RUN | GATE_BASE64)
+#define ALNUM (GATE_ALNUM | GATE_BASE64)
+#define HEX (GATE_ALNUM | GATE_BASE64 | GATE_HEX)
 
 const uint8_t gate_bits[256] = {
-    ['0'] = ALNUM, ['1'] = ALNUM, ['2'] = ALNUM, ['3'] = ALNUM, ['4'] = ALNUM, ['5'] = ALNUM, ['6'] = ALNUM,
-    ['7'] = ALNUM, ['8'] = ALNUM, ['9'] = ALNUM, ['A'] = ALNUM, ['B'] = ALNUM, ['C'] = ALNUM, ['D'] = ALNUM,
-    ['E'] = ALNUM, ['F'] = ALNUM, ['G'] = ALNUM, ['H'] = ALNUM, ['I'] = ALNUM, ['J'] = ALNUM, ['K'] = ALNUM,
-    ['L'] = ALNUM, ['M'] = ALNUM, ['N'] = ALNUM, ['O'] = ALNUM, ['P'] = ALNUM, ['Q'] = ALNUM, ['R'] = ALNUM,
-    ['S'] = ALNUM, ['T'] = ALNUM, ['U'] = ALNUM, ['V'] = ALNUM, ['W'] = ALNUM, ['X'] = ALNUM, ['Y'] = ALNUM,
-    ['Z'] = ALNUM, ['a'] = ALNUM, ['b'] = ALNUM, ['c'] = ALNUM, ['d'] = ALNUM, ['e'] = ALNUM, ['f'] = ALNUM,
-    ['g'] = ALNUM, ['h'] = ALNUM, ['i'] = ALNUM, ['j'] = ALNUM, ['k'] = ALNUM, ['l'] = ALNUM, ['m'] = ALNUM,
-    ['n'] = ALNUM, ['o'] = ALNUM, ['p'] = ALNUM, ['q'] = ALNUM, ['r'] = ALNUM, ['s'] = ALNUM, ['t'] = ALNUM,
-    ['u'] = ALNUM, ['v'] = ALNUM, ['w'] = ALNUM, ['x'] = ALNUM, ['y'] = ALNUM, ['z'] = ALNUM,
-    ['-'] = GATE_RUN | GATE_BASE64, ['_'] = GATE_RUN | GATE_BASE64, ['+'] = GATE_BASE64, ['/'] = GATE_BASE64,
+    ['0'] = HEX, ['1'] = HEX, ['2'] = HEX, ['3'] = HEX, ['4'] = HEX, ['5'] = HEX, ['6'] = HEX,
+    ['7'] = HEX, ['8'] = HEX, ['9'] = HEX, ['a'] = HEX, ['b'] = HEX, ['c'] = HEX, ['d'] = HEX,
+    ['e'] = HEX, ['f'] = HEX, ['A'] = HEX, ['B'] = HEX, ['C'] = HEX, ['D'] = HEX, ['E'] = HEX,
+    ['F'] = HEX,
+    ['g'] = ALNUM, ['h'] = ALNUM, ['i'] = ALNUM, ['j'] = ALNUM, ['k'] = ALNUM, ['l'] = ALNUM,
+    ['m'] = ALNUM, ['n'] = ALNUM, ['o'] = ALNUM, ['p'] = ALNUM, ['q'] = ALNUM, ['r'] = ALNUM,
+    ['s'] = ALNUM, ['t'] = ALNUM, ['u'] = ALNUM, ['v'] = ALNUM, ['w'] = ALNUM, ['x'] = ALNUM,
+    ['y'] = ALNUM, ['z'] = ALNUM, ['G'] = ALNUM, ['H'] = ALNUM, ['I'] = ALNUM, ['J'] = ALNUM,
+    ['K'] = ALNUM, ['L'] = ALNUM, ['M'] = ALNUM, ['N'] = ALNUM, ['O'] = ALNUM, ['P'] = ALNUM,
+    ['Q'] = ALNUM, ['R'] = ALNUM, ['S'] = ALNUM, ['T'] = ALNUM, ['U'] = ALNUM, ['V'] = ALNUM,
+    ['W'] = ALNUM, ['X'] = ALNUM, ['Y'] = ALNUM, ['Z'] = ALNUM,
+    ['-'] = GATE_BASE64, ['_'] = GATE_BASE64, ['+'] = GATE_BASE64, ['/'] = GATE_BASE64,
 };
 
 #define NO 255
@@ -75,34 +78,47 @@ bool gate_base64_text(const uint8_t *p) {
     return true;
 }
 
+bool gate_uuid(const uint8_t *p) {
+    for (unsigned i = 0; i < 36; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? p[i] != '-' : (gate_bits[p[i]] & GATE_HEX) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 unsigned gate_scalar(const uint8_t *p, size_t n, const uint8_t *reach) {
     check(p + n <= reach);
+    if (n == 36 && gate_uuid(p)) {
+        return HAS_RUN;
+    }
     unsigned features = 0;
     size_t digits = 0;
     size_t dots = 0;
     size_t colons = 0;
     size_t run = 0;
-    size_t run64 = 0;
+    bool ampersand = false;
+    bool semicolon = false;
     for (size_t i = 0; i < n; i++) {
         uint8_t c = p[i];
-        unsigned bits = gate_bits[c];
-        run = (bits & GATE_RUN) != 0 ? run + 1 : 0;
-        run64 = (bits & GATE_BASE64) != 0 ? run64 + 1 : 0;
+        run = (gate_bits[c] & GATE_BASE64) != 0 ? run + 1 : 0;
         digits += c >= '0' && c <= '9';
         dots += c == '.';
         colons += c == ':';
+        ampersand |= c == '&';
+        semicolon |= c == ';';
         features |= c == '@' ? HAS_AT : 0U;
-        features |= c == '%' || c == '\\' || c == '&' ? HAS_QUOTED : 0U;
+        features |= c == '%' || c == '\\' ? HAS_QUOTED : 0U;
         features |= c == '=' ? HAS_EQUALS : 0U;
         features |= run >= 16 ? HAS_RUN : 0U;
-        if (run64 >= 8 && (features & HAS_BASE64) == 0) {
+        if (run >= 8 && (features & HAS_BASE64) == 0) {
             size_t start = i - 7;
-            if ((gate_bits[p[start]] & GATE_ALNUM) != 0 && (start == 0 || (gate_bits[p[start - 1]] & GATE_ALNUM) == 0) &&
-                gate_base64_text(p + start)) {
-                features |= HAS_BASE64;
-            }
+            bool begins = (gate_bits[p[start]] & GATE_ALNUM) != 0 && (start == 0 || (gate_bits[p[start - 1]] & GATE_ALNUM) == 0);
+            features |= begins && gate_base64_text(p + start) ? HAS_BASE64 : 0U;
         }
     }
+    features |= ampersand && semicolon ? HAS_QUOTED : 0U;
     features |= digits >= 7 || (digits >= 4 && dots >= 3) ? HAS_DIGITS : 0U;
     features |= colons >= 1 ? HAS_COLON : 0U;
     features |= colons >= 2 ? HAS_COLONS : 0U;

@@ -13,17 +13,17 @@
 #include "base/bytes.h"
 
 enum feature {
-    HAS_AT = 1,      /* '@' */
-    HAS_QUOTED = 2,  /* '%', '\\' or '&': may hold encoded characters */
-    HAS_EQUALS = 4,  /* '=' */
-    HAS_COLON = 8,   /* ':' */
-    HAS_DIGITS = 16, /* 7 digits or more, or 4 with 3 dots */
-    HAS_BASE64 = 32, /* a run that decodes to text for its first six bytes */
-    HAS_RUN = 64,    /* 16 letters, digits, '-', '_' in a row: a secret may lie here */
+    HAS_AT = 1,       /* '@' */
+    HAS_QUOTED = 2,   /* '%' or '\\', or '&' and ';': may hold encoded characters */
+    HAS_EQUALS = 4,   /* '=' */
+    HAS_COLON = 8,    /* ':' */
+    HAS_DIGITS = 16,  /* 7 digits or more, or 4 with 3 dots */
+    HAS_BASE64 = 32,  /* a run that decodes to text for its first six bytes */
+    HAS_RUN = 64,     /* 16 characters of base64 (either alphabet) in a row: a secret may lie here */
     HAS_COLONS = 128, /* two or more ':' */
 };
 
-/* Enum feature bits of a string. `reach` is the end of readable memory behind it (>= p + n): the SIMD form may read, never use, bytes up to there. */
+/* Enum feature bits of a string; of a UUID only HAS_RUN. `reach` is the end of readable memory behind it (>= p + n): the SIMD form may read, never use, bytes up to there. */
 typedef unsigned gate_function(const uint8_t *p, size_t n, const uint8_t *reach);
 
 gate_function gate_scalar;
@@ -42,10 +42,12 @@ bool gate_base64_text(const uint8_t *p);
 /* Bits per byte value: the alphabets of the gate. */
 enum gate_bit {
     GATE_ALNUM = 1,
-    GATE_RUN = 2,    /* alnum - _ */
-    GATE_BASE64 = 4, /* alnum - _ + / */
+    GATE_BASE64 = 2, /* alnum - _ + / */
+    GATE_HEX = 4,
 };
 extern const uint8_t gate_bits[256];
+/* Whether 36 bytes are a UUID. */
+bool gate_uuid(const uint8_t *p);
 /* Value of a base64 character of either alphabet, or 255. */
 extern const uint8_t gate_base64[256];
 

@@ -29,8 +29,6 @@ enum {
     NESTED_TOKENS_MAX = 2 * LIMIT_EVENT_TOKENS,
     SEGMENTS_MAX = 4096,
     HITS_MAX = 2 * LIMIT_EVENT_FINDINGS,
-    KEY_CACHE_SLOTS = 512,
-    KEY_CACHED_BYTES = 40,
     ALPHABETS_MAX = 16,
     WALK_DEPTH_MAX = LIMIT_JSON_DEPTH + 2,
 };
@@ -60,34 +58,60 @@ enum key_shape {
 };
 
 struct key_rule {
-    uint16_t class_id; /* CLASS_NONE: the key says nothing */
-    uint8_t words;     /* enum key_words */
-    uint8_t shape;     /* enum key_shape */
+    uint16_t class_id;
+    uint8_t words; /* enum key_words */
+    uint8_t shape; /* enum key_shape */
 };
 
-/* What is known of a key, the same wherever it occurs at one position of one kind of item. */
-struct key_info {
-    struct key_rule rule;
-    uint16_t schema_class; /* of a reserved field; CLASS_NONE else */
-    bool reserved;         /* a reserved field: the schema speaks, key words do not */
-    bool version;          /* holds a version: four numbers with dots are no IP address */
-    bool plain;            /* the key's own text needs no detector */
-    bool joins;            /* says nothing alone but may with the key above it ("card": {"number": …}) */
-    uint8_t inside; /* enum field_place of the members of this key's object */
+enum key_flag {
+    KEY_RESERVED = 1, /* a reserved field: the schema speaks, key words do not */
+    KEY_VERSION = 2,  /* holds a version: four numbers with dots are no IP address */
+    KEY_PLAIN = 4,    /* the key's own text needs no detector */
+    KEY_JOINS = 8,    /* says nothing alone but may with the key above it ("card": {"number": …}) */
 };
+
+/* What is known of a key, the same wherever it occurs at one place of one kind of item. Eight bytes: it is copied for every leaf. */
+struct key_info {
+    uint16_t class_id;     /* what the key's words say; CLASS_NONE: nothing */
+    uint16_t schema_class; /* of a reserved field; CLASS_NONE else */
+    uint8_t shape;         /* enum key_shape: what a value of class_id looks like */
+    uint8_t inside;        /* enum field_place of the members of this key's object */
+    uint8_t flags;         /* enum key_flag */
+};
+
+/* For texts that no key binds: keys themselves, and what is decoded from a text that its key has already been asked about. */
+#define KEY_SILENT ((struct key_info){CLASS_NONE, CLASS_NONE, 0, PLACE_NONE, KEY_PLAIN})
 
 void keys_init(void);
 /* The rule of a key's text (decoded). `joined` is the text of the key above, or SPAN_NONE. */
 struct key_info keys_classify(struct span key, struct span above, bool profile);
 bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value);
 
-struct key_cache_slot {
-    uint64_t hash; /* 0 = empty */
-    uint8_t salt;
-    uint8_t length;
-    uint8_t text[KEY_CACHED_BYTES];
-    struct key_info info;
+enum { KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 512, KEY_LONG_SLOTS = 64 };
+
+/*
+ * The keys that were seen last. A short key is held as four overlapping words, so that it is compared without a loop: its first 16 and its last
+ * 16 bytes, or itself padded with zeros.
+ */
+struct key_cache {
+    struct key_short {
+        uint64_t words[4];
+        uint8_t length;
+        uint8_t salt; /* 0 = empty */
+        struct key_info info;
+    } shorts[KEY_SHORT_SLOTS];
+    struct key_long {
+        uint64_t hash;
+        uint8_t length; /* 0 = empty */
+        uint8_t salt;
+        struct key_info info;
+        uint8_t text[KEY_LONG_MAX];
+    } longs[KEY_LONG_SLOTS];
 };
+
+/* Everything about a key of `text` (decoded), which lies in memory readable up to `reach`. protocol is NULL and place PLACE_NONE in nested JSON and in text. */
+struct key_info key_lookup(struct key_cache *cache, const struct protocol_ops *protocol, uint8_t place, bool profile, struct span key,
+                           const uint8_t *reach);
 
 /* --- walk ------------------------------------------------------------------------------------------------------------------------- */
 
@@ -101,6 +125,7 @@ struct walk {
     struct span text;
     const struct json_token *tokens;
     uint32_t at;
+    uint32_t end;
     uint32_t depth;
     bool profile;
     bool keyed; /* the token at hand is the value of `key`, bound by `info` */
@@ -111,9 +136,9 @@ struct walk {
 };
 
 struct walk_step {
-    const struct json_token *token;
-    uint32_t index;       /* of the token in walk.tokens */
-    struct key_info info; /* what binds this leaf; for a KEY: the key's own */
+    const struct json_token *token; /* a scalar, or a key whose own text must be looked at */
+    uint32_t index;                 /* of the token in walk.tokens */
+    struct key_info info;           /* what binds it */
 };
 
 /* --- frames ----------------------------------------------------------------------------------------------------------------------- */
@@ -189,13 +214,13 @@ struct inspector {
     struct hits raw;  /* in the request's own text */
     struct hits deep; /* in decoded texts */
     struct walk walk;
-    struct key_cache_slot keys[KEY_CACHE_SLOTS];
+    struct key_cache keys;
 };
 
 /* The tree at `root`; protocol and kind are NULL and 0 in nested JSON, where `outer` binds what no inner key does. */
 void walk_open(struct walk *w, struct span text, const struct json_token *tokens, uint32_t root, const struct protocol_ops *protocol,
                uint8_t kind, const struct key_info *outer);
-/* The next string, number, true, false, null or key; false at the end. */
+/* The next string, number, true, false, null, or key that is not plain; false at the end. */
 bool walk_next(struct inspector *in, struct walk *w, struct walk_step *ret_step);
 
 /* Looks at a decoded string and all that is encoded in it. */

@@ -270,29 +270,28 @@ static struct best best_phrase(const struct key_text *text, unsigned past, bool 
 }
 
 struct key_info keys_classify(struct span key, struct span above, bool profile) {
-    struct key_info info;
-    memset(&info, 0, sizeof info);
+    struct key_info info = KEY_SILENT;
     struct key_text text;
     text.count = 0;
     text.start[0] = 0;
-    if (above.n == 0) {
-        key_split(key, &text);
-        if (text.count == 0) {
-            return info;
-        }
-        info.rule = best_phrase(&text, 0, profile).rule;
-        for (unsigned i = 0; i < text.count; i++) {
-            info.version |= (word_kinds(&text, i) & WORD_VERSIONED) != 0;
-        }
-        info.joins = info.rule.class_id == CLASS_NONE && (word_kinds(&text, 0) & WORD_JOINS) != 0;
+    unsigned boundary = 0;
+    if (above.n > 0) {
+        key_split(above, &text);
+        boundary = text.count;
+    }
+    key_split(key, &text);
+    if (text.count == boundary || (above.n > 0 && boundary == 0)) {
         return info;
     }
-    key_split(above, &text);
-    unsigned boundary = text.count;
-    key_split(key, &text);
-    if (boundary > 0 && text.count > boundary) {
-        info.rule = best_phrase(&text, boundary, profile).rule;
+    struct key_rule rule = best_phrase(&text, boundary, profile).rule;
+    info.class_id = rule.class_id;
+    info.shape = rule.shape;
+    bool version = false;
+    for (unsigned i = boundary; i < text.count; i++) {
+        version |= (word_kinds(&text, i) & WORD_VERSIONED) != 0;
     }
+    bool joins = boundary == 0 && rule.class_id == CLASS_NONE && (word_kinds(&text, 0) & WORD_JOINS) != 0;
+    info.flags = (uint8_t)(info.flags | (version ? KEY_VERSION : 0) | (joins ? KEY_JOINS : 0));
     return info;
 }
 

@@ -516,25 +516,11 @@ static size_t match_phone(struct span text, size_t start, size_t group_end) {
 
 /* --- all together ------------------------------------------------------------------------------------------------------------ */
 
-static bool is_uuid(struct span s) {
-    if (s.n != 36) {
-        return false;
-    }
-    for (size_t i = 0; i < 36; i++) {
-        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        uint8_t c = s.p[i] | 0x20;
-        if (dash ? s.p[i] != '-' : !(is_digit(s.p[i]) || (c >= 'a' && c <= 'f'))) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* What begins with the digit group [start, end), or with the letters or sign before it; returns where to go on. */
 static size_t match_group(struct inspector *in, struct span text, const struct key_info *info, size_t start, size_t end) {
     size_t length = end - start;
     size_t matched = 0;
-    if (length <= 3 && end < text.n && text.p[end] == '.' && !info->version) {
+    if (length <= 3 && end < text.n && text.p[end] == '.' && (info->flags & KEY_VERSION) == 0) {
         matched = match_ipv4(text, start);
         if (matched != 0) {
             emit(in, CLASS_IP_ADDRESS, FOUND_BY_VALUE, start, matched - start);
@@ -573,8 +559,9 @@ static size_t match_group(struct inspector *in, struct span text, const struct k
 }
 
 void detect_numbers(struct inspector *in, struct span text, const struct key_info *info) {
-    if (is_uuid(text)) {
-        return;
+    /* "$device:5c2dfb22-9ccd-…": most ids end in a UUID, where nothing is to be found. */
+    if (text.n >= 36 && gate_uuid(text.p + text.n - 36) && (text.n == 36 || !is_alnum(text.p[text.n - 37]))) {
+        text.n -= 36;
     }
     size_t i = 0;
     while (i < text.n && in->error == 0) {

@@ -172,13 +172,26 @@ static bool unit_at(const uint8_t *p, size_t n, struct unit *u) {
     return encoded;
 }
 
-size_t unquote(struct span source, uint8_t *out, uint32_t *marks, bool *ret_changed) {
+static bool introduces(uint8_t c) {
+    return c == '%' || c == '\\' || c == '&';
+}
+
+bool unquote_changes(struct span source) {
+    for (size_t i = 0; i < source.n; i++) {
+        struct unit u;
+        if (introduces(source.p[i]) && unit_at(source.p + i, source.n - i, &u)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t unquote(struct span source, uint8_t *out, uint32_t *marks) {
     size_t n = 0;
     size_t next_mark = 0;
-    bool changed = false;
     for (size_t i = 0; i < source.n;) {
         struct unit u;
-        changed |= unit_at(source.p + i, source.n - i, &u);
+        (void)unit_at(source.p + i, source.n - i, &u); /* encoded or not, it is a unit */
         /* A mark names the unit that holds decoded byte k * UNQUOTE_MARK, and how far into the unit that byte is. */
         if (next_mark * UNQUOTE_MARK < n + u.n) {
             marks[next_mark] = (uint32_t)(i << 2 | (next_mark * UNQUOTE_MARK - n));
@@ -189,7 +202,6 @@ size_t unquote(struct span source, uint8_t *out, uint32_t *marks, bool *ret_chan
         i += u.consumed;
     }
     check(n <= source.n);
-    *ret_changed = changed;
     return n;
 }
 

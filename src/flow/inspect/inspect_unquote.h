@@ -19,8 +19,10 @@ static inline size_t unquote_marks_count(size_t source_length) {
     return source_length / UNQUOTE_MARK + 2;
 }
 
-/* Decodes into out (room for source.n bytes: decoding never grows) and returns the length; *ret_changed tells whether anything was encoded. */
-size_t unquote(struct span source, uint8_t *out, uint32_t *marks, bool *ret_changed);
+/* Whether anything in it is encoded. */
+bool unquote_changes(struct span source);
+/* Decodes into out (room for source.n bytes: decoding never grows) and returns the length. */
+size_t unquote(struct span source, uint8_t *out, uint32_t *marks);
 /* The source range of decoded [start, start + length), length >= 1. */
 void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length, size_t *ret_start, size_t *ret_length);
 
