@@ -157,6 +157,7 @@ static uint64_t put_event(struct fixture *f, uint16_t source, uint8_t kind, cons
     return journal_durable_seq(f->journal);
 }
 
+static uint64_t track(struct fixture *f, uint16_t source, const char *format, ...) BH_PRINTF(3, 4);
 static uint64_t track(struct fixture *f, uint16_t source, const char *format, ...) {
     char properties[512];
     char json[700];
