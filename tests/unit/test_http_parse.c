@@ -356,6 +356,7 @@ static const struct chunked_case chunked_cases[] = {
     CHUNKED("minus", "-1\r\n", NULL, 0),
     CHUNKED("0x", "0x5\r\nhello\r\n0\r\n\r\n", NULL, 0),
     CHUNKED("no size", "\r\nhello", NULL, 0),
+    CHUNKED("no size where the last should be", "1\r\nx\r\n\r\n\r\n", NULL, 0),
     CHUNKED("bare LF after the size", "5\nhello\r\n0\r\n\r\n", NULL, 0),
     CHUNKED("bare CR after the size", "5\rhello\r\n0\r\n\r\n", NULL, 0),
     CHUNKED("longer than its size", "5\r\nhelloo\r\n0\r\n\r\n", NULL, 0),

@@ -80,6 +80,8 @@ static struct {
     char last_body[64];
     struct os_peer last_peer;
     struct span answer; /* instead of the text, when set */
+    unsigned status;    /* instead of 200, when set */
+    bool pauses;        /* the handler pauses the server */
 } app;
 
 static void answer(struct http_exchange exchange, const char *text) {
@@ -87,6 +89,7 @@ static void answer(struct http_exchange exchange, const char *text) {
     if (app.answer.p != NULL) {
         reply.body = app.answer;
     }
+    reply.status = app.status != 0 ? app.status : 200;
     http_reply(app.server, exchange, &reply);
 }
 
@@ -105,6 +108,9 @@ static void on_request(void *context, const struct http_request *request) {
     app.last_body[shown] = 0;
     app.last_peer = request->peer;
     app.requests++;
+    if (app.pauses) {
+        http_server_pause(app.server, true);
+    }
     bool later = app.when == LATER || (app.when == EITHER && below(2) == 0);
     if (!later) {
         answer(request->exchange, owed.text);
@@ -548,9 +554,12 @@ static void test_a_reply_is_taken_once(void **state) {
     assert_has(got.text, "/1 0");
     assert_lacks(got.text, "twice");
     assert_lacks(got.text, "late");
-    /* A new connection in the same slot. */
+    close(fd);
+    rounds(3);
+    /* The first request of another connection in the same slot: only the generation tells them apart. */
+    fd = dial();
     put_str(fd, "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
-    rounds(2);
+    rounds(3);
     struct owed third = app.owed[0];
     app.owed_count = 0;
     struct linger now = {1, 0};
@@ -562,11 +571,131 @@ static void test_a_reply_is_taken_once(void **state) {
     put_str(fd, "GET /4 HTTP/1.1\r\nHost: a\r\n\r\n");
     rounds(3);
     assert_int_equal(app.owed[0].exchange.slot, third.exchange.slot);
+    assert_int_equal(app.owed[0].exchange.number, third.exchange.number);
     answer(third.exchange, "for another");
     assert_int_equal(stats().replies_dropped, 3);
     pay(0);
     assert_has(get(fd), "/4 0");
     assert_lacks(got.text, "for another");
+    close(fd);
+    stop();
+}
+
+/* A head that was read for one connection is not taken for another's whose body took longer. */
+static void test_heads_never_cross(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    start(&config);
+    int slow = dial();
+    put_str(slow, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    rounds(3);
+    int other = dial();
+    put_str(other, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\nhello");
+    assert_int_equal(get_status(other), 400);
+    put_str(slow, "world");
+    assert_has(get(slow), "/slow 10");
+    put_str(slow, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
+    rounds(2);
+    close(other);
+    other = dial();
+    put_str(other, "GET /other HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_has(get(other), "/other 0");
+    put_str(slow, "world");
+    assert_has(get(slow), "/slow 10");
+    close(other);
+    close(slow);
+    stop();
+}
+
+/* What was read behind a request fills its memory to the byte, and more is in the socket when the reply leaves. */
+static void test_a_full_pipeline(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    start(&config);
+    app.when = LATER;
+    static uint8_t memory[256 * KIB];
+    struct buf b = buf_of(memory, sizeof memory);
+    buf_put_str(&b, "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 32712\r\n\r\n");
+    memset(buf_room(&b, 32712), 'a', 32712);
+    assert_int_equal(b.n, 32 * KIB);
+    buf_put_str(&b, "POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n");
+    memset(buf_room(&b, 60000), 'b', 60000);
+    int fd = dial();
+    rounds(2);
+    put(fd, buf_span(&b));
+    rounds(3);
+    assert_int_equal(app.owed_count, 1);
+    pay(0);
+    rounds(3);
+    assert_int_equal(app.owed_count, 1);
+    pay(0);
+    assert_has(get(fd), "/first 32712");
+    assert_has(got.text, "/second 60000");
+    close(fd);
+    stop();
+}
+
+/* Small unfinished requests lie side by side; the largest that counts as small ends where the neighbour's begins. */
+static void test_neighbours_do_not_touch(void **state) {
+    (void)state;
+    for (size_t size = 4090; size < 4102; size++) {
+        struct http_config config = usual();
+        start(&config);
+        int first = dial();
+        rounds(2);
+        int second = dial();
+        rounds(2);
+        put_str(second, "GET /second");
+        rounds(1);
+        static uint8_t memory[8 * KIB];
+        struct buf b = buf_of(memory, sizeof memory);
+        buf_put_str(&b, "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n");
+        size_t head = b.n;
+        memset(buf_room(&b, 5000), 'x', 5000);
+        put(first, span_of(memory, size));
+        rounds(2);
+        put_str(second, " HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_has(get(second), "/second 0");
+        put(first, span_of(memory + size, head + 5000 - size));
+        assert_has(get(first), "/first 5000");
+        assert_true(strspn(app.last_body, "x") == strlen(app.last_body));
+        close(first);
+        close(second);
+        stop();
+    }
+}
+
+/* Without memory for what was read behind a request, its answer is the last: the rest must not be read from the middle. */
+static void test_no_memory_for_a_pipeline(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    config.body_pool = 0;
+    start(&config);
+    app.when = LATER;
+    static uint8_t memory[8 * KIB];
+    struct buf b = buf_of(memory, sizeof memory);
+    buf_put_str(
+        &b,
+        "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n");
+    memset(buf_room(&b, 5000), 'x', 5000);
+    int fd = dial();
+    rounds(2);
+    put(fd, buf_span(&b));
+    rounds(2);
+    pay(0);
+    put_str(fd, "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_has(get(fd), "/1 0");
+    assert_has(got.text, "Connection: close\r\n");
+    assert_true(got.ended);
+    assert_int_equal(app.requests, 1);
+    close(fd);
+    /* A head that needs more than a slot has, too. */
+    fd = dial();
+    put_str(fd, "GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    memset(memory, 'x', sizeof memory);
+    put(fd, span_of(memory, 5000));
+    assert_int_equal(get_status(fd), 503);
+    assert_true(got.ended);
     close(fd);
     stop();
 }
@@ -675,7 +804,13 @@ static void test_continue_head_and_old_versions(void **state) {
     put_str(fd, "hello");
     assert_has(get(fd), "/e 5");
     assert_string_equal(app.last_body, "hello");
-    /* With the body already there nobody needs to be asked. */
+    /* Who has begun to send is not asked. */
+    put_str(fd,
+            "POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhel");
+    get(fd);
+    assert_int_equal(got.n, 0);
+    put_str(fd, "lo");
+    assert_int_equal(get_status(fd), 200);
     put_str(
         fd,
         "POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello");
@@ -696,6 +831,18 @@ static void test_continue_head_and_old_versions(void **state) {
     put_str(fd, "GET /old HTTP/1.0\r\n\r\n");
     assert_int_equal(get_status(fd), 200);
     assert_true(got.ended);
+    close(fd);
+    /* Replies without a body. */
+    fd = dial();
+    for (unsigned i = 0; i < 2; i++) {
+        app.status = i == 0 ? 204 : 304;
+        put_str(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_int_equal(get_status(fd), app.status);
+        assert_lacks(got.text, "Content-Length");
+        assert_string_equal(got.text + got.n - 4, "\r\n\r\n");
+        assert_false(got.ended);
+    }
+    app.status = 0;
     close(fd);
     /* The application wants it closed. */
     app.close = true;
@@ -963,6 +1110,59 @@ static void test_exhausted_memory_is_503(void **state) {
     stop();
 }
 
+static void test_bodies_that_grow_too_big(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    config.body_max = 20000;
+    start(&config);
+    static uint8_t body[10000];
+    for (int overloaded = 0; overloaded < 2; overloaded++) {
+        os_clock_install(&fake_ops);
+        http_server_pause(app.server, overloaded != 0);
+        fake_us += 6000000;
+        for (size_t last = 0; last < 2; last++) {
+            int fd = dial();
+            put_str(fd, "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for (int i = 0; i < 2; i++) {
+                put_str(fd, "2710\r\n");
+                put(fd, span_of(body, sizeof body));
+                put_str(fd, "\r\n");
+                rounds(2);
+            }
+            put_str(fd, last == 0 ? "0\r\n\r\n" : "1\r\nx\r\n0\r\n\r\n");
+            assert_int_equal(get_status(fd), last != 0 ? 413 : overloaded != 0 ? 503 : 200);
+            assert_int_equal(got.ended, last != 0);
+            close(fd);
+            rounds(2);
+        }
+    }
+    os_clock_install(NULL);
+    stop();
+}
+
+/* From the moment of a pause nothing more is handed over, also not of what has been read already. */
+static void test_a_pause_from_inside_the_handler(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    start(&config);
+    app.pauses = true;
+    int fds[2] = {dial(), dial()};
+    rounds(2);
+    for (size_t i = 0; i < BH_COUNT(fds); i++) {
+        put_str(fds[i], "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for (size_t turn = 1; turn <= 4; turn++) {
+        rounds(4);
+        assert_int_equal(app.requests, turn);
+        http_server_pause(app.server, false);
+    }
+    for (size_t i = 0; i < BH_COUNT(fds); i++) {
+        assert_has(get(fds[i]), "/2 0");
+        close(fds[i]);
+    }
+    stop();
+}
+
 static void test_pause_then_overload(void **state) {
     (void)state;
     os_clock_install(&fake_ops);
@@ -1029,16 +1229,21 @@ static void test_drain(void **state) {
     rounds(2);
     put_str(late,
             "GET /late HTTP/1.1\r\nHost: a\r\n\r\n"); /* sent before the drain, read after it */
+    int queued = dial();
+    put_str(queued, "GET /queued HTTP/1.1\r\nHost: a\r\n\r\n"); /* not accepted yet */
     http_server_drain(app.server);
     rounds(2);
     get(idle);
     assert_true(got.ended);
-    assert_int_equal(app.owed_count, 2);
-    assert_int_equal(http_server_open_connections(app.server), 2);
+    assert_int_equal(app.owed_count, 3);
+    assert_int_equal(http_server_open_connections(app.server), 3);
+    pay(0);
     pay(0);
     pay(0);
     assert_has(get(busy), "Connection: close\r\n");
     assert_has(get(late), "/late 0");
+    assert_has(get(queued), "/queued 0");
+    close(queued);
     close(busy);
     close(late);
     close(idle);
@@ -1396,6 +1601,10 @@ int main(void) {
         cmocka_unit_test(test_any_split_gives_the_same),
         cmocka_unit_test(test_answers_never_cross),
         cmocka_unit_test(test_a_reply_is_taken_once),
+        cmocka_unit_test(test_heads_never_cross),
+        cmocka_unit_test(test_a_full_pipeline),
+        cmocka_unit_test(test_neighbours_do_not_touch),
+        cmocka_unit_test(test_no_memory_for_a_pipeline),
         cmocka_unit_test(test_refusals_answer_and_close),
         cmocka_unit_test(test_a_refused_client_reads_why),
         cmocka_unit_test(test_continue_head_and_old_versions),
@@ -1406,6 +1615,8 @@ int main(void) {
         cmocka_unit_test(test_connections_per_peer),
         cmocka_unit_test(test_idle_connections_make_room),
         cmocka_unit_test(test_exhausted_memory_is_503),
+        cmocka_unit_test(test_bodies_that_grow_too_big),
+        cmocka_unit_test(test_a_pause_from_inside_the_handler),
         cmocka_unit_test(test_pause_then_overload),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_slow_heads_end_at_their_deadline),
