@@ -1568,6 +1568,25 @@ static void test_a_round_sleeps_until_a_deadline(void **state) {
     stop();
 }
 
+/* A request that waits behind a pause must not keep the loop awake. */
+static void test_a_paused_loop_sleeps(void **state) {
+    (void)state;
+    struct http_config config = usual();
+    start(&config);
+    int fd = dial();
+    rounds(2);
+    http_server_pause(app.server, true);
+    put_str(fd, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    uint64_t begin = os_mono_us();
+    http_server_run_once(app.server, 60);
+    assert_true(os_mono_us() - begin >= 50000);
+    assert_int_equal(app.requests, 0);
+    http_server_pause(app.server, false);
+    assert_int_equal(get_status(fd), 200);
+    close(fd);
+    stop();
+}
+
 /* Connections at rest hold no pages. */
 static void test_idle_connections_cost_little(void **state) {
     (void)state;
@@ -1626,6 +1645,7 @@ int main(void) {
         cmocka_unit_test(test_no_descriptors_left),
         cmocka_unit_test(test_counters_from_another_thread),
         cmocka_unit_test(test_a_round_sleeps_until_a_deadline),
+        cmocka_unit_test(test_a_paused_loop_sleeps),
         cmocka_unit_test(test_idle_connections_cost_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

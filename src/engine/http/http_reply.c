@@ -172,8 +172,8 @@ static void put_head(const struct http_conn *conn, unsigned status, size_t body_
 void http_conn_answer(struct http_server *server, struct http_conn *conn,
                       const struct http_reply *reply) {
     bool ours = reply->close || server->draining;
-    conn->linger = conn->linger ||
-                   ours; /* a client that did not ask to close may be sending the next request */
+    /* A client that did not ask to close may be sending the next request. */
+    conn->linger = conn->linger || ours;
     conn->closing = conn->closing || ours || !conn->keep_alive;
 
     uint8_t memory[JOINED_MAX];
