@@ -55,9 +55,9 @@ static void test_contract_mistakes(void **state) {
                      "only coarse has a level");
     contract_refused(
         HEAD "allow:\n  user.device: mask\n", 8, 16,
-        "mask does not fit user.device; expected coarse family, coarse major, redact, raw or drop");
-    contract_refused(HEAD "allow:\n  user.unique_id: { coarse: country }\n", 8, 18, "does not fit");
-    contract_refused(HEAD "allow:\n  user.unique_id: redact\n", 8, 18, "does not fit");
+        "mask does not fit user.device; expected coarse family, coarse major, raw or drop");
+    contract_refused(HEAD "allow:\n  user.unique_id: { coarse: country }\n", 8, 19, "does not fit");
+    contract_refused(HEAD "allow:\n  user.unique_id: redact\n", 8, 19, "does not fit");
     contract_refused(HEAD "allow:\n  user.behavior: { coarse: day }\n", 8, 18, "does not fit");
     contract_refused(HEAD "allow:\n  user.contact.email: seal\n", 8, 23, "not yet");
     contract_refused(HEAD "allow:\n  user.contact.email: alias\n", 8, 23, "not yet");
