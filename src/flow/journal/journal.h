@@ -110,6 +110,8 @@ int journal_reader_next(struct journal_reader *reader, struct journal_batch *ret
 uint64_t
 journal_reader_seq(const struct journal_reader *reader); /* seq of the next event to come */
 void journal_reader_seek(struct journal_reader *reader, uint64_t seq);
+/* For a reader that has no use for findings (about 10 ns each): events come without them. */
+void journal_reader_skip_findings(struct journal_reader *reader);
 
 /* -- retention (keeper thread) ------------------------------------------------------------------------------------------------ */
 

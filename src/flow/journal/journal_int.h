@@ -73,7 +73,7 @@ long record_count(struct span raw, void (*each)(void *context, uint16_t source, 
                   void *context);
 /* Decodes the events with seq >= from_seq of a chunk whose first event is first_seq. */
 int record_decode(struct span raw, uint64_t first_seq, uint64_t from_seq, struct record_room *room,
-                  struct journal_batch *ret_batch) BH_MUST_USE;
+                  bool with_findings, struct journal_batch *ret_batch) BH_MUST_USE;
 
 /* One chunk in a frame's plain text. */
 struct chunk_bytes {
@@ -254,6 +254,7 @@ struct journal_reader {
 
     /* Owner: the reader's thread. */
     uint64_t seq; /* of the next event to come */
+    bool without_findings;
     struct seglog_reader *log;
     uint64_t log_next; /* frame that `log` would read next; 0 = it must seek */
     uint8_t *frame_memory;

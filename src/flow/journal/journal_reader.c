@@ -93,6 +93,10 @@ void journal_reader_seek(struct journal_reader *reader, uint64_t seq) {
     reader->seq = seq != 0 ? seq : 1;
 }
 
+void journal_reader_skip_findings(struct journal_reader *reader) {
+    reader->without_findings = true;
+}
+
 /* -- finding the chunk ---------------------------------------------------------------------------------- */
 
 static uint64_t frame_end(const struct seglog_frame *frame) {
@@ -286,7 +290,8 @@ int journal_reader_next(struct journal_reader *reader, struct journal_batch *ret
         return r;
     }
     reader->slot = chunk.slot;
-    r = record_decode(chunk.raw, chunk.first_seq, reader->seq, &reader->room, ret_batch);
+    r = record_decode(chunk.raw, chunk.first_seq, reader->seq, &reader->room,
+                      !reader->without_findings, ret_batch);
     if (r == 0) {
         reader->seq = chunk.first_seq + chunk.events;
     }

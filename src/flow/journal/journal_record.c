@@ -174,13 +174,14 @@ long record_count(struct span raw, void (*each)(void *context, uint16_t source, 
     return total != 0 ? total : BH_E_CORRUPT;
 }
 
-/* Decodes one event record; returns the number of findings used, or CORRUPT. */
+/* Decodes one event record; returns the number of findings used, or CORRUPT. Without room for any
+ * they are left out. */
 static long decode_event(struct span record, struct finding *findings, size_t findings_cap,
                          struct record_event *ret_event) {
     const uint8_t *at = record.p;
     uint16_t findings_len = get_u16(at + EVENT_FINDINGS_LEN);
     long count = 0;
-    if (findings_len != 0) {
+    if (findings_len != 0 && findings_cap != 0) {
         count = findings_read(span_of(at + EVENT_REST, findings_len), findings, findings_cap);
         if (count < 0 || count > UINT16_MAX) {
             return BH_E_CORRUPT;
@@ -198,7 +199,7 @@ static long decode_event(struct span record, struct finding *findings, size_t fi
 }
 
 int record_decode(struct span raw, uint64_t first_seq, uint64_t from_seq, struct record_room *room,
-                  struct journal_batch *ret_batch) {
+                  bool with_findings, struct journal_batch *ret_batch) {
     struct reader r = reader_of(raw);
     uint64_t seq = first_seq;
     uint32_t requests = 0;
@@ -217,8 +218,9 @@ int record_decode(struct span raw, uint64_t first_seq, uint64_t from_seq, struct
             if (seq < from_seq) {
                 continue;
             }
-            long used = decode_event(record, room->findings + findings,
-                                     CHUNK_FINDINGS_MAX - findings, &room->events[events]);
+            size_t findings_cap = with_findings ? CHUNK_FINDINGS_MAX - findings : 0;
+            long used = decode_event(record, room->findings + findings, findings_cap,
+                                     &room->events[events]);
             if (used < 0) {
                 return BH_E_CORRUPT;
             }

@@ -143,6 +143,9 @@ static int open_parts(struct resolver *resolver, const struct resolve_config *co
     if (!read_only) {
         r = journal_reader_new(resolver->journal, cursor, resolver->wake_fd, &resolver->reader);
     }
+    if (r == 0 && !read_only) {
+        journal_reader_skip_findings(resolver->reader);
+    }
     return r == 0 ? 0 : err_set(err, r, "%s: no reader of the journal", resolver->dir);
 }
 
