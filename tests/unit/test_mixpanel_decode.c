@@ -129,6 +129,17 @@ static void test_plus(void **state) {
     assert_true(span_is(item(0)->event_name, "A+B"));
 }
 
+/* A percent sign that escapes nothing is one, also next to others and at the end. */
+static void test_percent(void **state) {
+    (void)state;
+    expect_event(
+        kit_post(
+            "/track",
+            "data={\"event\":\"1%25 %%41 %4 %zz %%\",\"properties\":{\"token\":\"t\",\"distinct_id\":\"u\"}}"),
+        1);
+    assert_true(span_is(item(0)->event_name, "1% %A %4 %zz %%"));
+}
+
 static void test_repairs(void **state) {
     (void)state;
     expect_event(
@@ -369,6 +380,9 @@ static void test_facts(void **state) {
     assert_int_equal(item(0)->kind, EVENT_PROFILE);
     assert_int_equal(item(0)->time_ms, INT64_C(1795489911000));
     assert_int_equal(item(0)->flags, 0);
+    expect_event(kit_post("/engage", "{\"$token\":\"t\",\"$distinct_id\":\"u\",\"$delete\":\"v\"}"),
+                 1);
+    assert_int_equal(item(0)->flags, EVENT_NO_TIME);
     assert_int_equal(
         kit_post("/groups",
                  "{\"$token\":\"t\",\"$group_key\":\"company\",\"$group_id\":\"g\",\"$set\":{}}"),
@@ -460,12 +474,12 @@ static void test_placeholders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrappings),       cmocka_unit_test(test_plus),
-        cmocka_unit_test(test_repairs),         cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_paths),           cmocka_unit_test(test_envelope),
-        cmocka_unit_test(test_limits),          cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_persons),         cmocka_unit_test(test_placeholders),
-        cmocka_unit_test(test_partial_badness),
+        cmocka_unit_test(test_wrappings),    cmocka_unit_test(test_plus),
+        cmocka_unit_test(test_percent),      cmocka_unit_test(test_repairs),
+        cmocka_unit_test(test_lines),        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_envelope),     cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_facts),        cmocka_unit_test(test_persons),
+        cmocka_unit_test(test_placeholders), cmocka_unit_test(test_partial_badness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
