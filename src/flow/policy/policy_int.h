@@ -180,6 +180,7 @@ struct decision {
     uint8_t reason;  /* of ACT_WITHHOLD */
     uint8_t because; /* enum leaf_because */
     uint8_t domain;  /* enum id_domain of a pseudonym */
+    bool is_time;    /* floored to the contract's precision */
 };
 
 /* One open container of the walk. */

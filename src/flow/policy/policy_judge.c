@@ -299,6 +299,7 @@ static struct decision judge_data(const struct judge *j, const struct walk *w,
     d.domain = table_names_class && field->domain != DOMAIN_NONE ? field->domain
                : plan != NULL                                    ? plan->domain
                                                                  : (uint8_t)DOMAIN_VALUE;
+    d.is_time = by_table ? field->type == TYPE_TIME : plan->type == RULE_TIME;
     if (field != NULL && field->role == ROLE_GROUP_ID) {
         d.class_id = j->p->group != NULL ? j->p->group->class_id : field->class_id;
     }
@@ -376,7 +377,9 @@ static void meet(struct decision *all, const struct decision *one) {
     }
     struct form form = form_meet(all->form, one->form);
     uint8_t act = all->act == ACT_KEEP ? all->act : one->act;
+    bool is_time = all->is_time || one->is_time;
     *all = *one;
+    all->is_time = is_time;
     all->form = form;
     all->act = act;
     if (form.id == FORM_DROP && act == ACT_SHAPE) {

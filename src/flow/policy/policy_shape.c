@@ -468,10 +468,8 @@ static bool shape_redacted(struct policy *p, const struct decision *d, struct sh
 
 static bool shape_raw(struct policy *p, const struct decision *d, enum json_kind kind,
                       struct span value, struct shape *shape) {
-    bool is_time = d->because == BECAUSE_TABLE ? d->field->type == TYPE_TIME
-                                               : d->plan != NULL && d->plan->type == RULE_TIME;
     shape->is_same = true;
-    if (is_time) {
+    if (d->is_time) {
         return shape_time(p, kind, value, shape);
     }
     if (d->field != NULL && d->field->role == ROLE_PERSON) {
