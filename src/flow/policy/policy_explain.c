@@ -151,7 +151,8 @@ static void put_item_reason(struct policy *p, struct buf *out) {
     }
 }
 
-void policy_tell(struct policy *p, uint32_t token, const struct decision *d, uint16_t found) {
+void policy_tell(struct policy *p, uint32_t token, const struct decision *d) {
+    uint16_t found = d->found;
     struct buf out = buf_of(p->rule_text, sizeof p->rule_text - 1);
     struct policy_leaf leaf = {
         .pointer = pointer_of(p, token), .class_id = d->class_id, .form = d->form};

@@ -175,6 +175,7 @@ struct decision {
     const struct field *field;     /* the table's row, or NULL */
     const struct rule_field *plan; /* the newest plan's line, or NULL */
     uint16_t class_id;
+    uint16_t found; /* class of the finding that withholds, CLASS_NONE = it is the leaf's own */
     struct form form;
     uint8_t act;     /* enum leaf_act */
     uint8_t reason;  /* of ACT_WITHHOLD */
@@ -240,6 +241,7 @@ struct policy {
     const struct rule_field *group; /* of the item's $group_key under the rule set being judged */
     uint8_t reason;                 /* why nothing of the item leaves; REASON_NONE = it may */
     uint8_t time;                   /* enum time_precision: the strictest */
+    const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
     struct span own_host;           /* of the page's own address */
     struct walk walks[WALK_DEPTH_MAX];
     unsigned depth;
@@ -272,10 +274,12 @@ struct span policy_key(struct policy *p, uint32_t token);
 bool policy_judge(struct policy *p);
 /* The meet of a class over all rule sets in force. */
 struct class_rule policy_class(const struct policy *p, uint16_t class_id);
+/* What was found in a leaf that a decision lets leave, asked under p->judging or all. Withholds where it must. *cursor runs over the findings. */
+void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor);
 /* Writes what is left; false: nothing of the item leaves (p->reason). */
 bool policy_write(struct policy *p);
 /* Says a leaf's story. */
-void policy_tell(struct policy *p, uint32_t token, const struct decision *d, uint16_t found);
+void policy_tell(struct policy *p, uint32_t token, const struct decision *d);
 
 /* -- pseudonyms (policy_id.c) ---------------------------------------------------------------------- */
 

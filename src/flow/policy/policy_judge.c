@@ -389,6 +389,9 @@ static void meet(struct decision *all, const struct decision *one) {
 }
 
 struct class_rule policy_class(const struct policy *p, uint16_t class_id) {
+    if (p->judging != NULL) {
+        return p->judging->classes[class_id];
+    }
     struct class_rule all = p->in->rulesets[p->in->ruleset_count - 1]->classes[class_id];
     for (size_t i = 0; i + 1 < p->in->ruleset_count; i++) {
         const struct class_rule *one = &p->in->rulesets[i]->classes[class_id];
@@ -502,6 +505,9 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
         d.plan = plan;
     } else {
         d = judge_leaf(j, parent, field, plan, token);
+        if (p->judging != NULL && (d.act == ACT_SHAPE || d.act == ACT_KEEP)) {
+            policy_check_found(p, token, &d, &j->finding_next);
+        }
     }
     decide(j, token, &d);
 }
@@ -650,18 +656,24 @@ bool policy_judge(struct policy *p) {
         memset(p->keys_seen, 0, KEYS_SEEN * sizeof *p->keys_seen);
         p->epoch = 1;
     }
+    bool has_host = false;
     for (size_t i = 0; i < p->in->ruleset_count; i++) {
         struct judge j = {.p = p, .rules = p->in->rulesets[i], .is_first = i == 0};
         judge_ruleset(&j);
         if (p->reason != REASON_NONE && p->explain == NULL) {
             continue; /* nothing of it leaves, and nobody asks about the leaves */
         }
-        if (!judge_walk(&j)) {
+        if (!has_host) {
+            find_own_host(p);
+            has_host = true;
+        }
+        /* One rule set alone is asked about findings when the leaf is written; of several each has its say, then all of them. */
+        p->judging = p->in->ruleset_count > 1 ? j.rules : NULL;
+        bool goes_on = judge_walk(&j);
+        p->judging = NULL;
+        if (!goes_on) {
             return false;
         }
-    }
-    if (p->reason == REASON_NONE || p->explain != NULL) {
-        find_own_host(p);
     }
     return p->reason == REASON_NONE;
 }

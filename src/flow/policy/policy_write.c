@@ -30,6 +30,9 @@ struct edits {
 
 static bool disclose(struct policy *p, uint16_t class_id, struct form form) {
     struct verdict *v = p->verdict;
+    if (p->judging != NULL) {
+        return true; /* only asked, not yet written */
+    }
     for (unsigned i = 0; i < v->disclosed_count; i++) {
         const struct disclosed *d = &v->disclosed[i];
         if (d->class_id == class_id && d->form.id == form.id && d->form.level == form.level) {
@@ -72,8 +75,7 @@ static bool add_aid(struct verdict *v, const struct aid *aid) {
     return true;
 }
 
-static void count_withheld(struct policy *p, uint32_t token, struct decision *d, uint8_t reason,
-                           uint16_t found) {
+static void count_withheld(struct policy *p, uint32_t token, struct decision *d, uint8_t reason) {
     d->act = ACT_WITHHOLD;
     d->reason = reason;
     p->verdict->withheld_leaves++;
@@ -88,7 +90,7 @@ static void count_withheld(struct policy *p, uint32_t token, struct decision *d,
         p->link_broken = true;
     }
     if (p->explain != NULL) {
-        policy_tell(p, token, d, found);
+        policy_tell(p, token, d);
     }
     if (token == p->name_token && p->reason == REASON_NONE) {
         p->reason = reason; /* what was found in the event's name stops the event */
@@ -170,19 +172,17 @@ static uint8_t check_found(struct policy *p, const struct finding *f, const stru
 
 /*
  * W1. Own class apart, a never-class withholds; a pseudonym is entered under each class found; under other forms each needs a line of its own.
- * *ret_found = the class that decided.
+ * d->found = the class that decided.
  */
-static uint8_t check_findings(struct policy *p, uint32_t token, const struct decision *d,
+static uint8_t check_findings(struct policy *p, uint32_t token, struct decision *d,
                               const struct shape *shape, struct span value, struct edits *edits,
-                              uint16_t *ret_found) {
+                              uint32_t *cursor) {
     const struct record_event *event = p->in->event;
-    while (p->finding_next < event->finding_count &&
-           event->findings[p->finding_next].leaf < token) {
-        p->finding_next++;
+    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
+        ++*cursor;
     }
-    for (; p->finding_next < event->finding_count && event->findings[p->finding_next].leaf == token;
-         p->finding_next++) {
-        const struct finding *f = &event->findings[p->finding_next];
+    for (uint32_t i = *cursor; i < event->finding_count && event->findings[i].leaf == token; i++) {
+        const struct finding *f = &event->findings[i];
         uint8_t reason = REASON_NONE;
         bool says_table =
             f->by == FOUND_BY_SCHEMA && d->field != NULL && f->class_id == d->field->class_id;
@@ -199,11 +199,41 @@ static uint8_t check_findings(struct policy *p, uint32_t token, const struct dec
             reason = check_found(p, f, shape, value, edits);
         }
         if (reason != REASON_NONE) {
-            *ret_found = f->class_id;
+            d->found = f->class_id;
             return reason;
         }
     }
     return REASON_NONE;
+}
+
+/* The leaf in its form, and what was found in it. */
+static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, struct shape *shape,
+                          struct edits *edits, uint32_t *cursor) {
+    struct span value;
+    edits->count = 0;
+    shape->count = 0;
+    shape->is_same = true;
+    shape->is_string = p->tokens[token].kind == JSON_STRING;
+    if (!policy_value(p, token, &value)) {
+        return REASON_WRONG_TYPE;
+    }
+    if (d->act == ACT_KEEP) {
+        shape->pieces[0] = (struct piece){value, 0};
+        shape->count = 1;
+    } else if (!shape_make(p, d, token, value, shape)) {
+        return REASON_FORM_UNFIT;
+    }
+    return check_findings(p, token, d, shape, value, edits, cursor);
+}
+
+void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor) {
+    struct shape shape;
+    struct edits edits;
+    uint8_t reason = shape_leaf(p, token, d, &shape, &edits, cursor);
+    if (reason != REASON_NONE) {
+        d->act = ACT_WITHHOLD;
+        d->reason = reason;
+    }
 }
 
 /* -- bytes -------------------------------------------------------------------------------------------- */
@@ -329,35 +359,17 @@ static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
     struct decision *d = &p->decisions[token];
     struct shape shape;
     struct edits edits;
-    struct span value = SPAN_NONE;
-    uint16_t found = CLASS_NONE;
-    edits.count = 0;
-    shape.count = 0;
-    shape.is_same = true;
-    shape.is_string = p->tokens[token].kind == JSON_STRING;
-    uint8_t reason = d->reason;
     if (d->act == ACT_SKIP) {
         if (p->explain != NULL) {
-            policy_tell(p, token, d, found);
+            policy_tell(p, token, d);
         }
         return;
     }
-    if (d->act != ACT_WITHHOLD) {
-        reason = REASON_NONE;
-        if (!policy_value(p, token, &value)) {
-            reason = REASON_WRONG_TYPE;
-        } else if (d->act == ACT_SHAPE && !shape_make(p, d, token, value, &shape)) {
-            reason = REASON_FORM_UNFIT;
-        } else if (d->act == ACT_KEEP) {
-            shape.pieces[0] = (struct piece){value, 0};
-            shape.count = 1;
-        }
-        if (reason == REASON_NONE) {
-            reason = check_findings(p, token, d, &shape, value, &edits, &found);
-        }
-    }
+    uint8_t reason = d->act == ACT_WITHHOLD
+                         ? d->reason
+                         : shape_leaf(p, token, d, &shape, &edits, &p->finding_next);
     if (reason != REASON_NONE) {
-        count_withheld(p, token, d, reason, found);
+        count_withheld(p, token, d, reason);
         return;
     }
     if ((d->act == ACT_SHAPE && !disclose(p, d->class_id, d->form)) || !note_left(p, d, &shape)) {
@@ -368,7 +380,7 @@ static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
     put_separator(p, &p->walks[p->depth - 1], key);
     put_value(p, token, &shape, &edits);
     if (p->explain != NULL) {
-        policy_tell(p, token, d, found);
+        policy_tell(p, token, d);
     }
 }
 
