@@ -1,3 +1,4 @@
+/* depends: */
 /* builds: preload */
 /*
  * Counts the allocations that the program itself makes: LD_PRELOAD=libmallocs.so BH_MALLOC_COUNT=FILE.
