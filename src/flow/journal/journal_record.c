@@ -205,6 +205,9 @@ int record_decode(struct span raw, uint64_t first_seq, uint64_t from_seq, struct
     uint32_t requests = 0;
     uint32_t events = 0;
     size_t findings = 0;
+    if (raw.n == 0) {
+        return BH_E_CORRUPT;
+    }
     while (r.n != 0) {
         if (requests >= CHUNK_REQUESTS_MAX || !take_request(&r, &room->requests[requests])) {
             return BH_E_CORRUPT;
