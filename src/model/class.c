@@ -1,6 +1,7 @@
 /*
- * The taxonomy as arrays indexed by class number, so that the event path pays one load for flags or a
- * parent. Names are found by a walk over the sixty-odd rows: only configuration and answers look for them.
+ * The taxonomy as arrays indexed by class number, so that the event path pays one load for flags or
+ * a parent. Names are found by a walk over the sixty-odd rows: only configuration and answers look
+ * for them.
  */
 #include "model/class.h"
 
@@ -92,7 +93,9 @@ static unsigned edit_distance(struct span a, struct span b) {
     return row[b.n];
 }
 
-/* A word that lacks only the front part ("email" for user.contact.email) is the commonest mistake. */
+/*
+ * A word that lacks only the front part ("email" for user.contact.email) is the commonest mistake.
+ */
 static bool is_tail_of(struct span tail, struct span whole) {
     return tail.n > 0 && tail.n < whole.n && whole.p[whole.n - tail.n - 1] == '.' &&
            memcmp(whole.p + whole.n - tail.n, tail.p, tail.n) == 0;

@@ -1,5 +1,6 @@
 /*
- * Classes (data categories) of the Fideslang taxonomy: numbers, names, parents, flags. The table is taxonomy.def.
+ * Classes (data categories) of the Fideslang taxonomy: numbers, names, parents, flags. The table is
+ * taxonomy.def.
  * Any thread; pure.
  */
 #ifndef BH_MODEL_CLASS_H

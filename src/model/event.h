@@ -1,8 +1,9 @@
 /*
  * Event: what passes between the stages, and how ids are told apart.
  *
- * An event is one item that an SDK sent: its JSON as received (after transport decoding and overwriting of never-spans) and a few facts that
- * ingest read from it. `seq` is id, order and cursor at once.
+ * An event is one item that an SDK sent: its JSON as received (after transport decoding and
+ * overwriting of never-spans) and a few facts that ingest read from it. `seq` is id, order and
+ * cursor at once.
  */
 #ifndef BH_MODEL_EVENT_H
 #define BH_MODEL_EVENT_H
@@ -56,8 +57,8 @@ static inline bool aid_is_zero(const struct aid *a) {
 /* One request as it is kept in the journal. */
 struct record_request {
     uint8_t protocol; /* enum protocol_id */
-    uint8_t
-        kind; /* protocol's own number of the endpoint; bit 7 = continued from the chunk before */
+    /* protocol's own number of the endpoint; bit 7 = continued from the chunk before */
+    uint8_t kind;
     uint16_t source;    /* number of the source, stable */
     uint16_t detectors; /* version of the detector set */
     uint16_t events;

@@ -1,9 +1,10 @@
 /*
  * Finding: inspect's word that a leaf (or a span in it) holds a class, and why.
  *
- * `leaf` is the index of the token in the item's own token list (engine/json), the item's root being 0, so that a later parse of the
- * same bytes finds it again. `start` and `length` are byte offsets in the *decoded* string (after JSON unescaping, before any other
- * decoding); length FINDING_WHOLE means the whole value. A finding on a key has the key's token as leaf.
+ * `leaf` is the index of the token in the item's own token list (engine/json), the item's root
+ * being 0, so that a later parse of the same bytes finds it again. `start` and `length` are byte
+ * offsets in the *decoded* string (after JSON unescaping, before any other decoding); length
+ * FINDING_WHOLE means the whole value. A finding on a key has the key's token as leaf.
  */
 #ifndef BH_MODEL_FINDING_H
 #define BH_MODEL_FINDING_H

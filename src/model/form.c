@@ -31,7 +31,8 @@ static const char *const coarse_names[] = {
 };
 
 /*
- * Levels stand on ladders, each from fine to coarse; levels of different ladders cannot be compared.
+ * Levels stand on ladders, each from fine to coarse; levels of different ladders cannot be
+ * compared.
  */
 static const uint8_t level_ladder[] = {
     [LEVEL_COUNTRY] = 1, [LEVEL_REGION] = 1, [LEVEL_FAMILY] = 2,

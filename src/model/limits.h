@@ -1,11 +1,14 @@
 /*
- * Limits of the event path, each with its derivation. Configuration may lower them, and raise those marked (c) up to the second number.
+ * Limits of the event path, each with its derivation. Configuration may lower them, and raise those
+ * marked (c) up to the second number.
  */
 #ifndef BH_MODEL_LIMITS_H
 #define BH_MODEL_LIMITS_H
 
 enum {
-    /* Request: Mixpanel documents 10 MB, real SDKs stay below 1 MB; 4 MiB decoded, (c) to 10 MiB. */
+    /*
+     * Request: Mixpanel documents 10 MB, real SDKs stay below 1 MB; 4 MiB decoded, (c) to 10 MiB.
+     */
     LIMIT_REQUEST_BYTES = 4 * 1024 * 1024,
     LIMIT_REQUEST_BYTES_MAX = 10 * 1024 * 1024,
     LIMIT_REQUEST_EVENTS = 2000,
@@ -14,7 +17,10 @@ enum {
     LIMIT_EVENT_LEAVES = 4096,
     LIMIT_EVENT_FINDINGS = 4096,
     LIMIT_JSON_DEPTH = 32,
-    /* Tokens of one request: 4 MiB of JSON rarely has more than one token per 6 bytes; beyond is too_complex. */
+    /*
+     * Tokens of one request: 4 MiB of JSON rarely has more than one token per 6 bytes; beyond is
+     * too_complex.
+     */
     LIMIT_REQUEST_TOKENS = 700000,
     /* Tokens of one item: leaves, their keys and containers; indexes fit u16. */
     LIMIT_EVENT_TOKENS = 16384,

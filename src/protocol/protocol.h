@@ -1,20 +1,27 @@
 /*
  * Protocol: what all vendors' wire formats have in common, wire <-> event.
  *
- * A protocol has two halves. *Ingest* gives it a request's bytes and gets items back; *deliver* gives it items that
- * policy has already transformed and gets request bodies back. Between them an item is the JSON object that the SDK sent;
- * policy and inspect learn what its keys mean from the protocol's field table.
+ * A protocol has two halves. *Ingest* gives it a request's bytes and gets items back; *deliver*
+ * gives it items that policy has already transformed and gets request bodies back. Between them an
+ * item is the JSON object that the SDK sent; policy and inspect learn what its keys mean from the
+ * protocol's field table.
  *
- *   ingest:   request --decode--> envelope + items[]       envelope + verdict --reply--> exact bytes that the SDK wants
- *   walking:  place = root_place(kind); field(place, key) -> struct field or NULL (then the plan decides);
- *             field->inside != 0: the members of its object are keys of that place; else the field covers all inside it
- *   deliver:  endpoint(kind) groups items; encode(endpoint, items) -> post; answer(endpoint, status, body) -> what happened
+ *   ingest:   request --decode--> envelope + items[]
+ *             envelope + verdict --reply--> exact bytes that the SDK wants
+ *   walking:  place = root_place(kind); field(place, key) -> struct field,
+ *             or NULL: then the plan decides. field->inside != 0: the members of
+ *             its object are keys of that place; else it covers all inside it
+ *   deliver:  endpoint(kind) groups items; encode(endpoint, items) -> post;
+ *             answer(endpoint, status, body) -> what happened
  *
- * Invariants: decode copies nothing of a credential into `env`; tokens and text of a decoded request are one array and
- * one span, whatever the wrapping was (item offsets and indexes are relative to both). encode is deterministic.
- * Owner: the caller owns all memory (struct protocol_work); spans live as long as it and the request do.
+ * Invariants: decode copies nothing of a credential into `env`; tokens and text of a decoded
+ * request are one array and one span, whatever the wrapping was (item offsets and indexes are
+ * relative to both). encode is deterministic.
+ * Owner: the caller owns all memory (struct protocol_work); spans live as long as it and the
+ * request do.
  * Thread: any; a protocol_work belongs to one thread.
- * Limits: model/limits.h. Errors: see decode.
+ * Limits: model/limits.h.
+ * Errors: see decode.
  */
 #ifndef BH_PROTOCOL_PROTOCOL_H
 #define BH_PROTOCOL_PROTOCOL_H
@@ -52,14 +59,17 @@ enum field_role {
     ROLE_EVENT_NAME, /* the plan's `events` decide */
     ROLE_PROPERTIES, /* the object that holds an event's properties */
     ROLE_OPERATION,  /* an operation on a profile or group: its members are the values */
-    ROLE_NAMES, /* an operation whose strings are names of properties ($unset): each leaves if that name is declared */
+    /* An operation whose strings are names ($unset): each leaves if that name is declared. */
+    ROLE_NAMES,
     ROLE_PERSON,    /* an id of a person: `person` says which; domain person */
     ROLE_INSERT_ID, /* policy replaces it, and adds one where there is none */
     ROLE_TIME,      /* the item's own time; policy adds it to events where there is none */
     ROLE_TOKEN,     /* the source's credential: policy drops it, encode adds the vendor's */
     ROLE_GROUP_KEY, /* the name of a group: the plan's `groups` decide */
     ROLE_GROUP_ID,  /* an id of a group; domain organisation */
-    ROLE_PLUMBING, /* tells the vendor how to treat the item ($ignore_time, mp_lib): leaves when its type fits and its class is open */
+    /* Tells the vendor how to treat the item ($ignore_time, mp_lib): leaves when its type fits and
+     * its class is open. */
+    ROLE_PLUMBING,
 };
 
 /* Which id of a person a field holds; what the resolver makes links from. */
@@ -82,7 +92,8 @@ enum field_type {
     TYPE_BOOL,
     TYPE_NUMBER, /* a number, or a string that is one */
     TYPE_ID,     /* up to 255 bytes without control characters, or a number */
-    TYPE_TIME, /* seconds or milliseconds, or ISO 8601; policy floors it to the contract's precision */
+    /* Seconds, milliseconds or ISO 8601; policy floors it to the contract's precision. */
+    TYPE_TIME,
     TYPE_WORD,     /* 1..64 letters, digits, spaces and . _ - + / : ( ) , */
     TYPE_VERSION,  /* a number, or digits, letters, . _ - + up to 32 */
     TYPE_URL,      /* with a scheme; or $direct; or empty */
@@ -109,16 +120,17 @@ struct field {
     uint16_t class_id; /* enum class_id; CLASS_NONE for containers */
     uint8_t domain;    /* enum id_domain: pseudonyms of this field */
     uint8_t type;      /* enum field_type */
-    uint8_t
-        level; /* enum form_level: how coarse the value is by nature; LEVEL_NONE = finer than any */
+    /* enum form_level: how coarse the value is by nature; LEVEL_NONE = finer than any */
+    uint8_t level;
     uint8_t inside; /* enum field_place of its object's members, or PLACE_NONE */
     uint8_t person; /* enum person_kind of ROLE_PERSON */
     uint8_t rank;   /* 1.. = order in which primary ids are tried; 0 = never the primary */
 };
 
 /*
- * Whether a value is what the table expects. `value` is decoded (unescaped) for strings, raw for numbers. null fits everywhere; an
- * array fits when each element does (the caller asks for each leaf); an object fits only TYPE_OBJECT.
+ * Whether a value is what the table expects. `value` is decoded (unescaped) for strings, raw for
+ * numbers. null fits everywhere; an array fits when each element does (the caller asks for each
+ * leaf); an object fits only TYPE_OBJECT.
  */
 bool field_fits(const struct field *field, enum json_kind kind, struct span value);
 /* Seconds or milliseconds (more than 1e11) since 1970, or ISO 8601 without a zone as UTC. */
@@ -137,8 +149,8 @@ struct protocol_request {
 };
 
 /*
- * What decoding needs beside the request. `text` takes what gzip, base64 and percent-encoding unwrap to, then the ids whose
- * escapes were decoded: twice the decoded limit is always enough.
+ * What decoding needs beside the request. `text` takes what gzip, base64 and percent-encoding
+ * unwrap to, then the ids whose escapes were decoded: twice the decoded limit is always enough.
  */
 struct protocol_work {
     uint8_t *text;
@@ -156,8 +168,8 @@ enum endpoint_use {
     ENDPOINT_NONE = 0,  /* no such path: 404 */
     ENDPOINT_ITEMS = 1, /* items: answer after the journal */
     ENDPOINT_LOCAL = 2, /* settings, flags: answered here, nothing kept */
-    ENDPOINT_SHED =
-        3, /* accepted so that the SDK is quiet, and thrown away: counted as not_allowed (session replay) */
+    /* Accepted to keep the SDK quiet, thrown away, counted as not_allowed: session replay. */
+    ENDPOINT_SHED = 3,
 };
 
 struct protocol_envelope {
@@ -175,18 +187,18 @@ struct protocol_envelope {
 };
 
 struct protocol_item {
-    uint32_t root;    /* index of its object in tokens */
-    struct span json; /* its bytes */
-    uint8_t kind;     /* enum event_kind */
-    uint8_t flags;    /* enum event_flag: HAS_LINKS, IS_HISTORIC, NO_TIME */
-    uint8_t
-        reason; /* enum reason_id: REASON_NONE = good; ingest may set it (unknown token) before reply */
-    int64_t time_ms;
+    struct span json;  /* its bytes */
     struct span token; /* credential in the item, decoded; empty when there is none */
-    struct span
-        person; /* primary id, decoded, without the $device: prefix, number as decimal; empty = nobody */
+    /* Primary id, decoded, without the $device: prefix, a number as decimal; empty = nobody. */
+    struct span person;
     struct span dedupe;     /* the SDK's insert id, decoded; empty when there is none */
     struct span event_name; /* decoded; empty for profiles and groups */
+    int64_t time_ms;
+    uint32_t root; /* index of its object in tokens */
+    uint8_t kind;  /* enum event_kind */
+    uint8_t flags; /* enum event_flag: HAS_LINKS, IS_HISTORIC, NO_TIME */
+    /* enum reason_id: NONE = good; ingest may set it (unknown token) before reply. */
+    uint8_t reason;
 };
 
 struct protocol_decoded {
@@ -220,8 +232,11 @@ struct protocol_reply {
 /* ---- ids of people ---- */
 
 struct person_ref {
-    struct span
-        id; /* decoded into the iterator's scratch where needed; without the $device: prefix; never a placeholder */
+    /*
+     * decoded into the iterator's scratch where needed; without the $device: prefix; never a
+     * placeholder
+     */
+    struct span id;
     uint32_t leaf;  /* its token, relative to the item's root */
     uint8_t kind;   /* enum person_kind */
     bool is_device; /* kind device, or the value had the $device: prefix */
@@ -277,18 +292,21 @@ struct protocol_names {
 struct protocol_ops {
     uint8_t id; /* enum protocol_id */
     const char *name;
-    uint16_t
-        table_version; /* grows with every change of the field table or placeholders: part of rule sets */
+    /* grows with every change of the field table or placeholders: part of rule sets */
+    uint16_t table_version;
     struct protocol_names names;
     uint32_t items_max; /* per request to the vendor */
     uint32_t body_max;  /* bytes of one request to the vendor, uncompressed */
-    uint8_t
-        endpoints; /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */
+    /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */
+    uint8_t endpoints;
 
     /* Fields. O(1) from the raw key bytes (keys with escapes must be decoded first). */
     uint8_t (*root_place)(enum event_kind kind);
     const struct field *(*field)(enum field_place place, struct span key);
-    /* Events that the SDK itself names ($identify, $mp_web_page_view): declared without a line in the plan. */
+    /*
+     * Events that the SDK itself names ($identify, $mp_web_page_view): declared without a line in
+     * the plan.
+     */
     bool (*is_reserved_event)(struct span name);
     /* All rows, for preview, docs and tests. */
     const struct field *(*fields)(size_t *ret_count);
@@ -296,20 +314,27 @@ struct protocol_ops {
     bool (*is_placeholder)(struct span id);
 
     /*
-     * Unwraps and parses. 0: *ret is filled, items may be bad one by one. Negative: nothing could be read, and only ret->envelope is
-     * filled: SYNTAX and UTF8 = REPLY_MALFORMED; TOO_BIG, TOO_MANY = REPLY_TOO_BIG; NOTFOUND = no such path; UNSUPPORTED = method.
-     * For endpoints of use LOCAL and SHED the body is not read.
+     * Unwraps and parses. 0: *ret is filled, items may be bad one by one. Negative: nothing could
+     * be read, and only ret->envelope is filled: SYNTAX and UTF8 = REPLY_MALFORMED; TOO_BIG,
+     * TOO_MANY = REPLY_TOO_BIG; NOTFOUND = no such path; UNSUPPORTED = method. For endpoints of use
+     * LOCAL and SHED the body is not read.
      */
     int (*decode)(const struct protocol_request *request, struct protocol_work *work,
                   struct protocol_decoded *ret);
-    /* Exact answer. `items` may be NULL when decode failed. The body stands in `memory` or is a literal. */
+    /*
+     * Exact answer. `items` may be NULL when decode failed. The body stands in `memory` or is a
+     * literal.
+     */
     void (*reply)(const struct protocol_envelope *envelope, enum reply_kind kind,
                   const struct protocol_item *items, size_t item_count, struct buf *memory,
                   struct protocol_reply *ret);
     /* RFC 8785 JSON of what encoding needs later; never a credential. */
     void (*env)(const struct protocol_envelope *envelope, struct buf *out);
 
-    /* Ids of people in document order. init with the item's tokens (root 0 when the item was parsed alone). */
+    /*
+     * Ids of people in document order. init with the item's tokens (root 0 when the item was parsed
+     * alone).
+     */
     void (*person_begin)(struct person_iter *it, struct span text, const struct json_token *tokens,
                          uint32_t root, enum event_kind kind, struct buf *scratch);
     bool (*person_next)(struct person_iter *it, struct person_ref *ret);
@@ -317,8 +342,9 @@ struct protocol_ops {
     /* Which endpoint of the vendor takes an item of this kind: 1..endpoints. */
     unsigned (*endpoint)(enum event_kind kind);
     /*
-     * One request of items of one endpoint, each transformed by policy (no token). credential = the vendor's. The uncompressed body
-     * goes to `plain`, the compressed one (where the vendor takes gzip) to `packed`. No items: the empty probe. BH_E_FULL.
+     * One request of items of one endpoint, each transformed by policy (no token). credential = the
+     * vendor's. The uncompressed body goes to `plain`, the compressed one (where the vendor takes
+     * gzip) to `packed`. No items: the empty probe. BH_E_FULL.
      */
     int (*encode)(unsigned endpoint, const struct span *items, size_t item_count,
                   struct span credential, struct wire *wire, struct buf *plain, struct buf *packed,
@@ -327,7 +353,10 @@ struct protocol_ops {
     size_t (*encoded_size)(unsigned endpoint, size_t json_len, size_t credential_len);
     /* Value of the Authorization header. */
     void (*authorize)(struct span credential, struct buf *out);
-    /* What the vendor's answer means. `refused` takes indexes in ascending order, `item_count` of them at most. */
+    /*
+     * What the vendor's answer means. `refused` takes indexes in ascending order, `item_count` of
+     * them at most.
+     */
     void (*answer)(unsigned endpoint, unsigned status, struct span body, size_t item_count,
                    uint32_t *refused, struct protocol_answer *ret);
 };

@@ -1,4 +1,7 @@
-/* Chooses between the twins. __builtin_cpu_supports reads a word that the C runtime filled at start. */
+/*
+ * Chooses between the twins. __builtin_cpu_supports reads a word that the C runtime filled at
+ * start.
+ */
 #include "engine/json/json.h"
 
 #include "engine/json/json_int.h"

@@ -10,9 +10,9 @@
 enum { WIDTH = 32, BLOCK = 64 };
 
 /*
- * Where strings may end, for the 64 bytes from `block` on: found once, then asked by every string that
- * begins there. A string's end decides where the next begins, so this is the longest chain of dependent
- * instructions: keeping the masks took recorded events from 1.54 to 1.97 GB/s.
+ * Where strings may end, for the 64 bytes from `block` on: found once, then asked by every string
+ * that begins there. A string's end decides where the next begins, so this is the longest chain of
+ * dependent instructions: keeping the masks took recorded events from 1.54 to 1.97 GB/s.
  */
 struct kernel {
     uintptr_t block; /* address; a number, since before the first block it points nowhere */
@@ -88,11 +88,11 @@ int json_parse_avx2(struct span text, unsigned depth_max, struct json_token *tok
 }
 
 /*
- * UTF-8 by three table look-ups a byte (Keiser and Lemire, "Validating UTF-8 in less than one instruction per
- * byte", 2020). Each bit is a way in which a byte and the one before it can be wrong together; the tables say,
- * for the high half of the first, its low half and the high half of the second, which ways are still open. What
- * all three leave open is an error. Whether a third or fourth byte is due follows from the bytes two and three
- * before.
+ * UTF-8 by three table look-ups a byte (Keiser and Lemire, "Validating UTF-8 in less than one
+ * instruction per byte", 2020). Each bit is a way in which a byte and the one before it can be
+ * wrong together; the tables say, for the high half of the first, its low half and the high half of
+ * the second, which ways are still open. What all three leave open is an error. Whether a third or
+ * fourth byte is due follows from the bytes two and three before.
  */
 enum utf8_fault {
     TOO_SHORT = 1, /* a lead byte, and no continuation after it */
@@ -155,7 +155,9 @@ static inline __m256i faults(__m256i v, __m256i before) {
     return _mm256_xor_si256(due, open);
 }
 
-/* The exact offset, from the character that was begun last before i on; all before that is valid. */
+/*
+ * The exact offset, from the character that was begun last before i on; all before that is valid.
+ */
 static size_t first_bad_from(const uint8_t *p, size_t n, size_t i) {
     size_t from = i;
     for (size_t back = 1; back <= 3 && back <= i; back++) {

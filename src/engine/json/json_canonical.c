@@ -1,10 +1,10 @@
 /*
- * JSON Canonicalization Scheme, RFC 8785: members sorted by their keys' UTF-16 units, minimal escapes,
- * numbers as ECMAScript's Number::toString writes them.
+ * JSON Canonicalization Scheme, RFC 8785: members sorted by their keys' UTF-16 units, minimal
+ * escapes, numbers as ECMAScript's Number::toString writes them.
  *
- * A level remembers only the key that it wrote last and looks for the smallest greater one, so nothing is
- * allocated and of duplicates the last wins, as in json_get. That is quadratic in the members of one
- * object: rule sets and env have few.
+ * A level remembers only the key that it wrote last and looks for the smallest greater one, so
+ * nothing is allocated and of duplicates the last wins, as in json_get. That is quadratic in the
+ * members of one object: rule sets and env have few.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +37,10 @@ static int key_compare(struct span a, struct span b) {
     }
 }
 
-/* The member with the smallest key above `last` (0 = any); of equal keys the last. 0 when there is none. */
+/*
+ * The member with the smallest key above `last` (0 = any); of equal keys the last. 0 when there is
+ * none.
+ */
 static uint32_t next_member(struct span text, const struct json_token *tokens, uint32_t object,
                             uint32_t last) {
     uint32_t best = 0;
@@ -65,19 +68,22 @@ static bool increment(char *text) {
     while (p > text) {
         p--;
         if (*p >= '0' && *p < '9') {
-            ++*p;
+            *p = (char)(*p + 1);
             return true;
         }
-        *p = *p == '9' ? '0' : *p;
+        if (*p == '9') {
+            *p = '0';
+        }
     }
     return false;
 }
 
 /*
- * The fewest digits that read back as the same double; *ret_exponent so that value = d.ddd * 10^exponent.
+ * The fewest digits that read back as the same double; *ret_exponent so that value = d.ddd *
+ * 10^exponent.
  *
- * Correctly rounded digits are the nearest, but below a power of two doubles lie half as far apart, so there
- * the nearest may read back as the neighbour below while the next decimal above does not.
+ * Correctly rounded digits are the nearest, but below a power of two doubles lie half as far apart,
+ * so there the nearest may read back as the neighbour below while the next decimal above does not.
  */
 static unsigned shortest_digits(double value, char digits[PRECISION_MAX + 1], int *ret_exponent) {
     char text[40];
@@ -175,7 +181,10 @@ static int put_value(struct span text, const struct json_token *tokens, uint32_t
     unreachable_because("a key is never a value");
 }
 
-/* Begins the innermost level's next member and gives its value's index, or 0 when the level is done. */
+/*
+ * Begins the innermost level's next member and gives its value's index, or 0 when the level is
+ * done.
+ */
 static uint32_t advance(struct span text, const struct json_token *tokens, struct level *level,
                         struct buf *out) {
     bool object = tokens[level->container].kind == JSON_OBJECT;

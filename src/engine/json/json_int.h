@@ -14,8 +14,8 @@ size_t utf8_first_bad_scalar(const uint8_t *p, size_t n);
 size_t utf8_first_bad_avx2(const uint8_t *p, size_t n);
 
 /*
- * The next character of a valid JSON string's raw bytes, escapes decoded; a lone surrogate escape comes
- * back as U+FFFD. JSON_CHAR_NONE at the end. `raw` shrinks by what was read.
+ * The next character of a valid JSON string's raw bytes, escapes decoded; a lone surrogate escape
+ * comes back as U+FFFD. JSON_CHAR_NONE at the end. `raw` shrinks by what was read.
  */
 uint32_t json_next_char(struct span *raw);
 /* Writes a character as UTF-8 into at most 4 bytes; returns how many. */

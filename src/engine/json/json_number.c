@@ -1,8 +1,9 @@
 /*
  * Numbers: the text of a token as integer or double.
  *
- * A token is digits and a power of ten. Most fit the exact case (fewer than 2^53, power within ±22), where
- * one multiplication or division of two exact doubles is correctly rounded; the rest goes through strtod.
+ * A token is digits and a power of ten. Most fit the exact case (fewer than 2^53, power within
+ * ±22), where one multiplication or division of two exact doubles is correctly rounded; the rest
+ * goes through strtod.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -38,6 +39,19 @@ static void keep_digit(struct decimal *d, uint8_t digit, bool fraction) {
     }
 }
 
+/* At the byte after e: the power, cut off where it no longer matters. */
+static bool exponent_read(struct span raw, size_t *i, int64_t *ret_exponent) {
+    bool down = *i < raw.n && raw.p[*i] == '-';
+    *i += down || (*i < raw.n && raw.p[*i] == '+');
+    size_t first = *i;
+    int64_t exponent = 0;
+    for (; *i < raw.n && is_digit(raw.p[*i]); ++*i) {
+        exponent = exponent < INT32_MAX / 10 ? exponent * 10 + (raw.p[*i] - '0') : exponent;
+    }
+    *ret_exponent = down ? -exponent : exponent;
+    return *i > first;
+}
+
 /* False when `raw` is not a number of RFC 8259. */
 static bool decimal_read(struct span raw, struct decimal *d) {
     size_t i = 0;
@@ -60,18 +74,12 @@ static bool decimal_read(struct span raw, struct decimal *d) {
         }
     }
     if (i < raw.n && (raw.p[i] | 0x20) == 'e') {
-        i++;
-        bool down = i < raw.n && raw.p[i] == '-';
-        i += down || (i < raw.n && raw.p[i] == '+');
-        first = i;
         int64_t exponent = 0;
-        for (; i < raw.n && is_digit(raw.p[i]); i++) {
-            exponent = exponent < INT32_MAX / 10 ? exponent * 10 + (raw.p[i] - '0') : exponent;
-        }
-        if (i == first) {
+        i++;
+        if (!exponent_read(raw, &i, &exponent)) {
             return false;
         }
-        d->power += down ? -exponent : exponent;
+        d->power += exponent;
     }
     return i == raw.n;
 }

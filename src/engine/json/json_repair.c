@@ -1,7 +1,7 @@
 /*
- * Repairs that real SDK traffic needs before it can be valid JSON: mixpanel-browser's base64 path writes
- * characters outside the BMP as two three-byte surrogates (CESU-8), and truncation at 255 UTF-16 units can
- * cut such a pair in half.
+ * Repairs that real SDK traffic needs before it can be valid JSON: mixpanel-browser's base64 path
+ * writes characters outside the BMP as two three-byte surrogates (CESU-8), and truncation at 255
+ * UTF-16 units can cut such a pair in half.
  */
 #include "engine/json/json.h"
 
@@ -10,7 +10,10 @@ static bool is_surrogate_at(const uint8_t *p, size_t n, uint8_t second_low, uint
            (p[2] & 0xC0) == 0x80;
 }
 
-/* Two surrogates of three bytes at `in` as one character of four at `out` (which may overlap before). */
+/*
+ * Two surrogates of three bytes at `in` as one character of four at `out` (which may overlap
+ * before).
+ */
 static void join_pair(uint8_t *out, const uint8_t *in) {
     uint32_t high = ((in[1] & 0x0FU) << 6) | (in[2] & 0x3FU);
     uint32_t low = ((in[4] & 0x0FU) << 6) | (in[5] & 0x3FU);

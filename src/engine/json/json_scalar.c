@@ -1,11 +1,17 @@
-/* The scanner with plain kernels: for processors without AVX2, and the twin that tests compare with. */
+/*
+ * The scanner with plain kernels: for processors without AVX2, and the twin that tests compare
+ * with.
+ */
 #include "engine/json/json_int.h"
 
 struct kernel {
     char unused;
 };
 
-/* The first quote, backslash or control byte; *non_ascii becomes non-zero if a byte >= 0x80 lies before. */
+/*
+ * The first quote, backslash or control byte; *non_ascii becomes non-zero if a byte >= 0x80 lies
+ * before.
+ */
 static inline const uint8_t *string_stop(struct kernel *kernel, const uint8_t *p,
                                          const uint8_t *end, uint64_t *non_ascii) {
     (void)kernel;

@@ -1,11 +1,11 @@
 /*
- * The scanner itself, included by json_scalar.c and json_avx2.c, which define the two kernels that may be
- * wide: string_stop() with its struct kernel, and first_bad_utf8(). Tokens, errors and offsets cannot
- * differ between the twins for any other reason than a wrong kernel.
+ * The scanner itself, included by json_scalar.c and json_avx2.c, which define the two kernels that
+ * may be wide: string_stop() with its struct kernel, and first_bad_utf8(). Tokens, errors and
+ * offsets cannot differ between the twins for any other reason than a wrong kernel.
  *
- * One loop turn reads one member or element: [key and colon] value, then as many closing brackets as
- * follow, then the comma. An open container keeps its parent's index in `next` until it is closed, so
- * nesting needs no stack.
+ * One loop turn reads one member or element: [key and colon] value, then as many closing brackets
+ * as follow, then the comma. An open container keeps its parent's index in `next` until it is
+ * closed, so nesting needs no stack.
  */
 #include <stdbool.h>
 
@@ -267,7 +267,10 @@ static BH_ALWAYS_INLINE bool at_closing(const struct scan *s) {
     return s->p < s->end && *s->p == (s->in_object ? '}' : ']');
 }
 
-/* After a complete value: closes what closes and steps over the comma; `open` tells whether more comes. */
+/*
+ * After a complete value: closes what closes and steps over the comma; `open` tells whether more
+ * comes.
+ */
 static BH_ALWAYS_INLINE int scan_after_value(struct scan *s) {
     while (s->open != NO_PARENT) {
         skip_space(s);

@@ -144,7 +144,7 @@ static bool key_is(struct span text, const struct json_token *token, struct span
     while (raw.n > 0) {
         uint8_t bytes[4];
         unsigned n = utf8_put(json_next_char(&raw), bytes);
-        if (n > key.n || memcmp(key.p, bytes, n) != 0) {
+        if (!span_starts(key, span_of(bytes, n))) {
             return false;
         }
         key = span_from(key, n);

@@ -1,6 +1,6 @@
 /*
- * UTF-8 by the table of RFC 3629: the first byte tells the length and the range of the second, all others
- * are continuation bytes.
+ * UTF-8 by the table of RFC 3629: the first byte tells the length and the range of the second, all
+ * others are continuation bytes.
  */
 #include "engine/json/json_int.h"
 
@@ -20,7 +20,10 @@ static unsigned character_length(const uint8_t *p, size_t n) {
     if (c < 0xE0) {
         return n >= 2 && is_continuation(p[1]) ? 2 : 0;
     }
-    /* Shortest form only, no surrogates, nothing above U+10FFFF: each is a bound on the second byte. */
+    /*
+     * Shortest form only, no surrogates, nothing above U+10FFFF: each is a bound on the second
+     * byte.
+     */
     uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
     uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     if (n < 2 || p[1] < low || p[1] > high) {

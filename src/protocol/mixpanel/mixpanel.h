@@ -1,8 +1,9 @@
 /*
  * Mixpanel: its SDKs' requests, its field table, its ingestion API.
  *
- * Paths are those of the real API after the gateway's prefix, with or without a trailing slash. Numbers are in the journal
- * (record_request.kind) and the ledger (flags bits 0-3) and are given once.
+ * Paths are those of the real API after the gateway's prefix, with or without a trailing slash.
+ * Numbers are in the journal (record_request.kind) and the ledger (flags bits 0-3) and are given
+ * once.
  */
 #ifndef BH_PROTOCOL_MIXPANEL_H
 #define BH_PROTOCOL_MIXPANEL_H

@@ -1,9 +1,10 @@
 /*
  * Requests of the SDKs -> items.
  *
- * path and query -> envelope; body or data= -> JSON text (wire); text -> tokens (one parse); tokens -> items.
- * A request that cannot be parsed is refused whole; an item that is wrong by itself is marked and the others
- * are kept. Newline-delimited JSON, which /import takes, is tried when a first object is followed by more.
+ * path and query -> envelope; body or data= -> JSON text (wire); text -> tokens (one parse); tokens
+ * -> items. A request that cannot be parsed is refused whole; an item that is wrong by itself is
+ * marked and the others are kept. Newline-delimited JSON, which /import takes, is tried when a
+ * first object is followed by more.
  */
 #include "base/check.h"
 #include "base/compiler.h"
@@ -13,7 +14,10 @@
 
 enum {
     CALLBACK_MAX = 64,
-    /* Only to tell which item of a batch is too deep; linear and without a stack, so any number would do. */
+    /*
+     * Only to tell which item of a batch is too deep; linear and without a stack, so any number
+     * would do.
+     */
     DEPTH_SEARCH = 4096,
 };
 
@@ -88,8 +92,8 @@ static bool is_space(uint8_t c) {
 }
 
 /*
- * One document a line: each line's tokens follow the last one's and are moved to where the line stands. A line
- * that is none becomes a null token, which read_item refuses alone.
+ * One document a line: each line's tokens follow the last one's and are moved to where the line
+ * stands. A line that is none becomes a null token, which read_item refuses alone.
  */
 static int parse_lines(struct span text, struct protocol_work *work, size_t *ret_count) {
     size_t count = 0;
@@ -145,7 +149,10 @@ static int add_item(struct protocol_decoded *ret, struct protocol_work *work, ui
     return 0;
 }
 
-/* Items are the elements of the root array, the root object, or one document after the other (lines). */
+/*
+ * Items are the elements of the root array, the root object, or one document after the other
+ * (lines).
+ */
 static int list_items(struct protocol_decoded *ret, struct protocol_work *work) {
     bool is_array = ret->tokens[0].kind == JSON_ARRAY;
     uint32_t end = is_array ? ret->tokens[0].next : (uint32_t)ret->token_count;

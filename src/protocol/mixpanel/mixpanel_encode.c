@@ -1,13 +1,14 @@
 /*
  * Items -> requests of Mixpanel's ingestion API, and what its answers mean.
  *
- *   1 /track?verbose=1&ip=0    $identify, $create_alias: /import does not take them; token in properties
+ *   1 /track?verbose=1&ip=0    $identify, $create_alias, which /import does not take; token in
+ *                              properties
  *   2 /import?strict=1         other events and $merge, gzip; the project token is the Basic user
  *   3 /engage?verbose=1&ip=0   $token in each update
  *   4 /groups?verbose=1&ip=0   likewise
  *
- * Policy has dropped the source's token; the vendor's is put in here, so that no stage before holds it.
- * ip=0: else Mixpanel would take the gateway's own address for the person's.
+ * Policy has dropped the source's token; the vendor's is put in here, so that no stage before holds
+ * it. ip=0: else Mixpanel would take the gateway's own address for the person's.
  */
 #include "base/check.h"
 #include "base/compiler.h"
@@ -55,7 +56,10 @@ unsigned mixpanel_endpoint_of(enum event_kind kind) {
 
 size_t mixpanel_encoded_size(unsigned endpoint, size_t json_len, size_t credential_len) {
     const struct endpoint_row *row = row_of(endpoint);
-    /* Each byte of a credential may need six as \u00XX; the brackets of the array count once too often. */
+    /*
+     * Each byte of a credential may need six as \u00XX; the brackets of the array count once too
+     * often.
+     */
     size_t token = row->token_before != NULL ? TOKEN_MEMBER_MAX + 6 * credential_len : 0;
     return json_len + token + sizeof "[,]";
 }
@@ -78,8 +82,9 @@ void mixpanel_authorize(struct span credential, struct buf *out) {
 }
 
 /*
- * A loose walk over JSON that is known or hoped to be well-formed: brackets are counted, strings are skipped.
- * It needs no tokens, is linear, and ends at the first thing that it does not understand.
+ * A loose walk over JSON that is known or hoped to be well-formed: brackets are counted, strings
+ * are skipped. It needs no tokens, is linear, and ends at the first thing that it does not
+ * understand.
  */
 static size_t skip_space(struct span s, size_t i) {
     while (i < s.n && (s.p[i] == ' ' || s.p[i] == '\n' || s.p[i] == '\r' || s.p[i] == '\t')) {
@@ -210,18 +215,17 @@ static int put_item(const struct endpoint_row *row, struct span item, struct spa
         return 0;
     }
     size_t place = token_place(row, item);
-    struct span rest = span_from(item, place);
-    size_t first = skip_space(rest, 0);
-    if (place == 0 || first == rest.n) {
+    size_t first = skip_space(item, place);
+    if (place == 0 || first >= item.n) {
         return BH_E_SYNTAX;
     }
     buf_put(out, item.p, place);
     buf_put_str(out, row->token_before);
     json_put_string(out, credential);
-    if (rest.p[first] != '}') {
+    if (item.p[first] != '}') {
         buf_put_byte(out, ',');
     }
-    buf_put_span(out, rest);
+    buf_put_span(out, span_from(item, place));
     return 0;
 }
 
@@ -343,7 +347,10 @@ void mixpanel_answer(unsigned endpoint, unsigned status, struct span body, size_
         ret->kind = ANSWER_TOO_BIG;
         return;
     default:
-        /* 2xx that Mixpanel never sends comes from something between. Other 3xx and 4xx need a person. */
+        /*
+         * 2xx that Mixpanel never sends comes from something between. Other 3xx and 4xx need a
+         * person.
+         */
         if (status >= 500 || status < 300) {
             ret->kind = ANSWER_RETRY;
         }

@@ -8,8 +8,8 @@ uint8_t mixpanel_root_place(enum event_kind kind);
 const struct field *mixpanel_field(enum field_place place, struct span key);
 const struct field *mixpanel_fields(size_t *ret_count);
 /*
- * False for most keys that tell decode nothing, and for none that does: a bit for each length and second byte
- * of the keys with a role. Two loads instead of a look-up for each property of a plan.
+ * False for most keys that tell decode nothing, and for none that does: a bit for each length and
+ * second byte of the keys with a role. Two loads instead of a look-up for each property of a plan.
  */
 bool mixpanel_may_have_role(enum field_place place, struct span key);
 bool mixpanel_is_placeholder(struct span id);
@@ -22,7 +22,10 @@ void mixpanel_env(const struct protocol_envelope *envelope, struct buf *out);
 void mixpanel_read_item(const struct protocol_decoded *decoded, int64_t now_ms, bool deep,
                         struct buf *scratch, struct protocol_item *item);
 
-/* Key or string decoded into scratch where it has escapes; empty (and scratch full) when it does not fit. */
+/*
+ * Key or string decoded into scratch where it has escapes; empty (and scratch full) when it does
+ * not fit.
+ */
 static inline struct span mixpanel_text(struct span text, const struct json_token *token,
                                         struct buf *scratch) {
     return (token->flags & JSON_ESCAPED) == 0 ? json_span(text, token)

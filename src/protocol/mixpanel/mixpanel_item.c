@@ -1,8 +1,8 @@
 /*
  * One item: which kind it is, whose token it carries, whom it is about, when it was.
  *
- * The field table says which keys matter; a key that occurs twice counts as it does in JSON.parse, the last
- * one wins.
+ * The field table says which keys matter; a key that occurs twice counts as it does in JSON.parse,
+ * the last one wins.
  */
 #include "base/check.h"
 #include "protocol/mixpanel/mixpanel_int.h"

@@ -1,8 +1,8 @@
 /*
  * Ids of people: what counts as one, and all of an item in document order.
  *
- * Ids stand among an event's properties, or in a profile update itself. $distinct_ids is the one field that
- * holds several.
+ * Ids stand among an event's properties, or in a profile update itself. $distinct_ids is the one
+ * field that holds several.
  */
 #include "base/check.h"
 #include "protocol/mixpanel/mixpanel_int.h"

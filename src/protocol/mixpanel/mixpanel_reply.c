@@ -1,7 +1,8 @@
 /*
- * Answers, byte for byte as SDKs want them: mixpanel-node compares the body with "1", the browser SDK reads
- * status and error of the verbose form, /import?strict=1 names the records that failed. An answer never says
- * why a token was refused, and never repeats a value but the sender's own insert ids.
+ * Answers, byte for byte as SDKs want them: mixpanel-node compares the body with "1", the browser
+ * SDK reads status and error of the verbose form, /import?strict=1 names the records that failed.
+ * An answer never says why a token was refused, and never repeats a value but the sender's own
+ * insert ids.
  */
 #include "base/compiler.h"
 #include "protocol/mixpanel/mixpanel_int.h"

@@ -1,6 +1,6 @@
 /*
- * What values of reserved fields look like. Each pattern is a set of bytes and a length, plus a little
- * structure where the type has some; nothing here backtracks.
+ * What values of reserved fields look like. Each pattern is a set of bytes and a length, plus a
+ * little structure where the type has some; nothing here backtracks.
  */
 #include "base/check.h"
 #include "base/compiler.h"

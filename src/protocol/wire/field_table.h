@@ -1,10 +1,10 @@
 /*
  * Field table: rows of `struct field` found by place and key in constant time.
  *
- * Open addressing over a hash of the key's length and its first and last eight bytes; those two words and the
- * length are the whole key up to sixteen bytes, so most keys are compared without looking at the row. The
- * rows are fixed at build time, so the longest probe is fixed too (a test bounds it); what a peer sends
- * cannot lengthen it.
+ * Open addressing over a hash of the key's length and its first and last eight bytes; those two
+ * words and the length are the whole key up to sixteen bytes, so most keys are compared without
+ * looking at the row. The rows are fixed at build time, so the longest probe is fixed too (a test
+ * bounds it); what a peer sends cannot lengthen it.
  * Built once before threads start; read by any thread.
  */
 #ifndef BH_PROTOCOL_FIELD_TABLE_H

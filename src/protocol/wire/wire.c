@@ -1,7 +1,7 @@
 /*
- * Unwrapping by sniffing. Every step either shrinks the bytes where they stand (percent-encoding, base64) or
- * writes them to `out` under a hard cap (gzip); the number of steps is bounded, so a body that wraps itself
- * again and again ends as malformed.
+ * Unwrapping by sniffing. Every step either shrinks the bytes where they stand (percent-encoding,
+ * base64) or writes them to `out` under a hard cap (gzip); the number of steps is bounded, so a
+ * body that wraps itself again and again ends as malformed.
  */
 #include "protocol/wire/wire.h"
 
@@ -14,8 +14,11 @@
 
 enum {
     WRAPPINGS_MAX = 4,
-    GZIP_LEVEL =
-        1, /* the body goes out once over a fast link; level 6 costs thrice the time for a tenth less */
+    /*
+     * 128 KB of recorded events: level 1 takes 185 us and leaves 9.6 KB, level 6 takes 547 us and
+     * leaves 7.8 KB. The courier shares its core with ingest.
+     */
+    GZIP_LEVEL = 1,
 };
 
 struct wire {
@@ -140,8 +143,9 @@ static int unwrap(struct wire *wire, uint8_t *p, size_t n, size_t max, struct bu
 }
 
 /*
- * A form turns '+' into a space, but SDKs send base64 unencoded, where '+' is a letter; and JSON that was
- * not encoded either means its '+'. Only JSON that begins percent-encoded came from a form encoder.
+ * A form turns '+' into a space, but SDKs send base64 unencoded, where '+' is a letter; and JSON
+ * that was not encoded either means its '+'. Only JSON that begins percent-encoded came from a form
+ * encoder.
  */
 static bool plus_means_space(struct span raw) {
     return raw.n >= 3 && raw.p[0] == '%' && (raw.p[1] == '7' || raw.p[1] == '5') &&
@@ -149,8 +153,8 @@ static bool plus_means_space(struct span raw) {
 }
 
 /*
- * The same as http_percent_decode, in place or not, by runs: base64 of a browser has one escape in a thousand
- * bytes or none.
+ * The same as http_percent_decode, in place or not, by runs: base64 of a browser has one escape in
+ * a thousand bytes or none.
  */
 static size_t percent_decode(struct span raw, uint8_t *out) {
     if (plus_means_space(raw)) {

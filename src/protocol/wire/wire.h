@@ -7,7 +7,8 @@
  *   { or [         JSON as it stands
  *   k=v&data=...   a form: its `data`, percent-decoded, then JSON or base64
  *
- * Owner: a `struct wire` (gzip state of libdeflate) belongs to one thread; made at start, since libdeflate allocates.
+ * Owner: a `struct wire` (gzip state of libdeflate) belongs to one thread; made at start, since
+ * libdeflate allocates.
  * Errors: SYNTAX, TOO_BIG (the output cap is hard: nothing is written past it).
  */
 #ifndef BH_PROTOCOL_WIRE_H
@@ -26,8 +27,8 @@ struct wire *wire_new(void); /* NULL: no memory */
 void wire_free(struct wire *wire);
 
 /*
- * JSON text of a body. It stands in `body` (mutable) or in out; out->n is advanced over what was used. `max` bounds the
- * decoded size.
+ * JSON text of a body. It stands in `body` (mutable) or in out; out->n is advanced over what was
+ * used. `max` bounds the decoded size.
  */
 int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t max, struct buf *out,
                      uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
