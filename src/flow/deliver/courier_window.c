@@ -1,0 +1,474 @@
+/*
+ * Windows: from the journal through policy to items that may leave.
+ *
+ *   batch of the journal -> event -> tokens -> policy_apply -> ids -> item + links -> ... -> window_close orders the items by endpoint
+ *
+ * A window grows until it is full or its first event has waited a second. The same events give the same items again (policy is pure, and what
+ * an event's spread depends on lies within its window), so nothing of a window has to be kept through a back-off but its borders.
+ */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "flow/deliver/deliver_int.h"
+#include "os/clock.h"
+#include "os/log.h"
+
+enum {
+    ITEMS_MAX = WINDOW_BYTES + WINDOW_BYTES / 4, /* one item alone may be larger than a window of many */
+    ITEMS_MAX_SMALL = WINDOW_BYTES_SMALL + WINDOW_BYTES_SMALL / 4,
+};
+
+int window_init(struct window *window) {
+    window->list = os_memory_map(WINDOW_EVENTS * sizeof *window->list);
+    window->order = os_memory_map(WINDOW_EVENTS * sizeof *window->order);
+    window->links = os_memory_map(WINDOW_LINKS * sizeof *window->links);
+    window->items = buf_of(os_memory_map(ITEMS_MAX), ITEMS_MAX);
+    window->spread = os_memory_map(SPREAD_SLOTS * sizeof *window->spread);
+    bool good = window->list != NULL && window->order != NULL && window->links != NULL &&
+                window->items.p != NULL && window->spread != NULL;
+    return good ? 0 : BH_E_NOMEM;
+}
+
+static void unmap(void *p, size_t size) {
+    if (p != NULL) {
+        os_memory_unmap(p, size);
+    }
+}
+
+void window_fini(struct window *window) {
+    if (window->has_permit) {
+        memory_permit_give();
+    }
+    unmap(window->list, WINDOW_EVENTS * sizeof *window->list);
+    unmap(window->order, WINDOW_EVENTS * sizeof *window->order);
+    unmap(window->links, WINDOW_LINKS * sizeof *window->links);
+    unmap(window->items.p, ITEMS_MAX);
+    unmap(window->spread, SPREAD_SLOTS * sizeof *window->spread);
+}
+
+struct span window_json(const struct window *window, const struct window_item *item) {
+    return span_of(window->items.p + item->json_at, item->json_size);
+}
+
+static void set_size(struct window *window) {
+    bool is_big = window->has_permit;
+    window->bytes_max = is_big ? WINDOW_BYTES : WINDOW_BYTES_SMALL;
+    window->items.cap = is_big ? ITEMS_MAX : ITEMS_MAX_SMALL;
+}
+
+static void clear(struct window *window, uint64_t first_seq) {
+    window->first_seq = first_seq;
+    window->next_seq = first_seq;
+    window->opened_us = 0;
+    window->received_us = 0;
+    window->bytes = 0;
+    window->until_seq = 0;
+    window->serial++;
+    window->item_count = 0;
+    window->link_count = 0;
+    window->withheld_events = 0;
+    window->final_events = 0;
+    window->fingerprint = 0;
+    window->closed = false;
+    window->items.n = 0;
+    window->items.full = false;
+    memset(window->withheld_by_reason, 0, sizeof window->withheld_by_reason);
+    memset(window->leaves_by_reason, 0, sizeof window->leaves_by_reason);
+    window->was_big = false;
+    window->has_permit = window->has_permit || memory_permit_take();
+    set_size(window);
+}
+
+void window_begin(struct courier *courier) {
+    bool goes_on = courier->batch_at < courier->batch.count &&
+                   courier->batch.events[courier->batch_at].seq == courier->cursor;
+    if (!goes_on) {
+        courier->batch.count = 0;
+        courier->batch_at = 0;
+    }
+    clear(&courier->window, courier->cursor);
+}
+
+void window_release(struct courier *courier) {
+    struct window *window = &courier->window;
+    if (window->has_permit) {
+        memory_permit_give();
+        window->has_permit = false;
+    }
+    os_memory_release(window->items.p, ITEMS_MAX);
+    os_memory_release(courier->plain.p, courier->plain.cap);
+    os_memory_release(courier->packed.p, courier->packed.cap);
+}
+
+/* -- one event ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t closed_at(void *context, uint64_t property) {
+    struct courier *courier = context;
+    return resolve_distinct_closed_at(courier->view, property);
+}
+
+/* Counts events of this person in this request and in the same unit of time, within the window; NULL for events about nobody. */
+static struct spread_slot *spread_of(struct window *window, const struct record_request *request,
+                                     const struct record_event *event, uint8_t precision) {
+    if (aid_is_zero(&event->aid)) {
+        return NULL;
+    }
+    int64_t unit_ms = (int64_t)time_precision_ms((enum time_precision)precision);
+    uint64_t unit = (uint64_t)(event->time_ms / unit_ms);
+    uint64_t seed = request->received_us * 0x9e3779b97f4a7c15U + request->source;
+    uint64_t key = hash64(event->aid.b, sizeof event->aid.b, seed ^ (unit << 20)) | 1;
+    for (size_t at = key % SPREAD_SLOTS;; at = (at + 1) % SPREAD_SLOTS) {
+        struct spread_slot *slot = &window->spread[at];
+        if (slot->window != window->serial) {
+            *slot = (struct spread_slot){key, window->serial, 0};
+        }
+        if (slot->key == key) {
+            return slot;
+        }
+    }
+}
+
+static void withhold(struct window *window, const struct verdict *verdict, uint8_t reason) {
+    uint8_t counted = reason < REASON_LIMIT ? reason : REASON_NONE;
+    window->withheld_events++;
+    window->withheld_by_reason[counted]++;
+    for (unsigned i = 0; i < REASON_LIMIT; i++) {
+        window->leaves_by_reason[i] += verdict->withheld_by_reason[i];
+    }
+}
+
+/* Links of an item to all ids that it names. FULL: the window has no room; DENIED: an id has no number, beyond its source's quota. */
+static int link_item(struct courier *courier, const struct record_event *event,
+                     const struct verdict *verdict, uint32_t shape, struct window_item *item) {
+    struct window *window = &courier->window;
+    item->link_at = window->link_count;
+    item->link_count = 0;
+    if (window->link_count + VERDICT_AIDS_MAX > WINDOW_LINKS) {
+        return BH_E_FULL;
+    }
+    struct window_link *links = window->links + window->link_count;
+    if (verdict->aid_count == 0) {
+        links[item->link_count++] = (struct window_link){.ord = 0, .shape = shape};
+        return 0;
+    }
+    for (unsigned i = 0; i < verdict->aid_count; i++) {
+        struct resolve_row row;
+        int r = resolve_lookup_event(courier->view, &verdict->aids[i], event->seq, &row);
+        if (r != 0) {
+            return r;
+        }
+        if (row.is_quota_excess) {
+            return BH_E_DENIED;
+        }
+        bool is_new = true;
+        for (unsigned k = 0; k < item->link_count; k++) {
+            is_new &= links[k].ord != row.ord;
+        }
+        if (is_new) {
+            struct window_link *link = &links[item->link_count++];
+            link->ord = row.ord;
+            link->shape = shape;
+            memcpy(link->lid, row.lid, sizeof link->lid);
+        }
+    }
+    return 0;
+}
+
+static uint32_t shape_of(struct courier *courier, uint16_t source, const struct verdict *verdict) {
+    struct ledger_pair pairs[VERDICT_DISCLOSED_MAX];
+    for (unsigned i = 0; i < verdict->disclosed_count; i++) {
+        const struct disclosed *d = &verdict->disclosed[i];
+        pairs[i] = (struct ledger_pair){d->class_id, d->form.id, d->form.level};
+    }
+    return ledger_shape(courier->ledger, source, pairs, verdict->disclosed_count);
+}
+
+static void show(struct courier *courier, const struct record_request *request,
+                 const struct record_event *event, size_t token_count, const struct verdict *verdict) {
+    if (courier->config.tap == NULL || courier->window.until_seq != 0) {
+        return;
+    }
+    struct tap_line line = {
+        .seq = event->seq,
+        .vendor = courier->vendor,
+        .source = request->source,
+        .kind = event->kind,
+        .sends = verdict->sends,
+        .reason = verdict->reason,
+        .verdict = verdict,
+    };
+    /* An event leaves only under a declared name. */
+    if (verdict->sends && token_count != 0) {
+        uint32_t name = json_get(event->json, courier->tokens, 0, SPAN_LIT("event"));
+        if (name != 0 && courier->tokens[name].kind == JSON_STRING) {
+            line.event_name = json_span(event->json, &courier->tokens[name]);
+        }
+    }
+    courier->config.tap(courier->config.tap_context, &line);
+}
+
+static size_t judge(struct courier *courier, const struct record_request *request,
+                    const struct record_event *event, struct verdict *verdict,
+                    struct spread_slot **ret_spread) {
+    struct window *window = &courier->window;
+    const struct protocol_ops *protocol = protocol_by_id(request->protocol);
+    size_t count = 0;
+    size_t offset = 0;
+    uint8_t precision = 0;
+    *ret_spread = NULL;
+    if (protocol == NULL || request->source > LIMIT_SOURCES) {
+        *verdict = (struct verdict){.reason = REASON_NOT_EXPRESSIBLE};
+        return 0;
+    }
+    if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
+        *verdict = (struct verdict){.reason = REASON_TOO_COMPLEX};
+        return 0;
+    }
+    struct policy_input input = {
+        .protocol = protocol,
+        .request = request,
+        .event = event,
+        .tokens = courier->tokens,
+        .token_count = count,
+        .space = span_str(courier->rules->space_of[request->source]),
+        .distinct_closed_at = closed_at,
+        .context = courier,
+    };
+    input.ruleset_count = rules_in_force(courier->rules, event->seq, &input.rulesets, &precision);
+    *ret_spread = spread_of(window, request, event, precision);
+    input.spread_ms = *ret_spread != NULL ? (*ret_spread)->count : 0;
+    window->items.full = false;
+    policy_apply(courier->policy, &input, &window->items, verdict, NULL, NULL);
+    return count;
+}
+
+static void keep(struct window *window, struct window_item *item, const struct verdict *verdict,
+                 size_t encoded) {
+    uint64_t mark[2] = {item->seq, item->endpoint};
+    item->json_at = (uint32_t)(verdict->json.p - window->items.p);
+    item->json_size = (uint32_t)verdict->json.n;
+    item->withheld = verdict->withheld_leaves;
+    item->insert_id_size = verdict->insert_id_size;
+    memcpy(item->insert_id, verdict->insert_id, sizeof item->insert_id);
+    window->link_count += item->link_count;
+    window->item_count++;
+    window->bytes += encoded;
+    window->fingerprint = hash64(mark, sizeof mark, window->fingerprint);
+    for (unsigned i = 0; i < REASON_LIMIT; i++) {
+        window->leaves_by_reason[i] += verdict->withheld_by_reason[i];
+    }
+}
+
+/* Takes an item that may leave; EXISTS: it had its final answer before a restart. Others as of add_event. May withhold it after all. */
+static int take(struct courier *courier, const struct record_request *request,
+                const struct record_event *event, struct verdict *verdict) {
+    struct window *window = &courier->window;
+    const struct protocol_ops *ops = courier->rules->ops;
+    struct window_item *item = &window->list[window->item_count];
+    *item = (struct window_item){
+        .seq = event->seq, .endpoint = (uint8_t)ops->endpoint((enum event_kind)event->kind)};
+    size_t encoded = ops->encoded_size(item->endpoint, verdict->json.n, courier->credential.n);
+    if (window->bytes + encoded > window->bytes_max && window->item_count != 0) {
+        return BH_E_FULL;
+    }
+    if (encoded > window->bytes_max && !window->has_permit) {
+        return BH_E_BUSY;
+    }
+    if (encoded > ops->body_max) {
+        verdict->sends = false;
+        verdict->reason = REASON_TOO_BIG;
+        return 0;
+    }
+    if (window->skip_final && ledger_seq_is_final(courier->ledger, event->seq, item->endpoint)) {
+        return BH_E_EXISTS;
+    }
+    uint32_t shape = shape_of(courier, request->source, verdict);
+    if (shape == 0) {
+        return BH_E_NOSPACE;
+    }
+    int r = link_item(courier, event, verdict, shape, item);
+    if (r == BH_E_DENIED) {
+        verdict->sends = false;
+        verdict->reason = REASON_QUOTA;
+        return 0;
+    }
+    if (r == 0) {
+        keep(window, item, verdict, encoded);
+    }
+    return r;
+}
+
+/* 0 = looked at; FULL = belongs to the next window; BUSY = needs the big buffers; NOSPACE and others = try again later. */
+static int add_event(struct courier *courier, const struct record_request *request,
+                     const struct record_event *event) {
+    struct window *window = &courier->window;
+    struct verdict verdict;
+    struct spread_slot *spread = NULL;
+    size_t before = window->items.n;
+    size_t token_count = judge(courier, request, event, &verdict, &spread);
+    bool lacks_room = !verdict.sends && verdict.reason == REASON_TOO_BIG;
+    int r = 0;
+    if (verdict.sends) {
+        r = take(courier, request, event, &verdict);
+    } else if (lacks_room && window->item_count != 0) {
+        r = BH_E_FULL;
+    } else if (lacks_room && !window->has_permit) {
+        r = BH_E_BUSY;
+    }
+    if (r != 0 || !verdict.sends) {
+        window->items.n = before;
+    }
+    if (r == 0 && !verdict.sends) {
+        withhold(window, &verdict, verdict.reason);
+    }
+    if (r == BH_E_EXISTS) {
+        window->final_events++;
+        r = 0;
+    } else if (r == 0) {
+        show(courier, request, event, token_count, &verdict);
+    }
+    if (r == 0 && spread != NULL) {
+        spread->count++;
+    }
+    return r;
+}
+
+/* -- many events ----------------------------------------------------------------------------------------------------------------------- */
+
+static int skip_gap(struct courier *courier, uint64_t gap_until) {
+    struct window *window = &courier->window;
+    uint64_t from = window->next_seq;
+    uint64_t recorded = ledger_settled_seq(courier->ledger);
+    if (window->item_count != 0 || window->withheld_events != 0) {
+        window_close(courier);
+        return 0;
+    }
+    from = recorded > from ? recorded : from;
+    if (gap_until > from) {
+        /* The keeper records a gap before it makes one; this is for what it could not know of. */
+        log_event(LOG_ERROR, "events are missing from the journal", LOG_WORD("vendor", courier->vendor),
+                  LOG_INT("from_seq", from), LOG_INT("until_seq", gap_until));
+        struct ledger_reason_count reason = {REASON_GAP, gap_until - from};
+        int r = ledger_passed(courier->ledger, from, gap_until - from, &reason, 1, "bulkhead", true);
+        if (r != 0) {
+            return r;
+        }
+    }
+    courier->cursor = gap_until > from ? gap_until : from;
+    clear(window, courier->cursor);
+    journal_reader_seek(courier->reader, courier->cursor);
+    return 0;
+}
+
+static int next_batch(struct courier *courier) {
+    uint64_t gap_until = 0;
+    courier->batch.count = 0;
+    courier->batch_at = 0;
+    if (journal_reader_seq(courier->reader) != courier->window.next_seq) {
+        journal_reader_seek(courier->reader, courier->window.next_seq);
+    }
+    int r = journal_reader_next(courier->reader, &courier->batch, &gap_until);
+    if (r == BH_E_NOTFOUND) {
+        return skip_gap(courier, gap_until);
+    }
+    if (r != 0) {
+        courier->batch.count = 0;
+    }
+    return r;
+}
+
+static bool is_full(const struct window *window) {
+    return window->next_seq - window->first_seq >= WINDOW_EVENTS ||
+           (window->until_seq != 0 && window->next_seq >= window->until_seq);
+}
+
+static int fill(struct courier *courier, uint64_t resolved) {
+    struct window *window = &courier->window;
+    while (!window->closed) {
+        if (is_full(window)) {
+            window_close(courier);
+            break;
+        }
+        if (courier->batch_at == courier->batch.count) {
+            int r = next_batch(courier);
+            if (r != 0) {
+                return r;
+            }
+            continue;
+        }
+        const struct record_event *event = &courier->batch.events[courier->batch_at];
+        const struct record_request *request =
+            &courier->batch.requests[courier->batch.request_of[courier->batch_at]];
+        check(event->seq == window->next_seq);
+        if (event->seq > resolved) {
+            return BH_E_AGAIN;
+        }
+        int r = add_event(courier, request, event);
+        if (r == BH_E_FULL) {
+            window_close(courier);
+            break;
+        }
+        if (r != 0) {
+            return r;
+        }
+        if (window->opened_us == 0) {
+            window->opened_us = os_mono_us();
+            window->received_us = request->received_us;
+        }
+        window->next_seq++;
+        courier->batch_at++;
+    }
+    return 0;
+}
+
+int window_fill(struct courier *courier) {
+    struct window *window = &courier->window;
+    if (!window->has_permit && window->item_count == 0 && memory_permit_take()) {
+        window->has_permit = true;
+        set_size(window);
+    }
+    /* Rows up to this seq were durable before, so the view sees them. */
+    uint64_t resolved = resolver_seq(courier->config.resolver);
+    int r = resolve_view_begin(courier->view);
+    if (r != 0) {
+        return r;
+    }
+    r = fill(courier, resolved);
+    resolve_view_end(courier->view);
+    return r;
+}
+
+/* Items by endpoint, the order of their seqs kept within each. */
+void window_close(struct courier *courier) {
+    struct window *window = &courier->window;
+    uint32_t at[PROTOCOL_ENDPOINTS_MAX + 1] = {0};
+    memset(window->endpoint_items, 0, sizeof window->endpoint_items);
+    for (uint32_t i = 0; i < window->item_count; i++) {
+        check(window->list[i].endpoint <= PROTOCOL_ENDPOINTS_MAX);
+        window->endpoint_items[window->list[i].endpoint]++;
+    }
+    for (unsigned e = 1; e <= PROTOCOL_ENDPOINTS_MAX; e++) {
+        at[e] = at[e - 1] + window->endpoint_items[e - 1];
+    }
+    for (uint32_t i = 0; i < window->item_count; i++) {
+        window->order[at[window->list[i].endpoint]++] = (uint16_t)i;
+    }
+    window->closed = true;
+    window->was_big = window->has_permit;
+    courier->cursor = window->next_seq;
+}
+
+int window_rebuild(struct courier *courier) {
+    struct window *window = &courier->window;
+    uint64_t until = window->until_seq != 0 ? window->until_seq : window->next_seq;
+    bool was_big = window->was_big;
+    courier->cursor = window->first_seq;
+    window_begin(courier);
+    window->until_seq = until;
+    window->was_big = was_big;
+    if (was_big && !window->has_permit) {
+        return BH_E_BUSY; /* in smaller buffers it would be another window */
+    }
+    return window_fill(courier);
+}

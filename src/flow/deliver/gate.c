@@ -1,0 +1,141 @@
+#include "flow/deliver/gate.h"
+
+#include "base/check.h"
+#include "os/clock.h"
+#include "os/outbound.h"
+#include "os/socket.h"
+
+/*
+ * How long a cut waits for the courier to come out of libcurl. Its sockets are dead by then; the wait only rules out a connect() that
+ * had found its socket before it was severed. A courier that is not scheduled for this long is inside no such call.
+ */
+enum { CURL_EXIT_US = 30 * 1000 };
+
+int gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+              void *wake_context) {
+    *gate = (struct gate){.state = state, .dead_fd = -1, .wake = wake, .wake_context = wake_context};
+    os_lock_init(&gate->lock, OS_LOCK_GATE);
+    os_cond_init(&gate->left);
+    return os_wake_open(&gate->dead_fd);
+}
+
+void gate_fini(struct gate *gate) {
+    check(gate->socket_count == 0 && !gate->in_curl);
+    os_close(gate->dead_fd);
+    os_cond_fini(&gate->left);
+    os_lock_fini(&gate->lock);
+}
+
+enum vendor_state gate_state(struct gate *gate) {
+    os_lock(&gate->lock);
+    enum vendor_state state = gate->state;
+    os_unlock(&gate->lock);
+    return state;
+}
+
+bool gate_state_is_open(enum vendor_state state) {
+    return state == VENDOR_ACTIVE || state == VENDOR_RETRYING || state == VENDOR_PARKED;
+}
+
+bool gate_move(struct gate *gate, enum vendor_state state) {
+    check(gate_state_is_open(state));
+    os_lock(&gate->lock);
+    bool is_open = gate_state_is_open(gate->state);
+    if (is_open) {
+        gate->state = state;
+    }
+    os_unlock(&gate->lock);
+    return is_open;
+}
+
+int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *context),
+                void *context) {
+    check(gate_state_is_open(state));
+    os_lock(&gate->lock);
+    int r = gate->state == VENDOR_CLOSED ? BH_E_STATE : commit(context);
+    if (r == 0) {
+        gate->state = state;
+    }
+    os_unlock(&gate->lock);
+    return r;
+}
+
+static void sever_all(struct gate *gate) {
+    os_lock_assert_held(&gate->lock);
+    for (unsigned i = 0; i < gate->socket_count; i++) {
+        os_outbound_sever(gate->sockets[i], gate->dead_fd);
+    }
+}
+
+uint64_t gate_cut(struct gate *gate) {
+    uint64_t start = os_mono_us();
+    os_lock(&gate->lock);
+    if (gate->state != VENDOR_CLOSED) {
+        gate->state = VENDOR_CUT;
+    }
+    sever_all(gate);
+    gate->wake(gate->wake_context);
+    uint64_t until = os_mono_us() + CURL_EXIT_US;
+    while (gate->in_curl) {
+        uint64_t now = os_mono_us();
+        if (now >= until || !os_cond_wait(&gate->left, &gate->lock, until - now)) {
+            break;
+        }
+    }
+    os_unlock(&gate->lock);
+    return os_mono_us() - start;
+}
+
+bool gate_enter(struct gate *gate) {
+    os_lock(&gate->lock);
+    check(!gate->in_curl);
+    gate->in_curl = gate_state_is_open(gate->state);
+    bool entered = gate->in_curl;
+    os_unlock(&gate->lock);
+    return entered;
+}
+
+void gate_leave(struct gate *gate) {
+    os_lock(&gate->lock);
+    check(gate->in_curl);
+    gate->in_curl = false;
+    os_cond_signal_all(&gate->left);
+    os_unlock(&gate->lock);
+}
+
+int gate_socket_open(struct gate *gate, int family) {
+    int fd = -1;
+    os_lock(&gate->lock);
+    if (gate_state_is_open(gate->state) && gate->socket_count < GATE_SOCKETS_MAX &&
+        os_outbound_open(family, &fd) == 0) {
+        gate->sockets[gate->socket_count++] = fd;
+    }
+    os_unlock(&gate->lock);
+    return fd;
+}
+
+void gate_socket_close(struct gate *gate, int fd) {
+    os_lock(&gate->lock);
+    unsigned i = 0;
+    while (i < gate->socket_count && gate->sockets[i] != fd) {
+        i++;
+    }
+    check(i < gate->socket_count);
+    gate->sockets[i] = gate->sockets[--gate->socket_count];
+    /* Closed under the lock: the number must not be another's while a cut severs what it finds here. */
+    os_close(fd);
+    os_unlock(&gate->lock);
+}
+
+bool gate_idle_is_silent(struct gate *gate) {
+    bool is_silent = true;
+    os_lock(&gate->lock);
+    for (unsigned i = 0; i < gate->socket_count; i++) {
+        is_silent &= os_outbound_is_quiet(gate->sockets[i]);
+    }
+    if (!is_silent) {
+        sever_all(gate);
+    }
+    os_unlock(&gate->lock);
+    return is_silent;
+}

@@ -1,0 +1,64 @@
+/*
+ * Gate: one vendor's state, and all sockets through which bytes could reach it.
+ *
+ *   libcurl --open callback--> gate_socket_open (refuses unless open)  --> registry of sockets
+ *   courier: gate_enter .. curl_multi_perform .. gate_leave
+ *   any thread: gate_cut --> state, sever every socket of the registry, wait for the courier to be out of libcurl
+ *
+ * Invariants
+ *  G1 The state that counts for sending is the one here, under the lock.
+ *  G2 A socket that libcurl may use is in the registry from its making to its closing.
+ *  G3 After gate_cut returned, every socket that existed is severed and none is made until gate_reopen. libcurl may still try: each try
+ *     fails in the kernel.
+ * Threads: the lock guards all; gate_enter, gate_leave and the callbacks belong to the courier.
+ */
+#ifndef BH_FLOW_GATE_H
+#define BH_FLOW_GATE_H
+
+#include <stdbool.h>
+
+#include "base/errors.h"
+#include "flow/deliver/deliver.h"
+#include "os/thread.h"
+
+/* One courier has one transfer at a time: its connection, an idle one, and a second address family racing. */
+enum { GATE_SOCKETS_MAX = 16 };
+
+struct gate {
+    struct os_lock lock;
+    struct os_cond left; /* the courier left libcurl */
+    enum vendor_state state;
+    bool in_curl;
+    int dead_fd; /* what severed numbers refer to */
+    int sockets[GATE_SOCKETS_MAX];
+    unsigned socket_count;
+    void (*wake)(void *context); /* called under the lock when the state was changed by another thread */
+    void *wake_context;
+};
+
+int gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+              void *wake_context) BH_MUST_USE;
+void gate_fini(struct gate *gate);
+
+enum vendor_state gate_state(struct gate *gate);
+/* Whether a state lets bytes out. */
+bool gate_state_is_open(enum vendor_state state);
+/* The courier's own changes among active, retrying and parked; false and no change when the gate is not open. */
+bool gate_move(struct gate *gate, enum vendor_state state);
+/*
+ * From a state that is not open to `state`; `commit` runs under the lock before it takes effect (it makes the restore durable) and its failure leaves all as it was.
+ */
+int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *context), void *context) BH_MUST_USE;
+/* Returns microseconds until no byte could leave. */
+uint64_t gate_cut(struct gate *gate);
+
+/* false: not open, stay out of libcurl. */
+bool gate_enter(struct gate *gate);
+void gate_leave(struct gate *gate);
+/* libcurl's open and close callbacks. */
+int gate_socket_open(struct gate *gate, int family); /* -1 = refused */
+void gate_socket_close(struct gate *gate, int fd);
+/* Between transfers: whether nothing has come on kept connections; severs them all when something has. */
+bool gate_idle_is_silent(struct gate *gate);
+
+#endif
