@@ -26,6 +26,7 @@ int inspector_new(struct inspector **ret_inspector) {
         return BH_E_NOMEM;
     }
     in->magic = INSPECTOR_MAGIC;
+    key_cache_init(&in->keys);
     in->pool = malloc(POOL_BYTES);
     in->nested = malloc(NESTED_TOKENS_MAX * sizeof *in->nested);
     int rc = in->pool != NULL && in->nested != NULL ? secrets_scratch_new(&in->scratch) : BH_E_NOMEM;
@@ -64,23 +65,10 @@ static void item_reset(struct inspector *in, struct finding *findings, size_t ca
     in->segment_count = 0;
 }
 
-/* A string or key of the item itself; `hit` is the next of the slab's secrets. */
-static void look_string(struct inspector *in, struct span text, const struct json_token *token, const struct key_info *info, struct span slab,
-                        uint32_t *hit) {
+/* A string or key of the item itself. */
+static void look_string(struct inspector *in, struct span text, const struct json_token *token, const struct key_info *info) {
     struct span raw = json_span(text, token);
-    size_t slab_start = (size_t)(slab.p - text.p);
-    bool escaped = (token->flags & JSON_ESCAPED) != 0;
-    while (*hit < in->raw.count && in->raw.hit[*hit].start + slab_start < (size_t)token->start + token->len) {
-        const struct hit *h = &in->raw.hit[(*hit)++];
-        size_t start = h->start + slab_start;
-        if (!escaped && start >= token->start) {
-            emit_on_leaf(in, in->leaf, h->class_id, FOUND_BY_VALUE, (uint32_t)(start - token->start), h->end - h->start);
-        }
-    }
-    if (raw.n == 0) {
-        return;
-    }
-    if (escaped) {
+    if (BH_UNLIKELY((token->flags & JSON_ESCAPED) != 0)) {
         struct span decoded = pool_unescape(in, raw);
         if (in->error == 0) {
             frames_look(in, decoded, info, gate_features(decoded.p, decoded.n, decoded.p + decoded.n), true);
@@ -94,20 +82,59 @@ static void look_string(struct inspector *in, struct span text, const struct jso
     }
 }
 
+/* The last token of tokens[first..end) that begins at or before `offset`; tokens[first] does. */
+static uint32_t token_at(const struct json_token *tokens, uint32_t first, uint32_t end, size_t offset) {
+    while (end - first > 1) {
+        uint32_t middle = first + (end - first) / 2;
+        if (tokens[middle].start <= offset) {
+            first = middle;
+        } else {
+            end = middle;
+        }
+    }
+    return first;
+}
+
+/* Hands out what the scan of the slab found in the item, from hit *next on. Under an escape the decoded text is scanned again. */
+static void look_hits(struct inspector *in, const struct json_token *tokens, uint32_t root, size_t slab_start, uint32_t *next) {
+    size_t item_end = (size_t)tokens[root].start + tokens[root].len;
+    for (; *next < in->raw.count && in->raw.hit[*next].start + slab_start < item_end; (*next)++) {
+        const struct hit *h = &in->raw.hit[*next];
+        size_t start = h->start + slab_start;
+        uint32_t index = token_at(tokens, root, tokens[root].next, start);
+        const struct json_token *token = &tokens[index];
+        bool holds = (token->kind == JSON_STRING || token->kind == JSON_KEY) && start - token->start < token->len;
+        if (holds && (token->flags & JSON_ESCAPED) == 0) {
+            emit_on_leaf(in, (uint16_t)(index - root), h->class_id, FOUND_BY_VALUE, (uint32_t)(start - token->start), h->end - h->start);
+            in->unsorted = true;
+        }
+    }
+}
+
+/* The first finding of its leaf, so that it needs no sorting. */
+static inline void emit_schema(struct inspector *in, uint16_t class_id) {
+    if (BH_LIKELY(in->findings_count < in->findings_cap && in->findings_count < LIMIT_EVENT_FINDINGS)) {
+        in->findings[in->findings_count++] = (struct finding){in->leaf, class_id, FOUND_BY_SCHEMA, 0, FINDING_WHOLE};
+    } else {
+        emit_on_leaf(in, in->leaf, class_id, FOUND_BY_SCHEMA, 0, FINDING_WHOLE);
+    }
+}
+
 static void look_item(struct inspector *in, const struct protocol_ops *protocol, struct span text, const struct json_token *tokens,
                       const struct inspect_item *item, struct span slab, uint32_t *hit) {
     struct walk *w = &in->walk;
     struct walk_step step;
+    look_hits(in, tokens, item->root, (size_t)(slab.p - text.p), hit);
     walk_open(w, text, tokens, item->root, protocol, item->kind, NULL);
     while (walk_next(in, w, &step)) {
         in->leaf = (uint16_t)(step.index - item->root);
-        if (step.info.schema_class != CLASS_NONE) {
-            emit_on_leaf(in, in->leaf, step.info.schema_class, FOUND_BY_SCHEMA, 0, FINDING_WHOLE);
+        if (step.info->schema_class != CLASS_NONE) {
+            emit_schema(in, step.info->schema_class);
         }
         if (step.token->kind == JSON_STRING || step.token->kind == JSON_KEY) {
-            look_string(in, text, step.token, &step.info, slab, hit);
-        } else {
-            detect_scalar(in, (enum json_kind)step.token->kind, json_span(text, step.token), &step.info);
+            look_string(in, text, step.token, step.info);
+        } else if (step.info->class_id != CLASS_NONE || step.token->len >= 12) {
+            detect_scalar(in, (enum json_kind)step.token->kind, json_span(text, step.token), step.info);
         }
     }
     if (in->error == 0) {
@@ -171,7 +198,7 @@ size_t inspect_string(struct inspector *in, struct span value, struct finding *f
         const struct hit *h = &in->raw.hit[i];
         emit_on_leaf(in, 0, h->class_id, FOUND_BY_VALUE, h->start, h->end - h->start);
     }
-    frames_look(in, value, &KEY_SILENT, gate_features(value.p, value.n, value.p + value.n), false);
+    frames_look(in, value, &key_silent, gate_features(value.p, value.n, value.p + value.n), false);
     if (in->error == 0) {
         secrets_flush(in);
     }

@@ -315,7 +315,8 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
         return at + 1;
     }
     struct span key = span_cut(text, key_start, key_end - key_start);
-    struct key_info info = key_lookup(&in->keys, NULL, PLACE_NONE, false, key, text.p + text.n);
+    struct key_place at_text = key_place(NULL, PLACE_NONE, false);
+    struct key_info info = *key_lookup_slow(&in->keys, &at_text, key, text.p + text.n);
     /* "Note: value" is prose; what must never be on disk is looked for there all the same. */
     if (info.class_id == CLASS_NONE || (colon && !class_is_never_disk(info.class_id))) {
         return at + 1;
@@ -333,13 +334,18 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
     return at + 1;
 }
 
-static void detect_pairs(struct inspector *in, struct span text) {
-    for (size_t i = 0; i < text.n && in->error == 0;) {
-        if (text.p[i] != '=' && text.p[i] != ':') {
-            i++;
-        } else {
-            i = detect_pair(in, text, i);
-        }
+static size_t next_of(struct span text, size_t i, uint8_t c) {
+    size_t next = span_find_byte(span_from(text, i), c);
+    return next == SIZE_MAX ? text.n : i + next;
+}
+
+static void detect_pairs(struct inspector *in, struct span text, unsigned features) {
+    size_t equals = (features & HAS_EQUALS) != 0 ? next_of(text, 0, '=') : text.n;
+    size_t colon = (features & HAS_COLON) != 0 ? next_of(text, 0, ':') : text.n;
+    while ((equals < text.n || colon < text.n) && in->error == 0) {
+        size_t next = detect_pair(in, text, equals < colon ? equals : colon);
+        equals = equals < next ? next_of(text, next, '=') : equals;
+        colon = colon < next ? next_of(text, next, ':') : colon;
     }
 }
 
@@ -351,7 +357,7 @@ void detect_text(struct inspector *in, struct span text, const struct key_info *
         detect_colons(in, text);
     }
     if ((features & (HAS_EQUALS | HAS_COLON)) != 0) {
-        detect_pairs(in, text);
+        detect_pairs(in, text, features);
     }
     if ((features & HAS_DIGITS) != 0) {
         detect_numbers(in, text, info);

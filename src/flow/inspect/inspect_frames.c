@@ -153,7 +153,7 @@ static void child_string(struct inspector *in, const struct frame *parent, const
     if (raw.n == 0) {
         return;
     }
-    const struct key_info *info = &step->info;
+    const struct key_info *info = step->info;
     if ((step->token->flags & JSON_ESCAPED) == 0) {
         child_open(in, frame_push(in, raw, FRAME_SLICE, step->token->start, raw.n, info));
         return;
@@ -178,8 +178,8 @@ static bool step_json(struct inspector *in, struct frame *f) {
     }
     /* A scalar is looked at in a frame of its own, so that its finding maps to its bytes. */
     struct span raw = json_span(f->text, step.token);
-    (void)frame_push(in, raw, FRAME_SLICE, step.token->start, raw.n, &step.info);
-    detect_scalar(in, (enum json_kind)step.token->kind, raw, &step.info);
+    (void)frame_push(in, raw, FRAME_SLICE, step.token->start, raw.n, step.info);
+    detect_scalar(in, (enum json_kind)step.token->kind, raw, step.info);
     in->frame_count--;
     return true;
 }
@@ -267,7 +267,7 @@ static bool step_base64(struct inspector *in, struct frame *f) {
     size_t made = base64_decode(p + i, n - i, room, &read);
     check(made >= 6 && read >= 8);
     f->cursor = (uint32_t)(i + read);
-    child_open(in, frame_push(in, pool_keep(in, room, made), FRAME_WHOLE, i, read, &KEY_SILENT));
+    child_open(in, frame_push(in, pool_keep(in, room, made), FRAME_WHOLE, i, read, &key_silent));
     return true;
 }
 

@@ -50,7 +50,7 @@ static bool printable(unsigned byte) {
     return (byte >= 0x20 && byte < 0x7f) || byte == '\t' || byte == '\n' || byte == '\r';
 }
 
-bool gate_base64_text(const uint8_t *p) {
+bool gate_base64_decodes(const uint8_t *p) {
     unsigned left = 0; /* continuation bytes that a UTF-8 character still needs */
     for (unsigned quad = 0; quad < 2; quad++) {
         unsigned v = 0;
@@ -78,34 +78,61 @@ bool gate_base64_text(const uint8_t *p) {
     return true;
 }
 
-bool gate_uuid(const uint8_t *p) {
+bool gate_uuid_ends(const uint8_t *p, size_t n) {
+    if (n < 36 || (n > 36 && (gate_bits[p[n - 37]] & GATE_ALNUM) != 0)) {
+        return false;
+    }
+    const uint8_t *uuid = p + n - 36;
     for (unsigned i = 0; i < 36; i++) {
         bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (dash ? p[i] != '-' : (gate_bits[p[i]] & GATE_HEX) == 0) {
+        if (dash ? uuid[i] != '-' : (gate_bits[uuid[i]] & GATE_HEX) == 0) {
             return false;
         }
     }
     return true;
 }
 
-unsigned gate_scalar(const uint8_t *p, size_t n, const uint8_t *reach) {
-    check(p + n <= reach);
-    if (n == 36 && gate_uuid(p)) {
-        return HAS_RUN;
-    }
+struct counts {
+    size_t digits;
+    size_t dots;
+    size_t colons;
+    size_t alnums;
+    size_t digit_run_max;
+};
+
+/* The counts that no single byte decides. */
+static unsigned count_features(const uint8_t *p, size_t n, const struct counts *c) {
     unsigned features = 0;
-    size_t digits = 0;
-    size_t dots = 0;
-    size_t colons = 0;
+    bool digits = c->digits >= 7 || (c->digits >= 4 && c->dots >= 3);
+    if (n <= GATE_SHORT && c->alnums == n && c->digit_run_max < 12) {
+        digits = digits && gate_iban_begins(p, n);
+    }
+    features |= digits ? HAS_DIGITS : 0U;
+    features |= c->colons >= 1 ? HAS_COLON : 0U;
+    features |= c->colons >= 2 ? HAS_COLONS : 0U;
+    return features;
+}
+
+static unsigned gate_scalar_part(const uint8_t *p, size_t n) {
+    unsigned features = 0;
+    struct counts counts = {0, 0, 0, 0, 0};
     size_t run = 0;
+    size_t digit_run = 0;
     bool ampersand = false;
     bool semicolon = false;
+    if (n <= GATE_TINY) {
+        return 0;
+    }
     for (size_t i = 0; i < n; i++) {
         uint8_t c = p[i];
+        bool digit = c >= '0' && c <= '9';
         run = (gate_bits[c] & GATE_BASE64) != 0 ? run + 1 : 0;
-        digits += c >= '0' && c <= '9';
-        dots += c == '.';
-        colons += c == ':';
+        digit_run = digit ? digit_run + 1 : 0;
+        counts.digit_run_max = digit_run > counts.digit_run_max ? digit_run : counts.digit_run_max;
+        counts.digits += digit;
+        counts.alnums += (gate_bits[c] & GATE_ALNUM) != 0;
+        counts.dots += c == '.';
+        counts.colons += c == ':';
         ampersand |= c == '&';
         semicolon |= c == ';';
         features |= c == '@' ? HAS_AT : 0U;
@@ -119,8 +146,13 @@ unsigned gate_scalar(const uint8_t *p, size_t n, const uint8_t *reach) {
         }
     }
     features |= ampersand && semicolon ? HAS_QUOTED : 0U;
-    features |= digits >= 7 || (digits >= 4 && dots >= 3) ? HAS_DIGITS : 0U;
-    features |= colons >= 1 ? HAS_COLON : 0U;
-    features |= colons >= 2 ? HAS_COLONS : 0U;
-    return features;
+    return features | count_features(p, n, &counts);
+}
+
+unsigned gate_scalar(const uint8_t *p, size_t n, const uint8_t *reach) {
+    check(p + n <= reach);
+    if (gate_uuid_ends(p, n)) {
+        return HAS_RUN | gate_scalar_part(p, n - 36);
+    }
+    return gate_scalar_part(p, n);
 }

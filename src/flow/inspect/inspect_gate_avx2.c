@@ -20,7 +20,7 @@ enum {
     C_BACKSLASH = 128, /* 5c \ */
 };
 
-static inline __m256i classes(__m256i v) {
+static BH_ALWAYS_INLINE __m256i classes(__m256i v) {
     const __m256i low = _mm256_setr_epi8(
         C_AT, 0, 0, 0, 0, C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON, (char)C_BACKSLASH, C_PAIR | C_SIGN, C_DOT,
         C_SIGN | C_UNDERSCORE, C_AT, 0, 0, 0, 0, C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON, (char)C_BACKSLASH,
@@ -33,7 +33,7 @@ static inline __m256i classes(__m256i v) {
     return _mm256_and_si256(_mm256_shuffle_epi8(low, v), _mm256_shuffle_epi8(high, nibble));
 }
 
-static inline __m256i in_range(__m256i v, char first, char count) {
+static BH_ALWAYS_INLINE __m256i in_range(__m256i v, char first, char count) {
     __m256i x = _mm256_sub_epi8(v, _mm256_set1_epi8(first));
     return _mm256_cmpeq_epi8(_mm256_min_epu8(x, _mm256_set1_epi8((char)(count - 1))), x);
 }
@@ -43,28 +43,28 @@ struct block {
     __m256i a;
     __m256i b;
     uint64_t valid;
-    bool wide;
+    bool wide; /* known when compiled: the second vector then costs nothing */
 };
 
-static inline uint64_t mask_of(const struct block *k, __m256i a, __m256i b) {
+static BH_ALWAYS_INLINE uint64_t mask_of(const struct block *k, __m256i a, __m256i b) {
     uint64_t low = (uint32_t)_mm256_movemask_epi8(a);
     uint64_t high = k->wide ? (uint64_t)(uint32_t)_mm256_movemask_epi8(b) << 32 : 0;
     return (low | high) & k->valid;
 }
 
-static inline uint64_t equal_to(const struct block *k, char c) {
+static BH_ALWAYS_INLINE uint64_t equal_to(const struct block *k, char c) {
     __m256i v = _mm256_set1_epi8(c);
     return mask_of(k, _mm256_cmpeq_epi8(k->a, v), _mm256_cmpeq_epi8(k->b, v));
 }
 
 /* Bytes whose class has one of `bits`. */
-static inline uint64_t having(const struct block *k, __m256i ca, __m256i cb, int bits) {
+static BH_ALWAYS_INLINE uint64_t having(const struct block *k, __m256i ca, __m256i cb, int bits) {
     const __m256i wanted = _mm256_set1_epi8((char)bits);
     const __m256i zero = _mm256_setzero_si256();
     return ~mask_of(k, _mm256_cmpeq_epi8(_mm256_and_si256(ca, wanted), zero), _mm256_cmpeq_epi8(_mm256_and_si256(cb, wanted), zero)) & k->valid;
 }
 
-static inline uint64_t runs_of_8(uint64_t m) {
+static BH_ALWAYS_INLINE uint64_t runs_of_8(uint64_t m) {
     m &= m >> 1;
     m &= m >> 2;
     return m & m >> 4;
@@ -79,7 +79,7 @@ struct tally {
     bool semicolon;
 };
 
-static inline void tally_special(struct tally *t, const struct block *k, uint64_t fresh) {
+static BH_ALWAYS_INLINE void tally_special(struct tally *t, const struct block *k, uint64_t fresh) {
     t->features |= equal_to(k, '@') != 0 ? HAS_AT : 0U;
     t->features |= (equal_to(k, '%') | equal_to(k, '\\')) != 0 ? HAS_QUOTED : 0U;
     t->features |= equal_to(k, '=') != 0 ? HAS_EQUALS : 0U;
@@ -88,7 +88,7 @@ static inline void tally_special(struct tally *t, const struct block *k, uint64_
     t->semicolon |= equal_to(k, ';') != 0;
 }
 
-static inline void tally_runs(struct tally *t, const uint8_t *p, uint64_t alnum, uint64_t base64, bool previous_alnum) {
+static BH_ALWAYS_INLINE void tally_runs(struct tally *t, const uint8_t *p, uint64_t alnum, uint64_t base64, bool previous_alnum) {
     uint64_t run = runs_of_8(base64);
     if (run == 0) {
         return;
@@ -103,7 +103,12 @@ static inline void tally_runs(struct tally *t, const uint8_t *p, uint64_t alnum,
 /*
  * `fresh` marks the bytes that no earlier window has counted. A run that starts near the end of a window is seen whole in the next one.
  */
-static inline void tally_block(struct tally *t, const uint8_t *p, const struct block *k, uint64_t fresh, bool previous_alnum) {
+struct kinds {
+    uint64_t digit;
+    uint64_t alnum;
+};
+
+static BH_ALWAYS_INLINE struct kinds tally_block(struct tally *t, const uint8_t *p, const struct block *k, uint64_t fresh, bool previous_alnum) {
     const __m256i lower = _mm256_set1_epi8(0x20);
     uint64_t digit = mask_of(k, in_range(k->a, '0', 10), in_range(k->b, '0', 10));
     uint64_t alnum = digit | mask_of(k, in_range(_mm256_or_si256(k->a, lower), 'a', 26), in_range(_mm256_or_si256(k->b, lower), 'a', 26));
@@ -116,9 +121,10 @@ static inline void tally_block(struct tally *t, const uint8_t *p, const struct b
         tally_special(t, k, fresh);
     }
     tally_runs(t, p, alnum, base64, previous_alnum);
+    return (struct kinds){digit, alnum};
 }
 
-static inline unsigned tally_features(const struct tally *t) {
+static BH_ALWAYS_INLINE unsigned tally_features(const struct tally *t) {
     unsigned features = t->features;
     features |= t->ampersand && t->semicolon ? HAS_QUOTED : 0U;
     features |= t->digits >= 7 || (t->digits >= 4 && t->dots >= 3) ? HAS_DIGITS : 0U;
@@ -127,12 +133,12 @@ static inline unsigned tally_features(const struct tally *t) {
     return features;
 }
 
-static inline __m256i load(const uint8_t *p) {
+static BH_ALWAYS_INLINE __m256i load(const uint8_t *p) {
     return _mm256_loadu_si256((const __m256i *)(const void *)p);
 }
 
 /* n <= 32 bytes, without touching what lies behind `reach`. */
-static inline __m256i load_part(const uint8_t *p, size_t n, const uint8_t *reach) {
+static BH_ALWAYS_INLINE __m256i load_part(const uint8_t *p, size_t n, const uint8_t *reach) {
     if ((size_t)(reach - p) >= 32) {
         return load(p);
     }
@@ -147,7 +153,7 @@ static unsigned gate_long(const uint8_t *p, size_t n, const uint8_t *reach) {
     bool previous_alnum = false;
     while (n - at > WINDOW) {
         struct block k = {load(p + at), load(p + at + 32), ~(uint64_t)0, true};
-        tally_block(&t, p + at, &k, ((uint64_t)1 << STRIDE) - 1, previous_alnum);
+        (void)tally_block(&t, p + at, &k, ((uint64_t)1 << STRIDE) - 1, previous_alnum);
         at += STRIDE;
         previous_alnum = (gate_bits[p[at - 1]] & GATE_ALNUM) != 0;
     }
@@ -158,16 +164,55 @@ static unsigned gate_long(const uint8_t *p, size_t n, const uint8_t *reach) {
     if (left > 32) {
         k.b = load_part(p + at + 32, left - 32, reach);
     }
-    tally_block(&t, p + at, &k, k.valid, previous_alnum);
+    (void)tally_block(&t, p + at, &k, k.valid, previous_alnum);
     return tally_features(&t);
 }
 
-unsigned gate_avx2(const uint8_t *p, size_t n, const uint8_t *reach) {
-    if (n > 32) {
-        return n == 36 && p[8] == '-' && gate_uuid(p) ? (unsigned)HAS_RUN : gate_long(p, n, reach);
+static BH_ALWAYS_INLINE uint32_t dashes(__m256i v) {
+    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_set1_epi8('-')));
+}
+
+static BH_ALWAYS_INLINE uint32_t hex_digits(__m256i v) {
+    __m256i letter = in_range(_mm256_or_si256(v, _mm256_set1_epi8(0x20)), 'a', 6);
+    return (uint32_t)_mm256_movemask_epi8(_mm256_or_si256(in_range(v, '0', 10), letter));
+}
+
+/* gate_uuid_ends, its 36 bytes as two vectors that overlap by 28. */
+static BH_ALWAYS_INLINE bool uuid_ends(const uint8_t *p, size_t n) {
+    enum { FIRST = 1 << 8 | 1 << 13 | 1 << 18 | 1 << 23, SECOND = FIRST >> 4 };
+    if (n < 36 || p[n - 13] != '-' || (n > 36 && (gate_bits[p[n - 37]] & GATE_ALNUM) != 0)) {
+        return false;
     }
+    __m256i a = load(p + n - 36);
+    __m256i b = load(p + n - 32);
+    return dashes(a) == FIRST && dashes(b) == SECOND && hex_digits(a) == ~(uint32_t)FIRST && hex_digits(b) == ~(uint32_t)SECOND;
+}
+
+/* What a short string of letters and digits alone needs beside seven digits. */
+static BH_ALWAYS_INLINE bool digits_alone(const uint8_t *p, size_t n, uint64_t digit) {
+    uint64_t run = runs_of_8(digit);
+    return (run & run >> 4) != 0 || gate_iban_begins(p, n);
+}
+
+static BH_ALWAYS_INLINE unsigned gate_short(const uint8_t *p, size_t n, const uint8_t *reach) {
     struct tally t = {0, 0, 0, 0, false, false};
     struct block k = {load_part(p, n, reach), _mm256_setzero_si256(), _bzhi_u64(~(uint64_t)0, (unsigned)n), false};
-    tally_block(&t, p, &k, k.valid, false);
-    return tally_features(&t);
+    struct kinds kinds = tally_block(&t, p, &k, k.valid, false);
+    unsigned features = tally_features(&t);
+    if ((features & HAS_DIGITS) != 0 && kinds.alnum == k.valid && !digits_alone(p, n, kinds.digit)) {
+        features &= ~(unsigned)HAS_DIGITS;
+    }
+    return features;
+}
+
+unsigned gate_avx2(const uint8_t *p, size_t n, const uint8_t *reach) {
+    unsigned uuid = 0;
+    if (BH_UNLIKELY(uuid_ends(p, n))) {
+        uuid = HAS_RUN;
+        n -= 36;
+    }
+    if (n <= GATE_TINY) {
+        return uuid;
+    }
+    return uuid | (n <= GATE_SHORT ? gate_short(p, n, reach) : gate_long(p, n, reach));
 }

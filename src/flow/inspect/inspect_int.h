@@ -81,64 +81,107 @@ struct key_info {
 
 /* For texts that no key binds: keys themselves, and what is decoded from a text that its key has already been asked about. */
 #define KEY_SILENT ((struct key_info){CLASS_NONE, CLASS_NONE, 0, PLACE_NONE, KEY_PLAIN})
+extern const struct key_info key_silent;
+extern const struct key_info key_unknown; /* of a key that has yet to be decoded: not plain */
 
 void keys_init(void);
 /* The rule of a key's text (decoded). `joined` is the text of the key above, or SPAN_NONE. */
 struct key_info keys_classify(struct span key, struct span above, bool profile);
 bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value);
 
-enum { KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 512, KEY_LONG_SLOTS = 64 };
+enum { KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 1024, KEY_LONG_SLOTS = 64 };
 
 /*
- * The keys that were seen last. A short key is held as four overlapping words, so that it is compared without a loop: its first 16 and its last
- * 16 bytes, or itself padded with zeros.
+ * The keys that were seen last. A short key is held padded with zeros, so that it is compared without a loop; each remembers which key came
+ * after it, since a product's events repeat the same keys in the same order.
  */
-struct key_cache {
-    struct key_short {
-        uint64_t words[4];
-        uint8_t length;
-        uint8_t salt; /* 0 = empty */
-        struct key_info info;
-    } shorts[KEY_SHORT_SLOTS];
-    struct key_long {
-        uint64_t hash;
-        uint8_t length; /* 0 = empty */
-        uint8_t salt;
-        struct key_info info;
-        uint8_t text[KEY_LONG_MAX];
-    } longs[KEY_LONG_SLOTS];
+struct key_short {
+    uint64_t words[KEY_SHORT_MAX / 8];
+    struct key_short *next;
+    struct key_info info;
+    uint8_t length;
+    uint8_t salt; /* 0 = empty */
 };
 
-/* Everything about a key of `text` (decoded), which lies in memory readable up to `reach`. protocol is NULL and place PLACE_NONE in nested JSON and in text. */
-struct key_info key_lookup(struct key_cache *cache, const struct protocol_ops *protocol, uint8_t place, bool profile, struct span key,
-                           const uint8_t *reach);
+struct key_long {
+    uint64_t hash;
+    struct key_info info;
+    uint8_t length; /* 0 = empty */
+    uint8_t salt;
+    uint8_t text[KEY_LONG_MAX];
+};
+
+struct key_cache {
+    struct key_short *last;
+    struct key_short shorts[KEY_SHORT_SLOTS];
+    struct key_long longs[KEY_LONG_SLOTS];
+    struct key_info uncached;
+};
+
+/* Where a key stands, as far as it changes what the key means. */
+struct key_place {
+    const struct protocol_ops *protocol; /* NULL in nested JSON and in text */
+    uint8_t place;                       /* enum field_place */
+    bool profile;
+    uint8_t salt; /* the three in one byte, never 0 */
+};
+
+static inline struct key_place key_place(const struct protocol_ops *protocol, uint8_t place, bool profile) {
+    uint8_t salt = (uint8_t)(1 | place << 4 | (profile ? 2 : 0) | (protocol != NULL ? protocol->id << 2 : 0));
+    return (struct key_place){protocol, place, profile, salt};
+}
+
+/* masks[n] keeps the first n bytes of KEY_SHORT_MAX. */
+extern uint64_t key_masks[KEY_SHORT_MAX + 1][KEY_SHORT_MAX / 8];
+
+void key_cache_init(struct key_cache *cache);
+/* What key_lookup does when the guess was wrong. The answer holds until the next key is looked up. */
+const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key_place *at, struct span key, const uint8_t *reach);
+
+/* Everything about a key (decoded), which lies in memory readable up to `reach`. */
+static inline const struct key_info *key_lookup(struct key_cache *cache, const struct key_place *at, struct span key, const uint8_t *reach) {
+    struct key_short *guess = cache->last->next;
+    if (BH_LIKELY(guess->length == key.n && guess->salt == at->salt && reach - key.p >= KEY_SHORT_MAX)) {
+        uint64_t words[KEY_SHORT_MAX / 8];
+        memcpy(words, key.p, KEY_SHORT_MAX);
+        const uint64_t *mask = key_masks[key.n];
+        uint64_t differ = 0;
+        for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
+            differ |= (words[i] & mask[i]) ^ guess->words[i];
+        }
+        if (BH_LIKELY(differ == 0)) {
+            cache->last = guess;
+            return &guess->info;
+        }
+    }
+    return key_lookup_slow(cache, at, key, reach);
+}
 
 /* --- walk ------------------------------------------------------------------------------------------------------------------------- */
 
 struct walk_level {
-    uint32_t end;         /* index past the container's subtree */
-    struct key_info info; /* binds what has no key of its own, and what a key says nothing about */
-    struct span key;      /* text of the key that named the container, or the array around it */
+    uint32_t end;          /* index past the container's subtree */
+    bool silent;           /* info binds nothing */
+    struct key_info info;  /* binds what has no key of its own, and what a key says nothing about */
+    struct key_place at;   /* of its members */
+    uint32_t key;          /* index of the key that named the container, or the array around it; 0 = none */
 };
 
 struct walk {
     struct span text;
     const struct json_token *tokens;
     uint32_t at;
-    uint32_t end;
     uint32_t depth;
-    bool profile;
-    bool keyed; /* the token at hand is the value of `key`, bound by `info` */
-    struct key_info info;
-    struct span key;
-    const struct protocol_ops *protocol; /* NULL in nested JSON */
+    bool pending; /* the key before the token at hand was handed out; `info` is what it says */
+    struct key_info info;      /* of a key that walk_key_slow saw */
+    struct key_info inherited; /* the last that walk_inherit made */
     struct walk_level levels[WALK_DEPTH_MAX];
 };
 
 struct walk_step {
     const struct json_token *token; /* a scalar, or a key whose own text must be looked at */
     uint32_t index;                 /* of the token in walk.tokens */
-    struct key_info info;           /* what binds it */
+    const struct key_info *info;    /* what binds it; holds until the next key is looked up */
 };
 
 /* --- frames ----------------------------------------------------------------------------------------------------------------------- */
@@ -220,8 +263,62 @@ struct inspector {
 /* The tree at `root`; protocol and kind are NULL and 0 in nested JSON, where `outer` binds what no inner key does. */
 void walk_open(struct walk *w, struct span text, const struct json_token *tokens, uint32_t root, const struct protocol_ops *protocol,
                uint8_t kind, const struct key_info *outer);
-/* The next string, number, true, false, null, or key that is not plain; false at the end. */
-bool walk_next(struct inspector *in, struct walk *w, struct walk_step *ret_step);
+/* What the rare keys mean: with escapes, not plain, or to be joined with the key above. */
+const struct key_info *walk_key_slow(struct inspector *in, struct walk *w, uint32_t index, const struct key_info *info);
+/* Into the container at `index`, whose key (0 = none) is at `key`. */
+bool walk_down(struct inspector *in, struct walk *w, uint32_t index, uint32_t key, const struct key_info *info);
+/* What a leaf or container takes from around it where its own key is silent. */
+const struct key_info *walk_inherit(struct walk *w, const struct key_info *info);
+
+/* The next string, number, true, false, null, or key that is not plain; false at the end or after an error. */
+static inline bool walk_next(struct inspector *in, struct walk *w, struct walk_step *ret_step) {
+    for (;;) {
+        const struct walk_level *level = &w->levels[w->depth];
+        while (BH_UNLIKELY(w->at >= level->end)) {
+            if (w->depth == 0) {
+                return false;
+            }
+            w->depth--;
+            level--;
+        }
+        uint32_t index = w->at++;
+        uint32_t key = 0;
+        const struct json_token *token = &w->tokens[index];
+        const struct key_info *info = &level->info;
+        if (BH_UNLIKELY(w->pending)) {
+            w->pending = false;
+            key = index - 1;
+            info = &w->info;
+        } else if (token->kind == JSON_KEY) {
+            key = index;
+            info = &key_unknown;
+            if (BH_LIKELY((token->flags & JSON_ESCAPED) == 0)) {
+                info = key_lookup(&in->keys, &level->at, json_span(w->text, token), w->text.p + w->text.n);
+            }
+            if (BH_UNLIKELY((info->flags & (KEY_PLAIN | KEY_JOINS)) != KEY_PLAIN)) {
+                info = walk_key_slow(in, w, index, info);
+                if ((info->flags & KEY_PLAIN) == 0) {
+                    w->pending = true;
+                    *ret_step = (struct walk_step){token, index, &key_silent};
+                    return in->error == 0;
+                }
+            }
+            w->at++;
+            index++;
+            token++;
+        }
+        if (BH_UNLIKELY(!level->silent) && key != 0) {
+            info = walk_inherit(w, info);
+        }
+        if (BH_LIKELY(token->kind < JSON_KEY)) {
+            *ret_step = (struct walk_step){token, index, info};
+            return true;
+        }
+        if (!walk_down(in, w, index, key, info)) {
+            return false;
+        }
+    }
+}
 
 /* Looks at a decoded string and all that is encoded in it. */
 void frames_look(struct inspector *in, struct span text, const struct key_info *info, unsigned features, bool decoded);

@@ -469,6 +469,9 @@ static size_t match_parenthesis(struct span text, size_t start) {
 }
 
 static bool after_scheme(struct span text, size_t start) {
+    if (start < 4 || (text.p[start - 1] != ':' && text.p[start - 1] != '/')) {
+        return false;
+    }
     struct span before = span_cut(text, start > 12 ? start - 12 : 0, start > 12 ? 12 : start);
     static const char *const schemes[] = {"tel:", "sms:", "wa.me/", "callto:"};
     for (size_t i = 0; i < BH_COUNT(schemes); i++) {
@@ -560,7 +563,7 @@ static size_t match_group(struct inspector *in, struct span text, const struct k
 
 void detect_numbers(struct inspector *in, struct span text, const struct key_info *info) {
     /* "$device:5c2dfb22-9ccd-…": most ids end in a UUID, where nothing is to be found. */
-    if (text.n >= 36 && gate_uuid(text.p + text.n - 36) && (text.n == 36 || !is_alnum(text.p[text.n - 37]))) {
+    if (gate_uuid_ends(text.p, text.n)) {
         text.n -= 36;
     }
     size_t i = 0;
