@@ -23,7 +23,7 @@ bool os_host_is_numeric(const char *host) {
 
 int os_resolve_host(const char *host, struct os_address_text *addresses, size_t cap,
                     size_t *ret_count) {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     size_t count = 0;
     if (getaddrinfo(host, NULL, &hints, &found) != 0) {
