@@ -11,7 +11,7 @@
  */
 enum { CURL_EXIT_US = 30 * 1000 };
 
-int gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
               void *wake_context) {
     *gate = (struct gate){.state = state, .dead_fd = -1, .wake = wake, .wake_context = wake_context};
     os_lock_init(&gate->lock, OS_LOCK_GATE);

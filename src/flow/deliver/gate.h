@@ -36,7 +36,7 @@ struct gate {
     void *wake_context;
 };
 
-int gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
               void *wake_context) BH_MUST_USE;
 void gate_fini(struct gate *gate);
 
