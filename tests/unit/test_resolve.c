@@ -504,8 +504,10 @@ static uint64_t random_event(struct fixture *f, struct twin *twin, struct kit_ra
 static void compare_with_twin(struct fixture *f, const struct twin *twin, uint64_t at_seq) {
     static uint32_t roots[IDS_MAX * 4];
     uint32_t count = resolve_ord_count(f->view);
-    assert_true(count < BH_COUNT(roots));
-    assert_int_equal(resolve_roots(f->view, at_seq, roots, count), 0);
+    assert_true(count + 1 < BH_COUNT(roots));
+    roots[count + 1] = 77; /* nothing is written past the size */
+    assert_int_equal(resolve_roots(f->view, at_seq, roots, count + 1), 0);
+    assert_int_equal(roots[count + 1], 77);
     uint32_t ords[IDS_MAX];
     char id[16];
     for (unsigned i = 0; i < 48; i++) {

@@ -193,39 +193,63 @@ static int open_writers(struct journal *journal, struct err *err) {
     return 0;
 }
 
-/* Without a writer the end is found by reading: closed segments say it, of the last one the frame headers are walked. */
-static int find_end(struct journal *journal, struct seglog_recovery *found, struct err *err) {
-    fill_log_config(journal);
+struct ends {
+    struct seglog_segment first, last;
+    bool has_any;
+};
+
+static int note_end(void *context, const struct seglog_segment *segment) {
+    struct ends *ends = (struct ends *)context;
+    ends->first = ends->has_any ? ends->first : *segment;
+    ends->last = *segment;
+    ends->has_any = true;
+    return 0;
+}
+
+/* Walks the frame headers of the last segment, which has no footer. */
+static int walk_last(struct journal *journal, const struct seglog_segment *last,
+                     struct seglog_recovery *found, struct err *err) {
     struct seglog_reader *reader = NULL;
     int r = seglog_reader_new(&journal->log_config, &reader, err);
-    if (r == BH_E_NOTFOUND) {
-        found->next_frame = 1;
-        return 0;
-    }
     if (r != 0) {
         return r;
     }
     struct seglog_frame frame;
-    bool has_first = false;
-    while ((r = seglog_skip_next(reader, UINT64_MAX, &frame)) == 0) {
-        if (!has_first) {
-            has_first = true;
-            found->first_seq = frame.first_seq;
+    r = seglog_reader_seek(reader, last->first_seq);
+    while (r == 0) {
+        r = seglog_skip_next(reader, UINT64_MAX, &frame);
+        if (r == 0) {
+            found->next_seq = frame.first_seq + frame.events;
+            found->last_time_us = frame.time_us;
         }
-        found->next_seq = frame.first_seq + frame.events;
-        found->next_frame = frame.number + 1;
-        found->last_time_us = frame.time_us;
-        found->last_segment = frame.segment;
     }
     if (r != BH_E_AGAIN && r != BH_E_TORN) {
         seglog_reader_report(reader, found);
+        (void)err_set(err, r, "%s: %s", journal->dir, bh_error_text(r));
         name_rot(journal, found, r, err);
-        seglog_reader_free(reader);
-        return r;
+    } else {
+        r = 0;
     }
     seglog_reader_free(reader);
-    found->next_frame = found->next_frame != 0 ? found->next_frame : 1;
-    return 0;
+    return r;
+}
+
+/* Without a writer the end is found by reading: a closed segment says it. */
+static int find_end(struct journal *journal, struct seglog_recovery *found, struct err *err) {
+    fill_log_config(journal);
+    found->next_frame = 1;
+    struct ends ends = {0};
+    int r = seglog_list(journal->dir, SEGLOG_JOURNAL, note_end, &ends);
+    if (r == BH_E_NOTFOUND || (r == 0 && !ends.has_any)) {
+        return 0;
+    }
+    if (r != 0) {
+        return err_set(err, r, "%s: its segments cannot be listed", journal->dir);
+    }
+    found->first_seq = ends.first.first_seq;
+    found->next_seq = ends.last.closed ? ends.last.next_seq : ends.last.first_seq;
+    found->last_time_us = ends.last.time_us_max;
+    return ends.last.closed ? 0 : walk_last(journal, &ends.last, found, err);
 }
 
 static int open_parts(struct journal *journal, const struct journal_config *config,

@@ -239,6 +239,7 @@ static void note_frame(struct journal *journal, const struct seglog_frame *frame
     if (journal->segment_started_us == 0) {
         journal->segment_started_us = frame->time_us;
     }
+    journal->has_segment = true;
     atomic_store_explicit(&journal->open_bytes, frame->offset + frame->size, memory_order_relaxed);
 }
 
@@ -275,13 +276,19 @@ static void commit_group(struct journal *journal, const struct group *group) {
     readers_wake(journal);
 }
 
-/* Events live at most `keep`, and a segment lives as long as its youngest event: so none is written to for longer than an eighth of it. */
+/*
+ * Events live at most `keep`, and a segment lives as long as its youngest event: so none is written to
+ * for longer than an eighth of it. The newest segment cannot be dropped, so a quiet journal gets an
+ * empty one, also after a start that found the last one closed.
+ */
 static void rotate_by_age(struct journal *journal) {
-    if (journal->segment_started_us == 0 ||
-        os_wall_us() < journal->segment_started_us + journal->config.keep_us / 8) {
+    bool has_frames = journal->segment_started_us != 0;
+    uint64_t since_us = has_frames ? journal->segment_started_us : journal->last_time_us;
+    if (since_us == 0 || (!has_frames && journal->has_segment) ||
+        os_wall_us() < since_us + journal->config.keep_us / 8) {
         return;
     }
-    int r = seglog_rotate(journal->log);
+    int r = has_frames ? seglog_rotate(journal->log) : seglog_ensure_space(journal->log, 1);
     if (r == BH_E_NOSPACE) {
         return; /* tried again with the next look */
     }
@@ -289,6 +296,7 @@ static void rotate_by_age(struct journal *journal) {
         disk_failed(r);
     }
     journal->segment_started_us = 0;
+    journal->has_segment = true;
 }
 
 static void idle(struct journal *journal) {

@@ -212,6 +212,7 @@ struct journal {
     uint64_t last_time_us;
     uint64_t segment_number;
     uint64_t segment_started_us; /* 0 = the segment has no frame yet */
+    bool has_segment;            /* one was started since the journal was opened */
     struct span *group_parts;
     struct os_file reserve;
     bool reserve_is_held;

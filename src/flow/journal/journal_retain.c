@@ -54,7 +54,8 @@ struct pass {
     struct segment_list segments;
     struct settled *settled;
     size_t settled_count;
-    uint64_t bytes;
+    uint64_t bytes;   /* of all segments, the open one as far as it is written */
+    uint64_t dropped; /* segments */
     uint64_t now_us;
     int (*gap)(void *context, const char *vendor, uint64_t from_seq, uint64_t until_seq);
     void *context;
@@ -66,9 +67,6 @@ static int give_gap(struct pass *pass, struct settled *settled, uint64_t until) 
                 ? pass->gap(pass->context, settled->vendor->vendor, settled->seq, until)
                 : BH_E_STATE;
     if (r == 0) {
-        log_event(LOG_WARN, "journal: backlog given up for space",
-                  LOG_WORD("vendor", settled->vendor->vendor),
-                  LOG_INT("events", until - settled->seq));
         settled->seq = until;
     }
     return r;
@@ -112,25 +110,19 @@ static int apply_budget(struct pass *pass, struct settled *settled) {
     return 0;
 }
 
-enum fate { FATE_KEEP, FATE_DROP, FATE_GAP_THEN_DROP };
-
-static enum fate fate_of(const struct pass *pass, const struct seglog_segment *segment) {
+static bool must_die(const struct pass *pass, const struct seglog_segment *segment) {
     bool is_settled = true;
     for (size_t i = 0; i < pass->settled_count; i++) {
         if (pass->settled[i].seq < segment->next_seq) {
             if (pass->settled[i].vendor->vendor == NULL) {
-                return FATE_KEEP;
+                return false;
             }
             is_settled = false;
         }
     }
-    uint64_t max = pass->journal->max_bytes;
-    bool is_pressed = pass->bytes > max / 100 * PRESSURE_PERCENT;
+    bool is_pressed = pass->bytes > pass->journal->max_bytes / 100 * PRESSURE_PERCENT;
     bool is_old = segment->time_us_min + pass->journal->config.keep_us <= pass->now_us;
-    if (is_settled) {
-        return is_old || is_pressed ? FATE_DROP : FATE_KEEP;
-    }
-    return is_pressed ? FATE_GAP_THEN_DROP : FATE_KEEP;
+    return is_pressed || (is_settled && is_old);
 }
 
 /* Drops the oldest segment after telling everyone who loses by it. Bytes freed or a negative error. */
@@ -149,32 +141,52 @@ static int64_t drop_oldest(struct pass *pass, const struct seglog_segment *segme
         return r;
     }
     atomic_store_explicit(&journal->first_seq, segment->next_seq, memory_order_release);
-    atomic_fetch_sub_explicit(&journal->closed_bytes, segment->bytes, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&journal->stat_segments, 1, memory_order_relaxed);
     pass->bytes -= segment->bytes;
+    pass->dropped++;
     return (int64_t)segment->bytes;
 }
 
+/* A vendor whose gap cannot be recorded keeps its segments; the others get what is theirs. */
 static int64_t run_pass(struct pass *pass) {
+    int first_error = 0;
     for (size_t i = 0; i < pass->settled_count; i++) {
         int r = apply_budget(pass, &pass->settled[i]);
-        if (r != 0) {
-            return r;
-        }
+        first_error = first_error == 0 ? r : first_error;
     }
     int64_t freed = 0;
-    for (size_t i = 0; i < pass->segments.count; i++) {
+    /* The newest stays: the log goes on from its numbers. The commit thread starts another in time. */
+    for (size_t i = 0; i + 1 < pass->segments.count; i++) {
         const struct seglog_segment *segment = &pass->segments.at[i];
-        if (!segment->closed || fate_of(pass, segment) == FATE_KEEP) {
+        if (!segment->closed || !must_die(pass, segment)) {
             break;
         }
         int64_t n = drop_oldest(pass, segment);
         if (n < 0) {
-            return n;
+            first_error = first_error == 0 ? (int)n : first_error;
+            break;
         }
         freed += n;
     }
-    return freed;
+    return first_error != 0 ? first_error : freed;
+}
+
+static uint64_t count_bytes(const struct pass *pass) {
+    uint64_t bytes = atomic_load_explicit(&pass->journal->open_bytes, memory_order_relaxed);
+    for (size_t i = 0; i < pass->segments.count; i++) {
+        bytes += pass->segments.at[i].closed ? pass->segments.at[i].bytes : 0;
+    }
+    return bytes;
+}
+
+/* What the commit thread counted since the list was made is at most a segment, and is in the next list. */
+static void publish_bytes(const struct pass *pass) {
+    struct journal *journal = pass->journal;
+    uint64_t open_bytes = atomic_load_explicit(&journal->open_bytes, memory_order_relaxed);
+    atomic_store_explicit(&journal->closed_bytes,
+                          pass->bytes > open_bytes ? pass->bytes - open_bytes : 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&journal->stat_segments, pass->segments.count - pass->dropped,
+                          memory_order_relaxed);
 }
 
 static uint64_t bytes_now(const struct journal *journal) {
@@ -236,10 +248,11 @@ int64_t journal_retain(struct journal *journal, const struct journal_settlement 
             pass.settled[i] = (struct settled){&vendors[i], vendors[i].settled_seq};
         }
         pass.settled_count = vendor_count;
-        pass.bytes = bytes_now(journal);
+        pass.bytes = count_bytes(&pass);
+        result = run_pass(&pass);
+        publish_bytes(&pass);
         take_sample(journal, os_mono_us());
         say_half_full(journal);
-        result = run_pass(&pass);
     }
     free(pass.settled);
     free(pass.segments.at);

@@ -216,7 +216,7 @@ uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq) 
 
 struct forest {
     uint32_t *roots;
-    size_t count;
+    size_t size;
     uint64_t at_seq;
 };
 
@@ -230,8 +230,8 @@ static uint32_t find_root(uint32_t *roots, uint32_t ord) {
 
 static int unite(void *context, const struct resolve_edge *edge) {
     const struct forest *forest = (const struct forest *)context;
-    if (!edge->binds || edge->seq > forest->at_seq || edge->a > forest->count ||
-        edge->b > forest->count) {
+    if (!edge->binds || edge->seq > forest->at_seq || edge->a >= forest->size ||
+        edge->b >= forest->size) {
         return 0;
     }
     uint32_t a = find_root(forest->roots, edge->a);
@@ -241,14 +241,14 @@ static int unite(void *context, const struct resolve_edge *edge) {
     return 0;
 }
 
-int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots, size_t count) {
+int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots, size_t size) {
     check(view->is_begun);
-    for (size_t i = 0; i <= count; i++) {
+    for (size_t i = 0; i < size; i++) {
         roots[i] = (uint32_t)i;
     }
-    struct forest forest = {roots, count, at_seq};
+    struct forest forest = {roots, size, at_seq};
     int r = store_edges(&view->resolver->store, view->txn, 0, unite, &forest);
-    for (size_t i = 1; i <= count; i++) {
+    for (size_t i = 1; i < size; i++) {
         roots[i] = find_root(roots, (uint32_t)i);
     }
     return r;
