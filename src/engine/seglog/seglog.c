@@ -44,8 +44,7 @@ struct seglog {
     uint64_t next_frame;
     uint8_t last_footer[SHA256_SIZE];
 
-    uint8_t *buffer;
-    size_t buffer_size;
+    uint8_t *buffer; /* SEGLOG_FRAME_MAX of addresses, memory as far as it was used */
     uint64_t bytes_synced;
     uint64_t prepare_at; /* offset beyond which the next segment is prepared */
     uint64_t unsynced;   /* bytes of the frame that waits for its sync */
@@ -402,9 +401,7 @@ static int prepare_log(struct seglog *log, struct err *err) {
                        code == BH_E_BUSY ? "%s is in use by another process" : "cannot lock %s",
                        log->dir);
     }
-    log->buffer_size =
-        log->config.frame_max > SEGLOG_FOOTER_MAX ? log->config.frame_max : SEGLOG_FOOTER_MAX;
-    log->buffer = (uint8_t *)os_memory_map(log->buffer_size);
+    log->buffer = (uint8_t *)os_memory_map(SEGLOG_FRAME_MAX);
     return log->buffer != NULL ? 0 : err_set(err, BH_E_NOMEM, "no memory for the log %s", log->dir);
 }
 
@@ -429,13 +426,14 @@ int seglog_open(const struct seglog_config *config, struct seglog_recovery *ret_
     (void)snprintf(log->dir, sizeof log->dir, "%s", config->dir);
     code = prepare_log(log, err);
     if (code == 0) {
-        code =
-            seglog_recover(&log->config, log->buffer, log->buffer_size, ret_recovery, &state, err);
+        code = seglog_recover(&log->config, log->buffer, ret_recovery, &state, err);
     }
     if (code != 0) {
         (void)seglog_close(log);
         return code;
     }
+    /* Frames of a predecessor may have been larger than ours will be. */
+    os_memory_release(log->buffer, SEGLOG_FRAME_MAX);
     log->number = state.number;
     log->next_seq = state.next_seq;
     log->next_frame = state.next_frame;
@@ -458,7 +456,7 @@ int seglog_close(struct seglog *log) {
     }
     forget_current(log);
     os_file_close(&log->lock);
-    os_memory_unmap(log->buffer, log->buffer_size);
+    os_memory_unmap(log->buffer, SEGLOG_FRAME_MAX);
     log->magic = 0;
     free(log);
     return code;

@@ -22,7 +22,7 @@
  * Owner: one writer thread for struct seglog. Readers are separate objects with files of their own and belong to one thread each; they
  * may run beside the writer up to a frame that the caller knows to be synced, or on a folder that nobody writes. seglog_list and seglog_drop work
  * on the files alone and may be called by any thread.
- * Memory: the writer has one buffer of frame_max; a reader reads into its caller's buffer.
+ * Memory: the writer has one buffer that grows to frame_max; a reader reads into its caller's buffer.
  * Errors: NOSPACE arises only where space is reserved (a new segment, or growth by grow_step) and leaves the log as it was: try again later. IO
  * from append or sync means that nobody knows what is on the disk: the caller must end the process (os_process_end), and recovery decides.
  * After such an error every call on the log returns IO.

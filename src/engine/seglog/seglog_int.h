@@ -141,8 +141,8 @@ struct seglog_state {
     uint64_t next_frame;
     uint8_t last_footer[SHA256_SIZE];
 };
-/* Leaves every segment closed. The buffer is for frames and footers. */
-int seglog_recover(const struct seglog_config *config, uint8_t *buffer, size_t buffer_size,
+/* Leaves every segment closed. The buffer holds SEGLOG_FRAME_MAX, so that any frame fits. */
+int seglog_recover(const struct seglog_config *config, uint8_t *buffer,
                    struct seglog_recovery *report, struct seglog_state *ret_state,
                    struct err *err) BH_MUST_USE;
 

@@ -15,7 +15,6 @@
 struct recovery {
     const struct seglog_config *config;
     uint8_t *buffer;
-    size_t buffer_size;
     struct seglog_recovery *report;
     struct seglog_state state;
     struct err *err;
@@ -167,13 +166,7 @@ static int read_frames(struct recovery *r, uint64_t number, struct seglog_footer
     }
     code = seglog_reader_seek_frame(reader, number, SEGLOG_HEADER_SIZE, footer->first_frame);
     while (code == 0) {
-        code = seglog_read_next(reader, UINT64_MAX, r->buffer, r->buffer_size, &frame);
-        if (code == BH_E_FULL) {
-            /* Written with a larger limit than the one configured now. */
-            code = err_set(r->err, BH_E_CONFIG,
-                           "%s/%010llu.seg holds a frame of %u bytes, more than the limit",
-                           r->config->dir, (unsigned long long)number, frame.size);
-        }
+        code = seglog_read_next(reader, UINT64_MAX, r->buffer, SEGLOG_FRAME_MAX, &frame);
         if (code == 0) {
             bool first = frame.number == footer->first_frame;
             footer->time_us_min =
@@ -257,17 +250,12 @@ static int recover_all(struct recovery *r, const struct seglog_span *span) {
     return 0;
 }
 
-int seglog_recover(const struct seglog_config *config, uint8_t *buffer, size_t buffer_size,
+int seglog_recover(const struct seglog_config *config, uint8_t *buffer,
                    struct seglog_recovery *report, struct seglog_state *ret_state,
                    struct err *err) {
-    struct recovery r = {.config = config,
-                         .buffer = buffer,
-                         .buffer_size = buffer_size,
-                         .report = report,
-                         .err = err};
+    struct recovery r = {.config = config, .buffer = buffer, .report = report, .err = err};
     struct seglog_span span;
     char next[SEGLOG_PATH_MAX];
-    check(buffer_size >= SEGLOG_FOOTER_MAX);
     r.state.next_frame = 1;
     seglog_path_named(config->dir, SEGLOG_NEXT_NAME, next);
     int code = os_path_unlink(next);
