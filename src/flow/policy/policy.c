@@ -82,6 +82,7 @@ void policy_apply(struct policy *policy, const struct policy_input *input, struc
     p->text = input->event->json;
     p->tokens = input->tokens;
     p->token_count = (uint32_t)input->token_count;
+    p->device_prefix = span_str(input->protocol->names.device_prefix);
     p->out = out;
     p->verdict = ret_verdict;
     p->explain = explain;

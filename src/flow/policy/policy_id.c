@@ -141,7 +141,7 @@ static const struct id_entry *entry_of(struct policy *p, uint8_t domain, struct 
 }
 
 struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struct aid *ret_aid) {
-    struct span prefix = span_str(p->in->protocol->names.device_prefix);
+    struct span prefix = p->device_prefix;
     check(domain > DOMAIN_NONE && domain <= DOMAIN_VALUE);
     if (domain != DOMAIN_PERSON || prefix.n == 0 || !span_starts(id, prefix)) {
         prefix = SPAN_NONE;

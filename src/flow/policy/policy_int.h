@@ -109,16 +109,47 @@ struct names {
     size_t glob_count;
 };
 
+/* Of a name or key, for tables in memory: first and last eight bytes and what is between, with no call. */
 static inline uint64_t name_hash(struct span name) {
-    return hash64(name.p, name.n, 0);
+    uint64_t head = 0;
+    uint64_t tail = 0;
+    if (name.n >= 8) {
+        head = get_u64(name.p);
+        tail = get_u64(name.p + name.n - 8);
+        for (size_t i = 8; i + 8 < name.n; i += 8) {
+            head = (head ^ get_u64(name.p + i)) * UINT64_C(0x9e3779b97f4a7c15);
+            head ^= head >> 29;
+        }
+    } else if (name.n >= 4) {
+        head = get_u32(name.p);
+        tail = get_u32(name.p + name.n - 4);
+    } else if (name.n > 0) {
+        head = name.p[0];
+        tail = (uint64_t)name.p[name.n - 1] << 8 | name.p[name.n / 2];
+    }
+    uint64_t h = (head ^ (tail << 23 | tail >> 41) ^ name.n) * UINT64_C(0x9e3779b97f4a7c15);
+    h = (h ^ h >> 32 ^ tail) * UINT64_C(0xc2b2ae3d27d4eb4f);
+    return h ^ h >> 29;
 }
 /* The value of the name that fits, or NULL. hash = name_hash(name). */
 const void *names_find(const struct names *names, struct span name, uint64_t hash);
+struct ruleset;
+/* The table's row for a key in a place, or NULL. */
+const struct field *table_find(const struct protocol_ops *protocol, uint8_t place, struct span key);
+/* The plan's line for a name in a section, its events apart. */
+const struct rule_field *plan_find(const struct ruleset *rules, uint8_t section, struct span name,
+                                   uint64_t hash);
 bool glob_matches(struct span glob, struct span name);
 
 struct rule_event {
     struct span name;
     struct names properties;
+};
+
+/* What a whole key means in one place: the table's row, and the plan's line for all events. */
+struct key_rule {
+    const struct field *field;
+    const struct rule_field *plan;
 };
 
 enum class_state { CLASS_CLOSED = 0, CLASS_OPEN, CLASS_NEVER_OPEN, CLASS_UNFIT };
@@ -145,6 +176,8 @@ struct ruleset {
     struct names properties; /* struct rule_field */
     struct names traits;
     struct names groups;
+    struct names keys
+        [PLACE_LIMIT]; /* struct key_rule: all whole names of table and plan, one look-up for both */
     uint64_t fed[(UINT16_MAX + 1) / 64]; /* bit per source number */
 };
 
@@ -242,7 +275,8 @@ struct policy {
     uint8_t reason;                 /* why nothing of the item leaves; REASON_NONE = it may */
     uint8_t time;                   /* enum time_precision: the strictest */
     const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
-    struct span own_host;           /* of the page's own address */
+    struct span device_prefix;
+    struct span own_host; /* of the page's own address */
     struct walk walks[WALK_DEPTH_MAX];
     unsigned depth;
 

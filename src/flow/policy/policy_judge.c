@@ -109,6 +109,7 @@ struct judge {
     struct policy *p;
     const struct ruleset *rules;
     const struct rule_event *event;
+    bool has_own_properties; /* the event declares some for itself */
     bool is_first;
     uint32_t finding_next;
 };
@@ -116,36 +117,11 @@ struct judge {
 static const struct rule_field *plan_of(const struct judge *j, uint8_t section, struct span name,
                                         uint64_t hash) {
     const struct rule_field *found = NULL;
-    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE) {
+    if (j->event != NULL && section == PLACE_EVENT_PROPERTY) {
         found = names_find(&j->rules->groups, name, hash);
+        found = found != NULL ? found : names_find(&j->event->properties, name, hash);
     }
-    if (found == NULL && section == PLACE_EVENT_PROPERTY) {
-        found = j->event != NULL ? names_find(&j->event->properties, name, hash) : NULL;
-        return found != NULL ? found : names_find(&j->rules->properties, name, hash);
-    }
-    if (found == NULL && (section == PLACE_PROFILE_VALUE || section == PLACE_GROUP_VALUE)) {
-        found = names_find(&j->rules->traits, name, hash);
-    }
-    return found;
-}
-
-/* What comes after a prefix of the table is the sender's choice, so it must be a plain word. */
-static bool is_plain_key(struct span key) {
-    for (size_t i = 0; i < key.n; i++) {
-        uint8_t c = key.p[i];
-        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' ||
-                    (c >= '0' && c <= '9');
-        if (!good) {
-            return false;
-        }
-    }
-    return key.n <= 64;
-}
-
-static const struct field *table_of(const struct judge *j, uint8_t place, struct span key) {
-    const struct field *field =
-        place != PLACE_NONE ? j->p->in->protocol->field((enum field_place)place, key) : NULL;
-    return field != NULL && field->is_prefix && !is_plain_key(key) ? NULL : field;
+    return found != NULL ? found : plan_find(j->rules, section, name, hash);
 }
 
 /* J2. Entries are the hash's upper 44 bits and the item's epoch. False: the key stands twice. */
@@ -171,9 +147,14 @@ static bool note_key(struct policy *p, uint32_t object, uint64_t hash) {
 
 /* -- one leaf ---------------------------------------------------------------------------------------- */
 
-static struct decision withhold(uint8_t reason) {
-    return (struct decision){
-        .act = ACT_WITHHOLD, .reason = reason, .form = {FORM_DROP, LEVEL_NONE}};
+/* Decisions are made where they stay: copies of half-written ones cost more than making them. */
+static void withhold(struct decision *d, uint8_t reason, const struct field *field,
+                     const struct rule_field *plan) {
+    *d = (struct decision){.field = field,
+                           .plan = plan,
+                           .form = {FORM_DROP, LEVEL_NONE},
+                           .act = ACT_WITHHOLD,
+                           .reason = reason};
 }
 
 /* The contract's word on a class. */
@@ -195,170 +176,176 @@ static bool distinct_closed(const struct policy *p, const struct rule_field *rul
 }
 
 /* An id of a person: anonymous ones have a class of their own, and placeholders are nobody. */
-static struct decision judge_person(const struct judge *j, const struct field *field,
-                                    enum json_kind kind, struct span value) {
+static void judge_person(const struct judge *j, const struct walk *w, enum json_kind kind,
+                         struct span value, struct decision *d) {
     const struct protocol_ops *protocol = j->p->in->protocol;
-    struct span prefix = span_str(protocol->names.device_prefix);
-    struct decision d = withhold(REASON_WRONG_TYPE);
-    d.field = field;
-    d.class_id = field->class_id;
-    d.domain = DOMAIN_PERSON;
-    d.because = BECAUSE_TABLE;
-    if ((kind != JSON_STRING && kind != JSON_NUMBER) || !field_fits(field, kind, value)) {
-        return d;
+    const struct field *field = d->field;
+    struct span prefix = j->p->device_prefix;
+    d->reason = REASON_WRONG_TYPE;
+    d->class_id = field->class_id;
+    d->domain = DOMAIN_PERSON;
+    d->because = BECAUSE_TABLE;
+    /* A list of ids where one is expected names nobody. */
+    bool is_one = (kind == JSON_STRING || kind == JSON_NUMBER) &&
+                  (!w->is_array || field->person == PERSON_MERGED);
+    if (!is_one || !field_fits(field, kind, value)) {
+        return;
     }
     bool is_device = prefix.n != 0 && span_starts(value, prefix);
     struct span id = is_device ? span_from(value, prefix.n) : value;
     if (is_device && (field->person == PERSON_DISTINCT || field->person == PERSON_ECHO)) {
-        d.class_id = CLASS_PSEUDONYMOUS_ID;
+        d->class_id = CLASS_PSEUDONYMOUS_ID;
     }
     if (protocol->is_placeholder(id)) {
-        d.reason = REASON_PLACEHOLDER_ID;
+        d->reason = REASON_PLACEHOLDER_ID;
         if (field->person == PERSON_ECHO && id.n == 0) {
-            d.act = ACT_KEEP;
+            d->act = ACT_KEEP;
         }
-        return d;
+        return;
     }
-    take_class(j, &d);
-    return d;
+    take_class(j, d);
 }
 
 /* $unset: the string is the name of a value; it leaves if that value could. */
-static struct decision judge_name(const struct judge *j, const struct walk *w, enum json_kind kind,
-                                  struct span value) {
-    struct decision d = withhold(REASON_WRONG_TYPE);
+static void judge_name(const struct judge *j, const struct walk *w, enum json_kind kind,
+                       struct span value, struct decision *d) {
+    d->reason = REASON_WRONG_TYPE;
     if (kind != JSON_STRING || value.n > KEY_BYTES_MAX) {
-        return d;
+        return;
     }
     uint8_t place = w->section == PLACE_PROFILE ? PLACE_PROFILE_VALUE : PLACE_GROUP_VALUE;
-    const struct field *field = table_of(j, place, value);
+    const struct field *field = table_find(j->p->in->protocol, place, value);
     const struct rule_field *plan = plan_of(j, place, value, name_hash(value));
-    d.reason = REASON_UNDECLARED;
-    if (plan == NULL && (field == NULL || field->type == TYPE_TEXT)) {
-        return d;
+    bool has_class = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
+    d->reason = REASON_UNDECLARED;
+    d->class_id = CLASS_CONTENT_PRIVATE;
+    if (plan == NULL && !has_class) {
+        return;
     }
-    d.because = plan != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
-    d.field = field;
-    d.plan = plan;
-    d.class_id = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE
-                     ? field->class_id
-                     : CLASS_NONE;
-    if (d.class_id == CLASS_NONE) {
-        d.class_id = plan != NULL ? plan->class_id : (uint16_t)CLASS_BEHAVIOR;
+    d->because = plan != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
+    d->plan = plan;
+    d->class_id = has_class ? field->class_id : plan->class_id;
+    take_class(j, d);
+    if (d->act == ACT_SHAPE) {
+        d->act = ACT_KEEP;
+        d->form = (struct form){FORM_RAW, LEVEL_NONE};
     }
-    take_class(j, &d);
-    if (d.act == ACT_SHAPE) {
-        d.act = ACT_KEEP;
-        d.form = (struct form){FORM_RAW, LEVEL_NONE};
-    }
-    return d;
 }
 
 /* The name was judged with the event as a whole; only what was found in it can still stop it. */
-static struct decision judge_event_leaf(const struct judge *j, const struct field *field) {
-    return (struct decision){
-        .field = field,
-        .class_id = field->class_id,
-        .form = {FORM_RAW, LEVEL_NONE},
-        .act = event_is_link(j->p->in->event->kind) ? ACT_KEEP : ACT_SHAPE,
-        .because = j->event != NULL ? BECAUSE_PLAN : BECAUSE_TABLE,
-    };
+static void judge_event_leaf(const struct judge *j, struct decision *d) {
+    d->class_id = d->field->class_id;
+    d->form = (struct form){FORM_RAW, LEVEL_NONE};
+    d->act = event_is_link(j->p->in->event->kind) ? ACT_KEEP : ACT_SHAPE;
+    d->because = j->event != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
 }
 
-static struct decision judge_group_key(const struct judge *j, const struct field *field,
-                                       enum json_kind kind, struct span value) {
-    struct decision d = withhold(REASON_UNDECLARED);
-    d.field = field;
-    d.class_id = field->class_id;
+static void judge_group_key(const struct judge *j, enum json_kind kind, struct span value,
+                            struct decision *d) {
+    d->class_id = d->field->class_id;
     if (kind == JSON_STRING && names_find(&j->rules->groups, value, name_hash(value)) != NULL) {
-        d.because = BECAUSE_PLAN;
-        d.act = ACT_KEEP;
-        d.form = (struct form){FORM_RAW, LEVEL_NONE};
+        d->because = BECAUSE_PLAN;
+        d->act = ACT_KEEP;
+        d->form = (struct form){FORM_RAW, LEVEL_NONE};
     }
-    return d;
+}
+
+/* Of a leaf that only the plan declares: what can still close it. */
+static uint8_t plan_reason(const struct judge *j, const struct walk *w, const struct decision *d) {
+    const struct rule_field *plan = d->plan;
+    if (plan->has_distinct && (w->is_nested || distinct_closed(j->p, plan))) {
+        return REASON_MAX_DISTINCT; /* the resolver counts values of a property, not of members inside it */
+    }
+    if (plan->type == RULE_STRING && !plan->is_bounded && d->form.id != FORM_PSEUDONYM) {
+        return REASON_WRONG_TYPE; /* an identifier that nothing bounds may be any text */
+    }
+    return REASON_NONE;
 }
 
 /* All other leaves: declared by the table if the value is what the row expects, else by the plan. */
-static struct decision judge_data(const struct judge *j, const struct walk *w,
-                                  const struct field *field, const struct rule_field *plan,
-                                  enum json_kind kind, struct span value) {
+static void judge_data(const struct judge *j, const struct walk *w, enum json_kind kind,
+                       struct span value, struct decision *d) {
+    const struct field *field = d->field;
+    const struct rule_field *plan = d->plan;
     bool by_table = field != NULL && !w->is_nested && field_fits(field, kind, value);
-    bool by_plan = plan != NULL && (plan->type == 0 || rule_fits(plan, kind, value));
-    bool table_names_class =
-        field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
-    struct decision d = withhold(plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED);
-    d.field = field;
-    d.plan = plan;
-    d.class_id = table_names_class ? field->class_id
-                 : plan != NULL    ? plan->class_id
-                                   : (uint16_t)CLASS_CONTENT_PRIVATE;
-    d.because = by_table ? BECAUSE_TABLE : plan != NULL ? BECAUSE_PLAN : BECAUSE_NOTHING;
+    bool by_plan = !by_table && plan != NULL && (plan->type == 0 || rule_fits(plan, kind, value));
+    bool has_class = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
+    d->class_id = has_class      ? field->class_id
+                  : plan != NULL ? plan->class_id
+                                 : (uint16_t)CLASS_CONTENT_PRIVATE;
+    d->because = by_table ? BECAUSE_TABLE : plan != NULL ? BECAUSE_PLAN : BECAUSE_NOTHING;
     if (!by_table && !by_plan) {
-        return d;
+        d->reason = plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED;
+        return;
     }
-    d.domain = table_names_class && field->domain != DOMAIN_NONE ? field->domain
-               : plan != NULL                                    ? plan->domain
-                                                                 : (uint8_t)DOMAIN_VALUE;
-    d.is_time = by_table ? field->type == TYPE_TIME : plan->type == RULE_TIME;
-    if (field != NULL && field->role == ROLE_GROUP_ID) {
-        d.class_id = j->p->group != NULL ? j->p->group->class_id : field->class_id;
+    d->domain = has_class && field->domain != DOMAIN_NONE ? field->domain
+                : plan != NULL                            ? plan->domain
+                                                          : (uint8_t)DOMAIN_VALUE;
+    d->is_time = by_table ? field->type == TYPE_TIME : plan->type == RULE_TIME;
+    if (field != NULL && field->role == ROLE_GROUP_ID && j->p->group != NULL) {
+        d->class_id = j->p->group->class_id;
     }
-    take_class(j, &d);
-    if (d.act != ACT_SHAPE) {
-        return d;
+    take_class(j, d);
+    if (d->act != ACT_SHAPE) {
+        return;
     }
-    if (!by_table && (distinct_closed(j->p, plan) || (plan->has_distinct && w->is_nested))) {
-        d.act = ACT_WITHHOLD;
-        d.reason = REASON_MAX_DISTINCT;
-    } else if (!by_table && plan->type == RULE_STRING && !plan->is_bounded &&
-               d.form.id != FORM_PSEUDONYM) {
-        d.act = ACT_WITHHOLD; /* an identifier that nothing bounds may be any text */
-        d.reason = REASON_WRONG_TYPE;
+    uint8_t reason = by_table ? (uint8_t)REASON_NONE : plan_reason(j, w, d);
+    if (reason != REASON_NONE) {
+        d->act = ACT_WITHHOLD;
+        d->reason = reason;
     } else if (kind == JSON_NULL) {
-        d.act = ACT_KEEP;
+        d->act = ACT_KEEP;
     }
-    return d;
 }
 
-static struct decision judge_leaf(const struct judge *j, const struct walk *w,
-                                  const struct field *field, const struct rule_field *plan,
-                                  uint32_t token) {
+/* d holds field and plan, and withholds. */
+static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t token,
+                       struct decision *d) {
     enum json_kind kind = (enum json_kind)j->p->tokens[token].kind;
-    bool is_empty = kind == JSON_OBJECT || kind == JSON_ARRAY;
+    const struct field *field = d->field;
     struct span value = SPAN_NONE;
     if (!policy_value(j->p, token, &value)) {
-        return withhold(plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED);
+        d->reason = d->plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED;
+        return;
     }
-    uint8_t role = field != NULL && !w->is_nested ? field->role : (uint8_t)ROLE_DATA;
-    if (role == ROLE_TOKEN || role == ROLE_INSERT_ID ||
-        (role == ROLE_TIME && w->place == PLACE_EVENT_PROPERTY)) {
-        return (struct decision){.field = field,
-                                 .class_id = field->class_id,
-                                 .act = ACT_SKIP,
-                                 .because = BECAUSE_CONNECTOR};
-    }
-    if (is_empty) {
+    if (kind == JSON_OBJECT || kind == JSON_ARRAY) {
         kind = JSON_NULL; /* [] and {} say as little */
     }
-    if (role == ROLE_PERSON && w->is_array && field->person != PERSON_MERGED) {
-        return withhold(REASON_WRONG_TYPE); /* a list of ids where one is expected names nobody */
+    switch (field != NULL && !w->is_nested ? (enum field_role)field->role : ROLE_DATA) {
+    case ROLE_TOKEN:
+    case ROLE_INSERT_ID:
+        d->act = ACT_SKIP;
+        break;
+    case ROLE_PERSON:
+        judge_person(j, w, kind, value, d);
+        return;
+    case ROLE_NAMES:
+        judge_name(j, w, kind, value, d);
+        return;
+    case ROLE_GROUP_KEY:
+        judge_group_key(j, kind, value, d);
+        return;
+    case ROLE_EVENT_NAME:
+        judge_event_leaf(j, d);
+        return;
+    case ROLE_TIME:
+        d->act = w->place == PLACE_EVENT_PROPERTY ? ACT_SKIP : ACT_WITHHOLD;
+        break;
+    case ROLE_GROUP_ID:
+        d->act = field_is_delete(field) && value.n == 0 ? ACT_KEEP : ACT_WITHHOLD;
+        break;
+    case ROLE_DATA:
+    case ROLE_PROPERTIES:
+    case ROLE_OPERATION:
+    case ROLE_PLUMBING:
+        break;
     }
-    if (role == ROLE_PERSON) {
-        return judge_person(j, field, kind, value);
+    if (d->act == ACT_WITHHOLD) {
+        judge_data(j, w, kind, value, d);
+    } else {
+        d->class_id = field->class_id;
+        d->because = BECAUSE_CONNECTOR;
     }
-    if (role == ROLE_NAMES) {
-        return judge_name(j, w, kind, value);
-    }
-    if (role == ROLE_GROUP_KEY) {
-        return judge_group_key(j, field, kind, value);
-    }
-    if (role == ROLE_EVENT_NAME) {
-        return judge_event_leaf(j, field);
-    }
-    if (role == ROLE_GROUP_ID && field_is_delete(field) && value.n == 0) {
-        return (struct decision){.field = field, .act = ACT_KEEP, .because = BECAUSE_TABLE};
-    }
-    return judge_data(j, w, field, plan, kind, value);
 }
 
 /* -- the meet ------------------------------------------------------------------------------------------ */
@@ -407,14 +394,6 @@ struct class_rule policy_class(const struct policy *p, uint16_t class_id) {
 }
 
 /* -- the walk ------------------------------------------------------------------------------------------ */
-
-static void decide(const struct judge *j, uint32_t token, const struct decision *d) {
-    if (j->is_first) {
-        j->p->decisions[token] = *d;
-    } else {
-        meet(&j->p->decisions[token], d);
-    }
-}
 
 /*
  * The name under which an object's member is declared: its key, or a path below keys without a place. It is noted in p->path where members of
@@ -495,21 +474,39 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
             w.path_size = has_inside ? 0 : path_size;
         }
         push(p, &w);
-        p->decisions[token] = withhold(REASON_EMPTY); /* until a member leaves */
+        withhold(&p->decisions[token], REASON_EMPTY, field, plan); /* until a member leaves */
         return;
     }
-    struct decision d;
-    if (parent->is_withheld || reason != REASON_NONE) {
-        d = withhold(reason != REASON_NONE ? reason : parent->withheld_reason);
-        d.field = field;
-        d.plan = plan;
-    } else {
-        d = judge_leaf(j, parent, field, plan, token);
-        if (p->judging != NULL && (d.act == ACT_SHAPE || d.act == ACT_KEEP)) {
-            policy_check_found(p, token, &d, &j->finding_next);
+    struct decision other;
+    struct decision *d = j->is_first ? &p->decisions[token] : &other;
+    withhold(d,
+             reason != REASON_NONE ? reason
+             : parent->is_withheld ? parent->withheld_reason
+                                   : (uint8_t)REASON_UNDECLARED,
+             field, plan);
+    if (!parent->is_withheld && reason == REASON_NONE) {
+        judge_leaf(j, parent, token, d);
+        if (p->judging != NULL && (d->act == ACT_SHAPE || d->act == ACT_KEEP)) {
+            policy_check_found(p, token, d, &j->finding_next);
         }
     }
-    decide(j, token, &d);
+    if (!j->is_first) {
+        meet(&p->decisions[token], d);
+    }
+}
+
+/* What a key of a place means. Whole names that table or plan know are found at once. */
+static void understand(const struct judge *j, const struct walk *w, struct span key, uint64_t hash,
+                       const struct field **ret_field, const struct rule_field **ret_plan) {
+    const struct key_rule *rule = names_find(&j->rules->keys[w->place], key, hash);
+    if (rule != NULL &&
+        (j->event == NULL || !j->has_own_properties || w->place != PLACE_EVENT_PROPERTY)) {
+        *ret_field = rule->field;
+        *ret_plan = rule->plan;
+        return;
+    }
+    *ret_field = rule != NULL ? rule->field : table_find(j->p->in->protocol, w->place, key);
+    *ret_plan = plan_of(j, w->section, key, hash);
 }
 
 /* False: the item ends here (J2). */
@@ -522,15 +519,16 @@ static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_tok
         p->reason = REASON_MALFORMED;
         return false;
     }
-    const struct field *field = w->is_nested ? w->field : NULL;
+    const struct field *field = NULL;
     const struct rule_field *plan = NULL;
     uint16_t path_size = 0;
-    if (key.n <= KEY_BYTES_MAX) {
-        struct span name = member_name(p, w, key, key_token + 1, &path_size);
-        field = w->is_nested ? w->field : table_of(j, w->place, key);
-        if (name.p != NULL) {
-            plan = plan_of(j, w->section, name, w->path_size == 0 ? hash : name_hash(name));
-        }
+    struct span name =
+        key.n <= KEY_BYTES_MAX ? member_name(p, w, key, key_token + 1, &path_size) : SPAN_NONE;
+    if (w->is_nested) {
+        field = w->field;
+        plan = name.p != NULL ? plan_of(j, w->section, name, name_hash(name)) : NULL;
+    } else if (name.p != NULL) {
+        understand(j, w, key, hash, &field, &plan);
     }
     judge_value(j, w, key_token + 1, field, plan, path_size, reason);
     return true;
@@ -593,7 +591,9 @@ static uint8_t judge_event_name(struct judge *j) {
     }
     j->event =
         name.n <= KEY_BYTES_MAX ? names_find(&j->rules->events, name, name_hash(name)) : NULL;
-    bool is_reserved = p->in->protocol->is_reserved_event(name);
+    j->has_own_properties = j->event != NULL && (j->event->properties.slots != NULL ||
+                                                 j->event->properties.glob_count != 0);
+    bool is_reserved = j->event == NULL && p->in->protocol->is_reserved_event(name);
     if (j->event == NULL && !is_reserved) {
         return REASON_EVENT_UNDECLARED;
     }

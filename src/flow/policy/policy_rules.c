@@ -151,11 +151,15 @@ static int compare_globs(const void *a, const void *b) {
     return order != 0 ? order : (x->name.n > y->name.n) - (x->name.n < y->name.n);
 }
 
+static bool is_glob(struct span name, bool are_whole) {
+    return !are_whole && span_find_byte(name, '*') != SIZE_MAX;
+}
+
 static int names_build(struct ruleset *rules, struct name_slot *entries, size_t count,
-                       struct names *ret_names) {
+                       bool are_whole, struct names *ret_names) {
     size_t glob_count = 0;
     for (size_t i = 0; i < count; i++) {
-        glob_count += span_find_byte(entries[i].name, '*') != SIZE_MAX;
+        glob_count += is_glob(entries[i].name, are_whole);
     }
     size_t slots = 4;
     while (slots < 2 * (count - glob_count)) {
@@ -168,7 +172,7 @@ static int names_build(struct ruleset *rules, struct name_slot *entries, size_t 
     }
     size_t g = 0;
     for (size_t i = 0; i < count; i++) {
-        if (span_find_byte(entries[i].name, '*') != SIZE_MAX) {
+        if (is_glob(entries[i].name, are_whole)) {
             globs[g++] = entries[i];
             continue;
         }
@@ -265,7 +269,7 @@ static int read_field(struct rules_reader *r, uint32_t object, struct span name,
     }
     field->name = name;
     field->section = section;
-    field->property = name_hash(name);
+    field->property = hash64(name.p, name.n, 0);
     field->domain = DOMAIN_VALUE;
     field->class_id = class_by_name(raw_member(r, object, "class"));
     field->type = type_of(raw_member(r, object, "type"));
@@ -306,7 +310,7 @@ static int read_group(struct rules_reader *r, uint32_t token, struct span name,
     }
     *field = (struct rule_field){.name = name,
                                  .section = "group",
-                                 .property = name_hash(name),
+                                 .property = hash64(name.p, name.n, 0),
                                  .class_id = class_id,
                                  .type = RULE_ID,
                                  .domain = DOMAIN_ORGANISATION};
@@ -340,7 +344,7 @@ static int read_section(struct rules_reader *r, uint32_t object, const char *sec
         entries[n].value = field;
     }
     if (rc == 0) {
-        rc = names_build(r->rules, entries, n, ret_names);
+        rc = names_build(r->rules, entries, n, false, ret_names);
     }
     free(entries);
     return rc;
@@ -367,7 +371,7 @@ static int read_events(struct rules_reader *r, uint32_t object) {
         }
     }
     if (rc == 0) {
-        rc = names_build(r->rules, entries, n, &r->rules->events);
+        rc = names_build(r->rules, entries, n, false, &r->rules->events);
     }
     free(entries);
     return rc;
@@ -494,6 +498,114 @@ static int read_sources(struct rules_reader *r, uint32_t list) {
     return 0;
 }
 
+/* -- whole keys ------------------------------------------------------------------------------------ */
+
+/* Adds the names of a section to a list of names. */
+static size_t list_section(const struct names *section, struct name_slot *out) {
+    size_t n = 0;
+    for (size_t i = 0; section->slots != NULL && i <= section->mask; i++) {
+        if (section->slots[i].value != NULL) {
+            out[n++] = section->slots[i];
+        }
+    }
+    return n;
+}
+
+static int compare_slots(const void *a, const void *b) {
+    const struct name_slot *x = a;
+    const struct name_slot *y = b;
+    return compare_spans(&x->name, &y->name);
+}
+
+const struct rule_field *plan_find(const struct ruleset *rules, uint8_t section, struct span name,
+                                   uint64_t hash) {
+    const struct rule_field *found = NULL;
+    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE) {
+        found = names_find(&rules->groups, name, hash);
+    }
+    if (found == NULL && section == PLACE_EVENT_PROPERTY) {
+        found = names_find(&rules->properties, name, hash);
+    } else if (found == NULL && (section == PLACE_PROFILE_VALUE || section == PLACE_GROUP_VALUE)) {
+        found = names_find(&rules->traits, name, hash);
+    }
+    return found;
+}
+
+/* What comes after a prefix of the table is the sender's choice, so it must be a plain word. */
+static bool is_plain_key(struct span key) {
+    for (size_t i = 0; i < key.n; i++) {
+        uint8_t c = key.p[i];
+        bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '$' ||
+                    (c >= '0' && c <= '9');
+        if (!good) {
+            return false;
+        }
+    }
+    return key.n <= 64;
+}
+
+const struct field *table_find(const struct protocol_ops *protocol, uint8_t place,
+                               struct span key) {
+    const struct field *field =
+        place != PLACE_NONE ? protocol->field((enum field_place)place, key) : NULL;
+    return field != NULL && field->is_prefix && !is_plain_key(key) ? NULL : field;
+}
+
+/* One place's table: what protocol and plan say of each whole name that either of them knows. */
+static int build_keys(struct ruleset *rules, uint8_t place, struct name_slot *list) {
+    size_t row_count = 0;
+    const struct field *rows = rules->connector->fields(&row_count);
+    size_t n = 0;
+    for (size_t i = 0; i < row_count; i++) {
+        if (rows[i].place == place && !rows[i].is_prefix) {
+            struct span name = span_of(rows[i].name, rows[i].name_len);
+            list[n++] = (struct name_slot){name_hash(name), name, NULL};
+        }
+    }
+    if (place == PLACE_EVENT_PROPERTY || place == PLACE_PROFILE_VALUE) {
+        n += list_section(&rules->groups, list + n);
+    }
+    if (place == PLACE_EVENT_PROPERTY) {
+        n += list_section(&rules->properties, list + n);
+    } else if (place == PLACE_PROFILE_VALUE || place == PLACE_GROUP_VALUE) {
+        n += list_section(&rules->traits, list + n);
+    }
+    qsort(list, n, sizeof *list, compare_slots);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (kept != 0 && span_equal(list[kept - 1].name, list[i].name)) {
+            continue;
+        }
+        struct key_rule *rule = take(rules, sizeof *rule);
+        if (rule == NULL) {
+            return BH_E_NOMEM;
+        }
+        *rule = (struct key_rule){table_find(rules->connector, place, list[i].name),
+                                  plan_find(rules, place, list[i].name, list[i].hash)};
+        list[kept] = list[i];
+        list[kept++].value = rule;
+    }
+    /* A key may hold a star of its own here: only what was found by it is kept, and as a whole name. */
+    return names_build(rules, list, kept, true, &rules->keys[place]);
+}
+
+static int build_all_keys(struct ruleset *rules) {
+    size_t row_count = 0;
+    (void)rules->connector->fields(&row_count);
+    size_t cap = row_count + 4;
+    const struct names *const sections[] = {&rules->groups, &rules->properties, &rules->traits};
+    for (size_t i = 0; i < BH_COUNT(sections); i++) {
+        cap += sections[i]->slots != NULL ? sections[i]->mask + 1 : 0;
+    }
+    struct name_slot *list = malloc(cap * sizeof *list);
+    int rc = list == NULL ? BH_E_NOMEM : 0;
+    for (uint8_t place = PLACE_NONE + 1; place < PLACE_LIMIT && rc == 0; place++) {
+        rc = build_keys(rules, place, list);
+    }
+    free(list);
+    return rc;
+}
+
 static int read_rules(struct rules_reader *r) {
     int64_t format = 0;
     if (r->tokens[0].kind != JSON_OBJECT) {
@@ -513,6 +625,9 @@ static int read_rules(struct rules_reader *r) {
     }
     if (rc == 0) {
         rc = read_sources(r, member(r, 0, "sources"));
+    }
+    if (rc == 0) {
+        rc = build_all_keys(r->rules);
     }
     return rc == BH_E_NOMEM ? err_set(r->err, rc, "out of memory") : rc;
 }
