@@ -150,8 +150,12 @@ static void cut_off_anywhere_keeps_the_whole_frames(void **state) {
         /* A command beside nobody sees the same, and changes nothing. */
         f->config.read_only = true;
         struct journal *journal = kit_open(&f->config, NULL);
-        assert_int_equal(journal_durable_seq(journal), frames * EVENTS_EACH);
-        assert_int_equal(read_in_order(journal), frames * EVENTS_EACH);
+        uint64_t end = read_in_order(journal);
+        assert_int_equal(journal_durable_seq(journal), end);
+        /* A frame without its padding was not synced, and can be read all the same. */
+        bool lacks_padding = frames < FRAMES && ends[frames + 1] - size < 8;
+        assert_true(end == frames * EVENTS_EACH ||
+                    (lacks_padding && end == (frames + 1) * EVENTS_EACH));
         journal_free(journal);
         f->config.read_only = false;
         struct journal_recovery recovery;

@@ -206,29 +206,51 @@ static int note_end(void *context, const struct seglog_segment *segment) {
     return 0;
 }
 
-/* Walks the frame headers of the last segment, which has no footer. */
-static int walk_last(struct journal *journal, const struct seglog_segment *last,
-                     struct seglog_recovery *found, struct err *err) {
+/* Opens the frame that was skipped last: a torn one at the end is not there. */
+static int open_last(struct seglog_reader *reader, const struct seglog_frame *last) {
+    uint8_t *memory = (uint8_t *)os_memory_map(SEGLOG_FRAME_MAX);
+    if (memory == NULL) {
+        return BH_E_NOMEM;
+    }
+    struct seglog_frame frame;
+    int r = seglog_reader_seek_frame(reader, last->segment, last->offset, last->number);
+    if (r == 0) {
+        r = seglog_read_next(reader, UINT64_MAX, memory, SEGLOG_FRAME_MAX, &frame);
+    }
+    os_memory_unmap(memory, SEGLOG_FRAME_MAX);
+    return r;
+}
+
+/* Walks the frame headers of the last segment, which has no footer, and opens the last frame. */
+static int walk_last(struct seglog_reader *reader, const struct seglog_segment *segment,
+                     struct seglog_recovery *found) {
+    struct seglog_frame frame;
+    struct seglog_frame last = {0};
+    int r = seglog_reader_seek(reader, segment->first_seq);
+    while (r == 0) {
+        r = seglog_skip_next(reader, UINT64_MAX, &frame);
+        last = r == 0 ? frame : last;
+    }
+    if ((r == BH_E_AGAIN || r == BH_E_TORN) && last.number != 0) {
+        r = open_last(reader, &last);
+        found->next_seq = r == 0 ? last.first_seq + last.events : last.first_seq;
+        found->last_time_us = last.time_us;
+    }
+    return r == BH_E_AGAIN || r == BH_E_TORN ? 0 : r;
+}
+
+static int find_end_of(struct journal *journal, const struct seglog_segment *segment,
+                       struct seglog_recovery *found, struct err *err) {
     struct seglog_reader *reader = NULL;
     int r = seglog_reader_new(&journal->log_config, &reader, err);
     if (r != 0) {
         return r;
     }
-    struct seglog_frame frame;
-    r = seglog_reader_seek(reader, last->first_seq);
-    while (r == 0) {
-        r = seglog_skip_next(reader, UINT64_MAX, &frame);
-        if (r == 0) {
-            found->next_seq = frame.first_seq + frame.events;
-            found->last_time_us = frame.time_us;
-        }
-    }
-    if (r != BH_E_AGAIN && r != BH_E_TORN) {
+    r = walk_last(reader, segment, found);
+    if (r != 0) {
         seglog_reader_report(reader, found);
         (void)err_set(err, r, "%s: %s", journal->dir, bh_error_text(r));
         name_rot(journal, found, r, err);
-    } else {
-        r = 0;
     }
     seglog_reader_free(reader);
     return r;
@@ -249,7 +271,7 @@ static int find_end(struct journal *journal, struct seglog_recovery *found, stru
     found->first_seq = ends.first.first_seq;
     found->next_seq = ends.last.closed ? ends.last.next_seq : ends.last.first_seq;
     found->last_time_us = ends.last.time_us_max;
-    return ends.last.closed ? 0 : walk_last(journal, &ends.last, found, err);
+    return ends.last.closed ? 0 : find_end_of(journal, &ends.last, found, err);
 }
 
 static int open_parts(struct journal *journal, const struct journal_config *config,
