@@ -110,7 +110,7 @@ struct names {
 };
 
 /* Of a name or key, for tables in memory: first and last eight bytes and what is between, with no call. */
-static inline uint64_t name_hash(struct span name) {
+static BH_ALWAYS_INLINE uint64_t name_hash(struct span name) {
     uint64_t head = 0;
     uint64_t tail = 0;
     if (name.n >= 8) {
@@ -130,6 +130,26 @@ static inline uint64_t name_hash(struct span name) {
     uint64_t h = (head ^ (tail << 23 | tail >> 41) ^ name.n) * UINT64_C(0x9e3779b97f4a7c15);
     h = (h ^ h >> 32 ^ tail) * UINT64_C(0xc2b2ae3d27d4eb4f);
     return h ^ h >> 29;
+}
+/* Short names are compared without a call. */
+static BH_ALWAYS_INLINE bool name_equal(struct span a, struct span b) {
+    if (a.n != b.n) {
+        return false;
+    }
+    if (a.n < 8) {
+        for (size_t i = 0; i < a.n; i++) {
+            if (a.p[i] != b.p[i]) {
+                return false;
+            }
+        }
+        return true;
+    }
+    for (size_t i = 0; i + 8 < a.n; i += 8) {
+        if (get_u64(a.p + i) != get_u64(b.p + i)) {
+            return false;
+        }
+    }
+    return get_u64(a.p + a.n - 8) == get_u64(b.p + b.n - 8);
 }
 /* The value of the name that fits, or NULL. hash = name_hash(name). */
 const void *names_find(const struct names *names, struct span name, uint64_t hash);
@@ -338,6 +358,7 @@ struct shape {
     unsigned count;
     bool is_string; /* else the bytes are a JSON number, true, false or null */
     bool is_same;   /* the source as it is */
+    bool is_plain;  /* one literal piece that JSON needs not escape */
     struct aid aid; /* of an id */
 };
 

@@ -116,7 +116,7 @@ const void *names_find(const struct names *names, struct span name, uint64_t has
     if (names->slots != NULL) {
         for (size_t i = hash & names->mask; names->slots[i].value != NULL;
              i = (i + 1) & names->mask) {
-            if (names->slots[i].hash == hash && span_equal(names->slots[i].name, name)) {
+            if (names->slots[i].hash == hash && name_equal(names->slots[i].name, name)) {
                 return names->slots[i].value;
             }
         }

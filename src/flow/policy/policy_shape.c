@@ -485,6 +485,7 @@ bool shape_make(struct policy *p, const struct decision *d, uint32_t token, stru
     ret_shape->count = 0;
     ret_shape->is_string = kind == JSON_STRING;
     ret_shape->is_same = false;
+    ret_shape->is_plain = false;
     memset(&ret_shape->aid, 0, sizeof ret_shape->aid);
     switch ((enum form_id)d->form.id) {
     case FORM_RAW:
@@ -496,6 +497,7 @@ bool shape_make(struct policy *p, const struct decision *d, uint32_t token, stru
             return false;
         }
         ret_shape->is_string = true;
+        ret_shape->is_plain = true;
         return add_literal(ret_shape, pseudonym_of(p, d->domain, value, &ret_shape->aid));
     case FORM_MASK:
         return is_text && shape_masked(d, value, ret_shape);

@@ -213,6 +213,7 @@ static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, 
     edits->count = 0;
     shape->count = 0;
     shape->is_same = true;
+    shape->is_plain = false;
     shape->is_string = p->tokens[token].kind == JSON_STRING;
     if (!policy_value(p, token, &value)) {
         return REASON_WRONG_TYPE;
@@ -239,15 +240,20 @@ void policy_check_found(struct policy *p, uint32_t token, struct decision *d, ui
 /* -- bytes -------------------------------------------------------------------------------------------- */
 
 static void put_separator(struct policy *p, struct walk *parent, uint32_t key) {
+    struct span name = key != 0 ? json_span(p->text, &p->tokens[key]) : SPAN_NONE;
+    uint8_t *at = buf_room(p->out, (size_t)parent->has_members + (key != 0 ? name.n + 3 : 0));
+    if (at == NULL) {
+        return;
+    }
     if (parent->has_members) {
-        buf_put_byte(p->out, ',');
+        *at++ = ',';
     }
     parent->has_members = true;
     if (key != 0) {
-        const struct json_token *t = &p->tokens[key];
-        buf_put_byte(p->out, '"');
-        buf_put_span(p->out, json_span(p->text, t));
-        buf_put(p->out, "\":", 2);
+        *at++ = '"';
+        memcpy(at, name.p, name.n);
+        at[name.n] = '"';
+        at[name.n + 1] = ':';
     }
 }
 
@@ -301,17 +307,28 @@ static struct span shape_text(struct policy *p, const struct shape *shape,
     return buf_span(b);
 }
 
+static void put_quoted(struct buf *out, struct span bytes) {
+    uint8_t *at = buf_room(out, bytes.n + 2);
+    if (at != NULL) {
+        at[0] = '"';
+        memcpy(at + 1, bytes.p, bytes.n);
+        at[bytes.n + 1] = '"';
+    }
+}
+
 static void put_value(struct policy *p, uint32_t token, const struct shape *shape,
                       const struct edits *edits) {
-    const struct json_token *t = &p->tokens[token];
     if (shape->is_same && edits->count == 0) {
+        struct span raw = json_span(p->text, &p->tokens[token]);
         if (shape->is_string) {
-            buf_put_byte(p->out, '"');
+            put_quoted(p->out, raw);
+        } else {
+            buf_put_span(p->out, raw);
         }
-        buf_put_span(p->out, json_span(p->text, t));
-        if (shape->is_string) {
-            buf_put_byte(p->out, '"');
-        }
+        return;
+    }
+    if (shape->is_plain && edits->count == 0) {
+        put_quoted(p->out, shape->pieces[0].bytes);
         return;
     }
     uint8_t memory[2 * VALUE_BYTES_MAX];
