@@ -179,6 +179,10 @@ static int start_threads(struct gateway *gateway, struct err *err) {
     for (unsigned i = 0; r == 0 && i < gateway->vendor_count; i++) {
         r = courier_start(gateway->vendors[i].courier);
     }
+    if (r == 0) {
+        const struct settings *settings = atomic_load(&gateway->snapshot)->settings;
+        r = http_peer_table_new(settings->connections + gateway->loop_count, settings->connections_per_peer, &gateway->peers);
+    }
     for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
         r = loop_new(gateway, i, &gateway->loops[i], err);
     }
@@ -217,6 +221,7 @@ static void release(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->loop_count; i++) {
         loop_free(gateway->loops[i]);
     }
+    http_peer_table_free(gateway->peers);
     http_server_free(gateway->admin_server);
     http_server_free(gateway->health_server);
     for (unsigned i = 0; i < gateway->vendor_count; i++) {

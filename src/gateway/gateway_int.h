@@ -54,6 +54,7 @@ struct gateway {
     struct os_lock config_lock; /* reload, cut and restore one at a time; vendors[] */
     unsigned vendor_count;
     struct gateway_vendor vendors[LIMIT_VENDORS];
+    struct http_peer_table *peers; /* of all loops together */
     unsigned loop_count;
     struct loop *loops[LIMIT_LOOPS];
     struct os_thread admin_thread;

@@ -502,7 +502,7 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .address = settings->listen_ingest,
         .reuse_port = true,
         .connections_max = settings->connections / loop->gateway->loop_count + 1,
-        .connections_per_peer_max = settings->connections_per_peer,
+        .peers = loop->gateway->peers,
         .body_max = settings->request_bytes,
         .head_max = LIMIT_HTTP_HEAD,
         .target_max = LIMIT_HTTP_TARGET,

@@ -89,7 +89,7 @@ async function measure() {
   row('bare limit, single 1 KB', bareSingle.events_per_s, `p99 ${bareSingle.p99_ms} ms`);
 
   const counts = path.join(tempFolder('count'), 'mallocs');
-  const alone = await gateway(0, { LD_PRELOAD: tool('libmallocs.so'), BH_MALLOC_COUNT: counts }).start();
+  const alone = await gateway(0, { LD_PRELOAD: tool('mallocs.so'), BH_MALLOC_COUNT: counts }).start();
   await load(alone.ports.ingest, ['--seconds', '1']);
   const mallocs = () => Number(fs.readFileSync(counts).readBigUInt64LE());
   const [allocsBefore, eventsBefore] = [mallocs(), await accepted(alone)];

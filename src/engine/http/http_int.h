@@ -11,6 +11,7 @@
 #include "engine/http/http_parse.h"
 #include "engine/http/http_server.h"
 #include "os/socket.h"
+#include "os/thread.h"
 
 /* Memory for what does not fit a connection's own 4 KiB: runs of pages, first fit, so that the hot part stays small. */
 enum {
@@ -51,6 +52,12 @@ void http_peers_init(struct http_peers *peers, struct http_peer_slot *slots, siz
 bool http_peers_add(struct http_peers *peers,
                     const struct os_peer *peer); /* false: it has its maximum */
 void http_peers_remove(struct http_peers *peers, const struct os_peer *peer);
+
+struct http_peer_table {
+    struct os_lock lock;
+    struct http_peers peers;
+    size_t mapped;
+};
 
 enum {
     HTTP_SMALL_SIZE = 4 * 1024,    /* of a connection's own memory */
@@ -197,6 +204,7 @@ struct http_server {
     uint8_t *small; /* HTTP_SMALL_SIZE a slot */
     uint8_t *scratch;
     struct http_pool pool;
+    struct http_peer_table *shared_peers; /* NULL: the table below */
     struct http_peers peers;
     uint32_t free_first; /* slots that were used before */
     uint32_t fresh;      /* slots from here on were never used: their pages are not resident */

@@ -83,3 +83,28 @@ void http_peers_remove(struct http_peers *peers, const struct os_peer *peer) {
         }
     }
 }
+
+int http_peer_table_new(unsigned connections_max, unsigned per_peer_max, struct http_peer_table **ret_table) {
+    size_t slots = http_peers_slots(connections_max);
+    size_t size = sizeof(struct http_peer_table) + slots * sizeof(struct http_peer_slot);
+    struct http_peer_table *table = os_memory_map(size);
+    uint64_t seed = 0;
+    if (table == NULL) {
+        return BH_E_NOMEM;
+    }
+    os_random(&seed, sizeof seed);
+    table->mapped = size;
+    os_lock_init(&table->lock, OS_LOCK_PEERS);
+    void *at = table + 1;
+    http_peers_init(&table->peers, at, slots, seed, per_peer_max);
+    *ret_table = table;
+    return 0;
+}
+
+void http_peer_table_free(struct http_peer_table *table) {
+    if (table == NULL) {
+        return;
+    }
+    os_lock_fini(&table->lock);
+    os_memory_unmap(table, table->mapped);
+}

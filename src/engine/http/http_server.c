@@ -98,6 +98,28 @@ static void unqueue(struct http_server *server, struct http_conn *conn) {
     }
 }
 
+static bool peer_add(struct http_server *server, const struct os_peer *peer) {
+    struct http_peer_table *shared = server->shared_peers;
+    if (shared == NULL) {
+        return http_peers_add(&server->peers, peer);
+    }
+    os_lock(&shared->lock);
+    bool added = http_peers_add(&shared->peers, peer);
+    os_unlock(&shared->lock);
+    return added;
+}
+
+static void peer_remove(struct http_server *server, const struct os_peer *peer) {
+    struct http_peer_table *shared = server->shared_peers;
+    if (shared == NULL) {
+        http_peers_remove(&server->peers, peer);
+        return;
+    }
+    os_lock(&shared->lock);
+    http_peers_remove(&shared->peers, peer);
+    os_unlock(&shared->lock);
+}
+
 void http_conn_close(struct http_server *server, struct http_conn *conn) {
     check(conn->state != HTTP_CONN_FREE);
     http_conn_wait(server, conn, HTTP_WAIT_NONE);
@@ -114,7 +136,7 @@ void http_conn_close(struct http_server *server, struct http_conn *conn) {
         os_memory_release(http_conn_small(server, conn), HTTP_SMALL_SIZE);
     }
     os_close(conn->fd); /* leaves both pollers with it */
-    http_peers_remove(&server->peers, &conn->peer);
+    peer_remove(server, &conn->peer);
     conn->fd = -1;
     conn->run = NULL;
     conn->out = NULL;
@@ -177,10 +199,10 @@ static void on_listener(struct http_server *server) {
             server->listen_again_us = server->now_us + HTTP_ACCEPT_RETRY_MS * UINT64_C(1000);
             return;
         }
-        if (!http_peers_add(&server->peers, &peer)) {
+        if (!peer_add(server, &peer)) {
             http_refuse_connection(server, fd);
         } else if (!make_room(server)) {
-            http_peers_remove(&server->peers, &peer);
+            peer_remove(server, &peer);
             http_refuse_connection(server, fd);
         } else {
             open_conn(server, fd, &peer);
@@ -472,6 +494,7 @@ static struct http_server *map_server(const struct http_config *config) {
     os_random(&seed, sizeof seed);
     os_random(&server->random, sizeof server->random);
     http_peers_init(&server->peers, peer_table, peer_slots, seed, config->connections_per_peer_max);
+    server->shared_peers = config->peers;
     server->free_first = HTTP_NO_SLOT;
     for (int wait = 0; wait < HTTP_WAITS; wait++) {
         server->waits[wait] = (struct http_list){HTTP_NO_SLOT, HTTP_NO_SLOT};
