@@ -3,8 +3,8 @@
 #include "base/check.h"
 
 /*
- * One AES-256 block with the processor's own instructions: 14 rounds of about 4 cycles. OpenSSL's EVP
- * interface costs ten times as much for a single block, and a pseudonym is a single block.
+ * One AES-256 block with the processor's own instructions: 14 rounds of about 4 cycles. OpenSSL's
+ * EVP interface costs ten times as much for a single block, and a pseudonym is a single block.
  */
 
 #if defined(__x86_64__)
@@ -26,7 +26,8 @@ TARGET_AES static inline void store(uint8_t *p, __m128i value) {
     _mm_storeu_si128((__m128i *)(void *)p, value);
 }
 
-/* word i of the result = word i of `previous` xor all words before it, then xor `mix` (FIPS 197, 5.2). */
+/* word i of the result = word i of `previous` xor all words before it, then xor `mix` (FIPS 197,
+ * 5.2). */
 TARGET_AES static inline __m128i schedule(__m128i previous, __m128i mix) {
     previous = _mm_xor_si128(previous, _mm_slli_si128(previous, 4));
     previous = _mm_xor_si128(previous, _mm_slli_si128(previous, 8));

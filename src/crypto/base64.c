@@ -7,8 +7,9 @@
 #include "base/check.h"
 #include "crypto/crypto.h"
 
-/* Low six bits: the value. 0x40 marks the standard alphabet's own bytes, 0x80 the URL alphabet's, both
- * together a byte of neither; so all bytes or-ed tell a stranger from a mixture from a good text. */
+/* Low six bits: the value. 0x40 marks the standard alphabet's own bytes, 0x80 the URL alphabet's,
+ * both together a byte of neither; so all bytes or-ed tell a stranger from a mixture from a good
+ * text. */
 enum { STANDARD = 0x40, URL = 0x80, BAD = 0xc0 };
 
 #define BAD4  BAD, BAD, BAD, BAD

@@ -1,5 +1,6 @@
 /* AES in its three uses: frames (GCM), keys under keys (wrap), pseudonyms (one block). */
-#define OPENSSL_SUPPRESS_DEPRECATED /* AES_encrypt: the one-block twin where the processor has no AES */
+/* For AES_encrypt: the one-block twin where the processor has no AES. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <limits.h>
 #include <openssl/aes.h>
 #include <openssl/crypto.h>

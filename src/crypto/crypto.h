@@ -1,9 +1,10 @@
 /*
  * Cryptography: the only door to OpenSSL and libsodium.
  *
- * Contexts are made once (they allocate) and used by one thread; the operations on them allocate nothing. Keys live in guarded memory
- * (secret_new) and are wiped when freed. Nonces are numbers that the caller never repeats under one key: a frame's number within its
- * segment. Opening sealed bytes returns BH_E_TAMPERED for a wrong key as for changed bytes: nobody can tell these apart.
+ * Contexts are made once (they allocate) and used by one thread; the operations on them allocate
+ * nothing. Keys live in guarded memory (secret_new) and are wiped when freed. Nonces are numbers
+ * that the caller never repeats under one key: a frame's number within its segment. Opening sealed
+ * bytes returns BH_E_TAMPERED for a wrong key as for changed bytes: nobody can tell these apart.
  */
 #ifndef BH_CRYPTO_CRYPTO_H
 #define BH_CRYPTO_CRYPTO_H
@@ -85,8 +86,8 @@ bool sign_verify(const uint8_t public_key[SIGN_PUBLIC_SIZE], struct span message
 
 /* Standard alphabet, padded. *ret_n <= cap or BH_E_FULL. */
 int base64_encode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;
-/* Standard or URL alphabet (not mixed), padding optional, no other byte: BH_E_SYNTAX. Bits left over in
- * the last letter are ignored. out may be in.p itself; it is untouched on failure. */
+/* Standard or URL alphabet (not mixed), padding optional, no other byte: BH_E_SYNTAX. Bits left
+ * over in the last letter are ignored. out may be in.p itself; it is untouched on failure. */
 int base64_decode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;
 
 #endif

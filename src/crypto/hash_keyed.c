@@ -1,10 +1,10 @@
 /*
  * SHA-256, HMAC and HKDF on OpenSSL's low-level SHA256_CTX.
  *
- * The functions are deprecated since OpenSSL 3.0 in favour of EVP, whose contexts are heap objects that
- * cost 300 to 400 ns to copy; a SHA256_CTX is 112 bytes of plain memory, so that the two states of an
- * HMAC key after its first block can be kept and copied for each message (94 ns). They are compiled from
- * the same assembler (SHA extensions included).
+ * The functions are deprecated since OpenSSL 3.0 in favour of EVP, whose contexts are heap objects
+ * that cost 300 to 400 ns to copy; a SHA256_CTX is 112 bytes of plain memory, so that the two
+ * states of an HMAC key after its first block can be kept and copied for each message (94 ns). They
+ * are compiled from the same assembler (SHA extensions included).
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "crypto/crypto.h"

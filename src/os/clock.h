@@ -1,6 +1,6 @@
 /*
- * Time: wall microseconds since 1970 UTC for records, monotonic for deadlines. A test may install its own clock.
- * Any thread.
+ * Time: wall microseconds since 1970 UTC for records, monotonic for deadlines. A test may install
+ * its own clock. Any thread.
  */
 #ifndef BH_OS_CLOCK_H
 #define BH_OS_CLOCK_H

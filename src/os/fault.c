@@ -18,9 +18,10 @@
 #include "os/file.h"
 
 /*
- * A file is known by its inode, so that two descriptors of one file see each other's writes as they do in the page cache. Its unsynced writes are a list in
- * the order in which they were made; reading lays them over what the kernel has. The size is never delayed: a
- * write behind the end extends the file with zeros at once, which is one of the things that a crash can leave.
+ * A file is known by its inode, so that two descriptors of one file see each other's writes as they
+ * do in the page cache. Its unsynced writes are a list in the order in which they were made;
+ * reading lays them over what the kernel has. The size is never delayed: a write behind the end
+ * extends the file with zeros at once, which is one of the things that a crash can leave.
  */
 
 enum { FDS_MAX = 65536, FILES_MAX = 1024, RULES_MAX = 16, PATH_BYTES = 512 };
@@ -209,7 +210,8 @@ static void let_some_through(int fd, const struct pending *write, unsigned kept_
     }
 }
 
-/* A random part of a file's unsynced writes reaches the disk: none, all, or each sector by itself, in any order. */
+/* A random part of a file's unsynced writes reaches the disk: none, all, or each sector by itself,
+ * in any order. */
 static void spill(struct faulty_file *file) {
     static const unsigned shares[] = {0, 1, 4, 7, 8};
     unsigned kept_of_eight = shares[next_random() % BH_COUNT(shares)];
@@ -218,7 +220,8 @@ static void spill(struct faulty_file *file) {
     if (fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == file->inode) {
         bool backwards = next_random() % 2 == 0;
         for (int round = 0; round < 2; round++) {
-            /* Where writes overlap, the older one may win: every second in one round, the rest in the other. */
+            /* Where writes overlap, the older one may win: every second in one round, the rest in
+             * the other. */
             unsigned index = 0;
             for (const struct pending *write = file->first; write != NULL;
                  write = write->next, index++) {

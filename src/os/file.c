@@ -244,7 +244,8 @@ int os_dir_list(const char *path, int (*each)(void *context, const char *name), 
     int code = 0;
     while (code == 0) {
         errno = 0;
-        /* readdir is safe here: the stream belongs to this call alone. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        /* readdir is safe here: the stream belongs to this call alone.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
         const struct dirent *entry = readdir(dir);
         if (entry == NULL) {
             code = errno != 0 ? code_of_errno() : 0;

@@ -1,10 +1,11 @@
 /*
  * Files: the only way to a disk.
  *
- * Every function returns 0 (or a count) or a negative BH_E_ code: NOSPACE for ENOSPC and EDQUOT, NOTFOUND, EXISTS, BUSY for a held
- * lock, IO for all else (errno stays set). Short reads and writes are completed here; EINTR is retried. All calls go through one table
- * of operations, which the fault layer (os/fault.h) replaces to lose, tear or reorder unsynced writes and to inject ENOSPC and EIO.
- * Any thread; the table is set before threads start.
+ * Every function returns 0 (or a count) or a negative BH_E_ code: NOSPACE for ENOSPC and EDQUOT,
+ * NOTFOUND, EXISTS, BUSY for a held lock, IO for all else (errno stays set). Short reads and writes
+ * are completed here; EINTR is retried. All calls go through one table of operations, which the
+ * fault layer (os/fault.h) replaces to lose, tear or reorder unsynced writes and to inject ENOSPC
+ * and EIO. Any thread; the table is set before threads start.
  */
 #ifndef BH_OS_FILE_H
 #define BH_OS_FILE_H
@@ -46,7 +47,8 @@ int os_file_lock(struct os_file file) BH_MUST_USE; /* exclusive, not waiting: BU
 
 int os_dir_make(const char *path) BH_MUST_USE; /* mode 0700; one that exists is fine */
 int os_dir_sync(const char *path) BH_MUST_USE;
-/* Calls `each` for every entry but . and .., in no order; a non-zero return of it ends the walk and is returned. */
+/* Calls `each` for every entry but . and .., in no order; a non-zero return of it ends the walk and
+ * is returned. */
 int os_dir_list(const char *path, int (*each)(void *context, const char *name),
                 void *context) BH_MUST_USE;
 int os_path_rename(const char *from, const char *to) BH_MUST_USE; /* then sync the folder */
@@ -60,7 +62,8 @@ int os_path_real(const char *path, char *out, size_t cap) BH_MUST_USE;
 
 /* A whole small file into memory of the caller; TOO_BIG when it does not fit. */
 int os_file_read_whole(const char *path, void *p, size_t cap, size_t *ret_n) BH_MUST_USE;
-/* Whole file replaced so that after a crash it is the old or the new one: temp, sync, rename, sync folder. */
+/* Whole file replaced so that after a crash it is the old or the new one: temp, sync, rename, sync
+ * folder. */
 int os_file_replace(const char *path, const void *p, size_t n, unsigned mode) BH_MUST_USE;
 
 struct os_file_ops {
@@ -77,7 +80,7 @@ struct os_file_ops {
 };
 
 /* NULL restores the real calls. Before any thread starts. */
-void os_file_install(const struct os_file_ops *ops);
+void os_file_install(const struct os_file_ops *replacement);
 const struct os_file_ops *os_file_real_ops(void);
 
 #endif

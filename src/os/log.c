@@ -75,7 +75,8 @@ static void put_line(struct buf *b, enum log_level level, const char *message,
     buf_put_str(b, "}\n");
 }
 
-/* Whether the line may be written; *ret_suppressed = lines of this message kept back since the last one written. */
+/* Whether the line may be written; *ret_suppressed = lines of this message kept back since the last
+ * one written. */
 static bool admit(const char *message, uint64_t *ret_suppressed) {
     struct tally *tally = &tallies[((uintptr_t)message >> 3) % MESSAGES];
     uint64_t second = os_mono_us() / 1000000U;
@@ -112,7 +113,8 @@ void log_write(enum log_level level, const char *message, const struct log_field
     struct buf b = buf_of(line, sizeof line);
     put_line(&b, level, message, fields, count, suppressed);
     if (!b.full) {
-        /* One write, so that lines of two threads do not mix; a log that cannot be written has nowhere to say so. */
+        /* One write, so that lines of two threads do not mix; a log that cannot be written has
+         * nowhere to say so. */
         ssize_t ignored = write(STDERR_FILENO, b.p, b.n);
         (void)ignored;
     }

@@ -118,7 +118,8 @@ static int bind_and_listen(int fd, const union any_address *address, socklen_t s
         if (code != 0) {
             return code;
         }
-        /* Linux takes the mode of the socket file from the socket; no moment at which others may connect. */
+        /* Linux takes the mode of the socket file from the socket; no moment at which others may
+         * connect. */
         if (fchmod(fd, 0600) != 0) {
             return BH_E_IO;
         }

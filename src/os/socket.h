@@ -1,9 +1,10 @@
 /*
- * Sockets, readiness and wake-ups: everything that engine/http and the gateway need of the kernel's network side.
+ * Sockets, readiness and wake-ups: everything that engine/http and the gateway need of the kernel's
+ * network side.
  *
- * Non-blocking always, close-on-exec always. Functions return 0 or more, or a negative BH_E_ code; AGAIN where the kernel would block,
- * CLOSED for a peer that is gone.
- * A poller belongs to one thread; a wake may be signalled by any thread.
+ * Non-blocking always, close-on-exec always. Functions return 0 or more, or a negative BH_E_ code;
+ * AGAIN where the kernel would block, CLOSED for a peer that is gone. A poller belongs to one
+ * thread; a wake may be signalled by any thread.
  */
 #ifndef BH_OS_SOCKET_H
 #define BH_OS_SOCKET_H
@@ -20,8 +21,9 @@ struct os_peer {
     uint16_t port;
 };
 
-/* "127.0.0.1:8080", "[::1]:8080", "unix:/path" or "unix:relative" (the caller makes it absolute). reuse_port = SO_REUSEPORT. A Unix socket
- * gets mode 0600 and replaces a dead one. Port 0 takes a free one. */
+/* "127.0.0.1:8080", "[::1]:8080", "unix:/path" or "unix:relative" (the caller makes it absolute).
+ * reuse_port = SO_REUSEPORT. A Unix socket gets mode 0600 and replaces a dead one. Port 0 takes a
+ * free one. */
 int os_listen(const char *address, bool reuse_port, int *ret_fd, struct err *err) BH_MUST_USE;
 int os_local_port(int fd, uint16_t *ret_port) BH_MUST_USE;
 int os_accept(int listener, int *ret_fd, struct os_peer *ret_peer) BH_MUST_USE;
@@ -32,7 +34,8 @@ long os_send_vec(int fd, const struct span *parts, size_t count);
 /* No more will be sent: the peer reads the end of the stream after what was sent. */
 void os_shutdown_send(int fd);
 void os_close(int fd);
-/* Unlinks both directions and purges the send queue: RST to the peer. The fd stays open and useless. */
+/* Unlinks both directions and purges the send queue: RST to the peer. The fd stays open and
+ * useless. */
 int os_socket_break(int fd);
 void os_close_reset(int fd); /* close with RST */
 /* One blocking write of all, and a read, for the command line's use of the admin socket. */

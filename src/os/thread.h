@@ -1,8 +1,9 @@
 /*
  * Threads, locks with a rank, and what belongs to the process.
  *
- * A lock knows its owner and its rank: taking a lock while holding one of the same or a higher rank aborts. Ranks live in locks.def.
- * Signals are blocked in every thread; os_signals_fd of the main thread delivers them.
+ * A lock knows its owner and its rank: taking a lock while holding one of the same or a higher rank
+ * aborts. Ranks live in locks.def. Signals are blocked in every thread; os_signals_fd of the main
+ * thread delivers them.
  */
 #ifndef BH_OS_THREAD_H
 #define BH_OS_THREAD_H
@@ -56,7 +57,8 @@ void os_cond_fini(struct os_cond *cond);
 bool os_cond_wait(struct os_cond *cond, struct os_lock *lock, uint64_t timeout_us);
 void os_cond_signal_all(struct os_cond *cond);
 
-/* Blocks SIGTERM, SIGINT, SIGHUP (ignores SIGPIPE) for all later threads; the fd becomes readable per signal. */
+/* Blocks SIGTERM, SIGINT, SIGHUP (ignores SIGPIPE) for all later threads; the fd becomes readable
+ * per signal. */
 int os_signals_fd(int *ret_fd) BH_MUST_USE;
 enum os_signal { OS_SIGNAL_NONE, OS_SIGNAL_STOP, OS_SIGNAL_RELOAD };
 enum os_signal os_signals_read(int fd);
@@ -67,7 +69,8 @@ uint64_t os_process_rss_anon(void); /* bytes; RssAnon of /proc/self/status */
 uint32_t os_process_id(void);
 _Noreturn void os_process_end(int status); /* at once, no handlers: for a failed sync */
 
-/* Runs /bin/sh -c command and takes its standard output: BH_E_IO when it does not exit with 0, BH_E_TOO_BIG beyond cap. Waits as long as it runs. */
+/* Runs /bin/sh -c command and takes its standard output: BH_E_IO when it does not exit with 0,
+ * BH_E_TOO_BIG beyond cap. Waits as long as it runs. */
 int os_command_output(const char *command, void *out, size_t cap, size_t *ret_n) BH_MUST_USE;
 
 /* From the kernel; never fails once the process has started. */

@@ -23,7 +23,8 @@ static void prepare(void) {
     check(keyring->roots != NULL);
 }
 
-/* First byte: 1 = make the checksum right, 2 = the MAC of an all-zero root too, 4 = put a good wrapped root in front. */
+/* First byte: 1 = make the checksum right, 2 = the MAC of an all-zero root too, 4 = put a good
+ * wrapped root in front. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const uint8_t root[KEY_SIZE] = {0};
     if (keyring == NULL) {

@@ -1,4 +1,5 @@
-/* A segment file as anybody may have left it: reading ends with a verdict, recovery agrees with it and is done only once. */
+/* A segment file as anybody may have left it: reading ends with a verdict, recovery agrees with it
+ * and is done only once. */
 /* depends: seglog crypto os base */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -173,8 +174,9 @@ static void mend(void) {
     }
 }
 
-/* First byte: 0 = the rest is the file; 1 = a good header, then the rest; 2 and 3 = the good file, changed by triples (offset, byte), 3 with the
- * checksums made right again; then cut to the length in the two bytes before the triples. */
+/* First byte: 0 = the rest is the file; 1 = a good header, then the rest; 2 and 3 = the good file,
+ * changed by triples (offset, byte), 3 with the checksums made right again; then cut to the length
+ * in the two bytes before the triples. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (good_size == 0) {
         prepare();

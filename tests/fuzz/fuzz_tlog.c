@@ -1,4 +1,5 @@
-/* Notes, keys and proofs from strangers: read without harm, and nothing verifies that we did not sign or build. */
+/* Notes, keys and proofs from strangers: read without harm, and nothing verifies that we did not
+ * sign or build. */
 /* depends: tlog crypto base */
 #include <string.h>
 
@@ -53,7 +54,8 @@ static void try_vkey(struct span text) {
     }
 }
 
-/* A proof made of our own hashes in any order, or of a stranger's bytes: it verifies only as the one true proof. */
+/* A proof made of our own hashes in any order, or of a stranger's bytes: it verifies only as the
+ * one true proof. */
 static void try_proof(struct reader r) {
     struct tlog_array array = {leaves, LEAVES};
     struct tlog_source source = tlog_source_of(&array);

@@ -180,8 +180,9 @@ static void sha256_matches_fips180(void **state) {
     assert_hex(out, sizeof out, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
-/* RFC 5869 case 3 has no salt and no info, but 22 bytes of input; ours is always 32, so the expected bytes come from
- * `openssl kdf -keylen 42 -kdfopt digest:SHA256 -kdfopt hexkey:0b*32 -kdfopt info:bulkhead/id HKDF`. */
+/* RFC 5869 case 3 has no salt and no info, but 22 bytes of input; ours is always 32, so the
+ * expected bytes come from `openssl kdf -keylen 42 -kdfopt digest:SHA256 -kdfopt hexkey:0b*32
+ * -kdfopt info:bulkhead/id HKDF`. */
 static void hkdf_matches_openssl(void **state) {
     (void)state;
     uint8_t root[KEY_SIZE];

@@ -1,4 +1,5 @@
-/* Keys: the same after a restart, refused where they must not lie, and no byte of the file may change unseen. */
+/* Keys: the same after a restart, refused where they must not lie, and no byte of the file may
+ * change unseen. */
 /* depends: keyring crypto os base */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -250,7 +251,8 @@ static void every_source_gives_the_same_key(void **state) {
     expect_refusal(&(struct keyring_source){.exec = NULL}, BH_E_KEY, "neither");
 }
 
-/* Whatever byte changes and wherever the file is cut, it is refused; with the checksum made right again it still is. */
+/* Whatever byte changes and wherever the file is cut, it is refused; with the checksum made right
+ * again it still is. */
 static void no_byte_of_the_file_may_change(void **state) {
     (void)state;
     static uint8_t original[4096];

@@ -1,4 +1,5 @@
-/* The fault layer itself: what was synced is there after a power loss, what was not is old, new or mixed by sectors. */
+/* The fault layer itself: what was synced is there after a power loss, what was not is old, new or
+ * mixed by sectors. */
 /* depends: os base */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -213,7 +214,8 @@ static void a_rule_may_hang_on_a_file(void **state) {
     os_file_close(&file);
 }
 
-/* Renamed before it was synced, a file may be anything; that is the mistake that os_file_replace must not make. */
+/* Renamed before it was synced, a file may be anything; that is the mistake that os_file_replace
+ * must not make. */
 static void a_replaced_file_is_the_old_or_the_new_one(void **state) {
     (void)state;
     bool seen[2] = {false, false};

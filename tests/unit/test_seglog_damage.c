@@ -1,4 +1,5 @@
-/* Damage: every bit flipped, every length cut off. Whatever is read back is what was written, or an error says so. */
+/* Damage: every bit flipped, every length cut off. Whatever is read back is what was written, or an
+ * error says so. */
 /* depends: seglog crypto os base */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -101,7 +102,8 @@ static struct span plain_of(uint64_t number) {
 
 static uint64_t frame_end[FRAMES + 1];
 
-/* One segment as a kill leaves it (open), or as seglog_close does; some zeros of the reserve are kept. */
+/* One segment as a kill leaves it (open), or as seglog_close does; some zeros of the reserve are
+ * kept. */
 static void make_segment(bool closed) {
     struct seglog_config config = config_of(0xd1, 9);
     struct seglog_recovery recovery;
@@ -278,7 +280,8 @@ static void another_key_is_told_from_rot(void **state) {
     assert_int_equal(seglog_open(&config, &recovery, &log, &err), BH_E_CORRUPT);
 }
 
-/* Recovery after every cut: the frames that are whole stay, the log goes on behind them, and a second start finds it clean. */
+/* Recovery after every cut: the frames that are whole stay, the log goes on behind them, and a
+ * second start finds it clean. */
 static void every_truncation_is_recovered(void **state) {
     (void)state;
     for (int closed = 0; closed < 2; closed++) {
@@ -385,7 +388,8 @@ static void segments_are_chained(void **state) {
     outcome = read_through();
     assert_int_equal(outcome.frames, 1);
     assert_int_equal(outcome.code, BH_E_CORRUPT);
-    /* Cut off at a frame's border, footer and all: alone it would look open, but another follows. */
+    /* Cut off at a frame's border, footer and all: alone it would look open, but another
+     * follows. */
     memcpy(path, names[1], sizeof names[1]);
     write_segment(segments[1], SEGLOG_HEADER_SIZE + 72);
     assert_int_equal(seglog_open(&config, &recovery, &log, &err), BH_E_CORRUPT);

@@ -1,5 +1,5 @@
-/* Seglog on a disk that loses power, space and its mind: what was synced is always there, in order, and recovery never calls a
- * torn end rot. */
+/* Seglog on a disk that loses power, space and its mind: what was synced is always there, in order,
+ * and recovery never calls a torn end rot. */
 /* depends: seglog crypto os base */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -27,7 +27,8 @@ static char folder[128];
 static uint8_t wrapping[KEY_SIZE] = {9};
 static uint8_t payload[FRAME_LIMIT];
 static uint8_t room[SEGLOG_FRAME_MAX];
-/* Shared with the children: the last frame whose sync returned, and the one that was being written. */
+/* Shared with the children: the last frame whose sync returned, and the one that was being
+ * written. */
 static volatile uint64_t *acknowledged;
 static unsigned long seed;
 
@@ -92,7 +93,8 @@ static int append_next(struct seglog *log) {
     return code == 0 ? seglog_sync(log) : code;
 }
 
-/* One process life: open, append until the power goes or enough is written. Exit status 0, or the loss's. */
+/* One process life: open, append until the power goes or enough is written. Exit status 0, or the
+ * loss's. */
 static void live(const char *spec, unsigned variant, uint64_t frames) {
     struct seglog_recovery recovery;
     struct seglog *log = NULL;
@@ -118,7 +120,8 @@ static int wait_for(pid_t child) {
     return WEXITSTATUS(status);
 }
 
-/* Everything acknowledged is there; at most the one frame in flight more. Read without a recovery first, as after a crash. */
+/* Everything acknowledged is there; at most the one frame in flight more. Read without a recovery
+ * first, as after a crash. */
 static void verify(const struct seglog_config *config) {
     struct seglog_reader *reader = NULL;
     struct seglog_frame frame;
@@ -172,7 +175,8 @@ static void power_lost_at_every_operation(void **state) {
     assert_true(losses > 200);
 }
 
-/* A failed sync or write is the end of that life: the log refuses all further work, and the next life finds all that was acknowledged. */
+/* A failed sync or write is the end of that life: the log refuses all further work, and the next
+ * life finds all that was acknowledged. */
 static void a_failed_sync_or_write_ends_the_log(void **state) {
     (void)state;
     static const char *const kinds[] = {"eio_sync", "eio_write", "eio_truncate", "eio_rename",
@@ -217,7 +221,8 @@ static void a_failed_sync_or_write_ends_the_log(void **state) {
     assert_true(hits > 100);
 }
 
-/* No space: nothing is written, nothing is lost, and the same append succeeds once there is some. */
+/* No space: nothing is written, nothing is lost, and the same append succeeds once there is
+ * some. */
 static void no_space_is_a_state_that_ends(void **state) {
     (void)state;
     unsigned hits = 0;

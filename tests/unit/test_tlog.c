@@ -1,4 +1,5 @@
-/* Merkle trees and checkpoints: published roots and keys, and every tree of up to 130 leaves against the RFC's own recursion. */
+/* Merkle trees and checkpoints: published roots and keys, and every tree of up to 130 leaves
+ * against the RFC's own recursion. */
 /* depends: tlog crypto os base */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -362,7 +363,8 @@ static void a_checkpoint_verifies_with_its_key_only(void **state) {
     }
 }
 
-/* Whatever bit of a signed note changes, it no longer verifies: no bit is outside the signature or has two spellings. */
+/* Whatever bit of a signed note changes, it no longer verifies: no bit is outside the signature or
+ * has two spellings. */
 static void no_bit_of_a_checkpoint_may_change(void **state) {
     (void)state;
     struct signer signer = signer_of(1);
@@ -445,7 +447,8 @@ static void malformed_notes_are_refused(void **state) {
                      BH_E_SYNTAX);
 }
 
-/* Note, root and key as a second implementation made them; ours are the same bytes, since Ed25519 is deterministic. */
+/* Note, root and key as a second implementation made them; ours are the same bytes, since Ed25519
+ * is deterministic. */
 static void version_1_is_read_and_written(void **state) {
     (void)state;
     uint8_t note[1024];

@@ -8,8 +8,9 @@
 #include "os/file.h"
 
 /*
- * A new key is in the file before anybody may use it: a pseudonym or a sealed segment whose key a crash took away could never be
- * read again. So adding an entry rewrites the file first and counts the entry after.
+ * A new key is in the file before anybody may use it: a pseudonym or a sealed segment whose key a
+ * crash took away could never be read again. So adding an entry rewrites the file first and counts
+ * the entry after.
  */
 
 static bool name_is_good(struct span name) {
@@ -249,6 +250,7 @@ int keyring_vendor(struct keyring *keyring, const char *vendor, struct vendor_ke
     if (code != 0) {
         return code;
     }
+    check(entry != NULL);
     ret_keys->generation = entry->generation;
     ret_keys->domain_key[0] = NULL;
     for (unsigned domain = 1; domain < KEYRING_DOMAINS; domain++) {
@@ -270,6 +272,7 @@ int keyring_log(struct keyring *keyring, const char *log_name, bool create,
     if (code != 0) {
         return code;
     }
+    check(entry != NULL);
     ret_keys->wrapping = entry->secrets->key;
     ret_keys->sign_secret = entry->secrets->sign_secret;
     ret_keys->sign_public = entry->sign_public;

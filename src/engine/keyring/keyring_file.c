@@ -3,10 +3,12 @@
 #include "engine/keyring/keyring_int.h"
 
 /*
- * data/keys: a header, the wrapped root, entries, a MAC and a checksum. Offsets are those of docs/format/keys.md.
+ * data/keys: a header, the wrapped root, entries, a MAC and a checksum. Offsets are those of
+ * docs/format/keys.md.
  *
- * The checksum tells rot (CORRUPT) from a wrong master key (KEY). The MAC, under a key derived from the root, ties names to wrapped
- * keys: without it two entries could be exchanged, and a vendor would get another's pseudonyms.
+ * The checksum tells rot (CORRUPT) from a wrong master key (KEY). The MAC, under a key derived from
+ * the root, ties names to wrapped keys: without it two entries could be exchanged, and a vendor
+ * would get another's pseudonyms.
  */
 
 #define KEYS_MAGIC UINT64_C(0x315359454b4c4b42) /* "BKLKEYS1" */

@@ -12,15 +12,17 @@
 /*
  * The writer, and what it does at start with what its predecessor left.
  *
- *   seglog_open: lock; finish a half-done drop; every header and footer in order (chain); the frames of a segment without a
- *   footer, then its footer. After that all segments are closed and the log is where its last footer says.
+ *   seglog_open: lock; finish a half-done drop; every header and footer in order (chain); the
+ *   frames of a segment without a footer, then its footer. After that all segments are closed and
+ *   the log is where its last footer says.
  *
- *   start_segment: next.seg reserved -> header written, synced -> renamed to its number -> folder synced
+ *   start_segment: next.seg reserved -> header written, synced -> renamed -> folder synced
  *   append:        header and ciphertext into the buffer, one write behind the last frame
  *   close_segment: footer behind the last frame, the rest cut off, synced
  *
- * A crash between any two steps leaves: a next.seg (removed), a segment without frames (removed, or closed when it is the only
- * one), frames without a footer (closed), a footer with the reserve still behind it (cut off).
+ * A crash between any two steps leaves: a next.seg (removed), a segment without frames (removed, or
+ * closed when it is the only one), frames without a footer (closed), a footer with the reserve
+ * still behind it (cut off).
  */
 
 #define LOG_MAGIC UINT32_C(0x4c474c53)
@@ -161,7 +163,8 @@ static int start_segment(struct seglog *log, uint64_t frame_size) {
     return 0;
 }
 
-/* A segment without frames says nothing that the footer before it does not; the only one is kept for its numbers. */
+/* A segment without frames says nothing that the footer before it does not; the only one is kept
+ * for its numbers. */
 static int remove_empty(struct seglog *log) {
     char path[SEGLOG_PATH_MAX];
     seglog_path(log->dir, log->number, path);
@@ -315,7 +318,8 @@ int seglog_sync(struct seglog *log) {
     log->bytes_synced += log->unsynced;
     log->unsynced = 0;
     if (log->config.prepare_next && !log->prepared && log->at >= log->prepare_at) {
-        /* Without space now there may be some at the border; asked again after another sixteenth. */
+        /* Without space now there may be some at the border; asked again after another
+         * sixteenth. */
         if (prepare_next(log, 0) != 0) {
             log->prepare_at = log->at + log->config.segment_size / 16;
         }

@@ -164,7 +164,8 @@ static bool all_zero(const uint8_t *p, size_t n) {
     return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }
 
-/* Looks at one block for the start of a later frame or of a footer; `n` reaches past the block so that none is split. */
+/* Looks at one block for the start of a later frame or of a footer; `n` reaches past the block so
+ * that none is split. */
 static bool find_later(const uint8_t *block, size_t starts, size_t n, uint64_t expected_frame,
                        uint64_t *ret_next_seq) {
     for (size_t i = 0; i < starts; i += SEGLOG_ALIGN) {
@@ -185,9 +186,10 @@ static bool find_later(const uint8_t *block, size_t starts, size_t n, uint64_t e
 }
 
 /*
- * A frame is written only after the one before it was synced, and a footer only after the last frame. So one good header of either kind, with a
- * later number, proves that everything before it had been synced. Random bytes look like one with a probability of
- * 2^-64. Linear: only headers are checked, never what they announce.
+ * A frame is written only after the one before it was synced, and a footer only after the last
+ * frame. So one good header of either kind, with a later number, proves that everything before it
+ * had been synced. Random bytes look like one with a probability of 2^-64. Linear: only headers are
+ * checked, never what they announce.
  */
 int seglog_judge_tail(const struct seglog_file *file, uint64_t offset, uint64_t expected_frame,
                       struct seglog_tail *ret_tail) {

@@ -106,14 +106,16 @@ void seglog_file_close(struct seglog_file *file);
 /* The footer that the file ends with; NOTFOUND when it does not end with one. */
 int seglog_file_footer(const struct seglog_file *file, struct seglog_footer *ret_footer,
                        uint64_t *ret_offset) BH_MUST_USE;
-/* The footer that starts at offset; NOTFOUND when there is none, TORN when only its start is good. */
+/* The footer that starts at offset; NOTFOUND when there is none, TORN when only its start is
+ * good. */
 int seglog_footer_at(const struct seglog_file *file, uint64_t offset,
                      struct seglog_footer *ret_footer) BH_MUST_USE;
 
 /* The frame header at offset; false when none is there. */
 int seglog_frame_at(const struct seglog_file *file, uint64_t offset,
                     struct seglog_frame_header *ret_header, bool *ret_found) BH_MUST_USE;
-/* Reads and opens the sealed bytes of a frame whose header is good. TORN: its checksum or padding is wrong. TAMPERED: only its tag is. FULL. */
+/* Reads and opens the sealed bytes of a frame whose header is good. TORN: its checksum or padding
+ * is wrong. TAMPERED: only its tag is. FULL. */
 int seglog_frame_load(const struct seglog_file *file, uint64_t offset,
                       const struct seglog_frame_header *header, struct gcm *gcm, uint8_t *buffer,
                       size_t cap, struct span *ret_plain) BH_MUST_USE;
@@ -127,7 +129,8 @@ struct seglog_tail {
 int seglog_judge_tail(const struct seglog_file *file, uint64_t offset, uint64_t expected_frame,
                       struct seglog_tail *ret_tail) BH_MUST_USE;
 
-/* Ends the file at offset with this footer and the caller's blob, cuts off what is behind, syncs. buffer: SEGLOG_FOOTER_MAX. Sets footer->hash. */
+/* Ends the file at offset with this footer and the caller's blob, cuts off what is behind, syncs.
+ * buffer: SEGLOG_FOOTER_MAX. Sets footer->hash. */
 int seglog_footer_write(const struct seglog_config *config, uint8_t *buffer, struct os_file file,
                         uint64_t offset, struct seglog_footer *footer) BH_MUST_USE;
 

@@ -5,10 +5,11 @@
 #include "engine/seglog/seglog_int.h"
 
 /*
- * A reader stands in front of a frame (at, next_frame) of an open segment file, or in front of the first frame of a segment
- * that may not exist yet (file closed, `segment` = its number, 0 = whatever is the oldest).
+ * A reader stands in front of a frame (at, next_frame) of an open segment file, or in front of the
+ * first frame of a segment that may not exist yet (file closed, `segment` = its number, 0 =
+ * whatever is the oldest).
  *
- *   unplaced --open_segment--> in a segment --footer--> leave_segment --> in front of the next one --open_segment--> ...
+ *   unplaced --open_segment--> in a segment --leave_segment--> before the next --open_segment-->
  *
  * What is not a frame and not a footer is judged by what may follow: see seglog_judge_tail.
  */
@@ -115,7 +116,8 @@ static bool continues(const struct seglog_reader *reader) {
            header->first_seq >= reader->next_seq;
 }
 
-/* The segment in front of which the reader stands is not there: it was dropped, is yet to come, or was taken out. */
+/* The segment in front of which the reader stands is not there: it was dropped, is yet to come, or
+ * was taken out. */
 static int judge_absence(struct seglog_reader *reader) {
     struct seglog_span span;
     int code = seglog_scan_dir(reader->dir, &span);
@@ -386,7 +388,8 @@ int seglog_reader_seek(struct seglog_reader *reader, uint64_t seq) {
         struct seglog_frame frame;
         bool found = false;
         code = seglog_frame_at(&reader->file, reader->at, &header, &found);
-        /* Whatever else stands here is judged when it is read: only then is it known what was synced. */
+        /* Whatever else stands here is judged when it is read: only then is it known what was
+         * synced. */
         if (code != 0 || !found || header.number != reader->next_frame ||
             header.first_seq < reader->next_seq || header.first_seq > UINT64_MAX - header.events ||
             header.first_seq + header.events > seq) {

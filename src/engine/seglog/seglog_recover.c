@@ -7,7 +7,8 @@
  *   1  a drop that was begun is finished: the oldest file's key is gone, so is the file
  *   2  numbers without a hole; each header continues the footer before it (frame, seq, hash)
  *   3  every segment but the newest ends with its footer
- *   4  the newest, when it has no footer: its frames are read one by one and opened; behind the last good one
+ *   4  the newest, when it has no footer: its frames are read one by one and opened; behind the
+ *      last good one
  *        nothing, or an unfinished write  -> footer there, the rest cut off
  *        a later frame or footer          -> CORRUPT: synced bytes have rotted
  */
@@ -154,7 +155,8 @@ static int closed_segment(struct recovery *r, const struct seglog_file *file, bo
     return 0;
 }
 
-/* All good frames of the open segment; *ret_end = behind the last one. AGAIN or TORN when they ended well. */
+/* All good frames of the open segment; *ret_end = behind the last one. AGAIN or TORN when they
+ * ended well. */
 static int read_frames(struct recovery *r, uint64_t number, struct seglog_footer *footer,
                        uint64_t *ret_end) {
     struct seglog_reader *reader = NULL;
@@ -250,6 +252,7 @@ static int recover_all(struct recovery *r, const struct seglog_span *span) {
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): frames are read into the buffer. */
 int seglog_recover(const struct seglog_config *config, uint8_t *buffer,
                    struct seglog_recovery *report, struct seglog_state *ret_state,
                    struct err *err) {

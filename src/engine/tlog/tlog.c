@@ -3,9 +3,9 @@
 #include "base/check.h"
 
 /*
- * All of it is RFC 6962 section 2.1 with its recursions unrolled. A range of leaves [from, to) that occurs in a proof always
- * starts at a multiple of a power of two not smaller than its length, so it falls apart into complete
- * subtrees by the bits of its length, largest first.
+ * All of it is RFC 6962 section 2.1 with its recursions unrolled. A range of leaves [from, to) that
+ * occurs in a proof always starts at a multiple of a power of two not smaller than its length, so
+ * it falls apart into complete subtrees by the bits of its length, largest first.
  */
 
 _Static_assert(sizeof(struct tlog_hash) == SHA256_SIZE, "hashes are stored one after another");
@@ -211,7 +211,8 @@ int tlog_prove_consistency(const struct tlog_source *source, uint64_t old_size, 
             from = middle;
         }
     }
-    /* What is left is a subtree of the old tree; the verifier knows it only when it is the whole old tree. */
+    /* What is left is a subtree of the old tree; the verifier knows it only when it is the whole
+     * old tree. */
     if (from != 0) {
         int code = push(source, from, to, ret_proof);
         if (code != 0) {
@@ -226,7 +227,8 @@ static bool same(const struct tlog_hash *a, const struct tlog_hash *b) {
     return memcmp(a->b, b->b, SHA256_SIZE) == 0;
 }
 
-/* The walk of RFC 9162, 2.1.3.2 and 2.1.4.2: `at` is the path's node within its level, `last` the level's last node. */
+/* The walk of RFC 9162, 2.1.3.2 and 2.1.4.2: `at` is the path's node within its level, `last` the
+ * level's last node. */
 static void climb_past_missing_right(uint64_t *at, uint64_t *last) {
     while ((*at & 1) == 0 && *at != 0) {
         *at >>= 1;
