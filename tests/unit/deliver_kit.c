@@ -305,7 +305,7 @@ static void compile(struct kit_world *world) {
     struct err err = {0};
     (void)snprintf(text, sizeof text,
                    "vendor: mixpanel\nconnector: mixpanel\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
-                   "allow:\n  user.unique_id: pseudonym\n  user.behavior: raw\n  system.operations: raw\ntime: second\nundeclared: hold\n%s",
+                   "allow:\n  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\ntime: second\nundeclared: hold\n%s",
                    world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca, world->ca[0] != '\0' ? "\n" : "", world->extra);
     int r = contract_load_text("contract", span_str(text), &world->contract, &err);
     r = r == 0 ? plan_load_text("plan", span_str(PLAN), &world->plan, &err) : r;
@@ -453,7 +453,7 @@ static size_t write_event(struct kit_world *world, enum event_kind kind, uint32_
 }
 
 uint32_t kit_put_sized(struct kit_world *world, size_t n, enum event_kind kind, size_t filler) {
-    enum { BATCH = 50 };
+    enum { BATCH = 500 };
     static struct record_event events[BATCH];
     char *room = malloc(BATCH * (filler + 512));
     uint32_t first = world->next;

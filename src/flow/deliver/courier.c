@@ -260,6 +260,24 @@ static void rest(struct courier *courier) {
     courier_wait(courier, IDLE_MS);
 }
 
+/* How long the window's first event has waited: since it was read, and when nothing more is there to be read, since it arrived. */
+static uint64_t waited_ms(const struct window *window, bool is_caught_up) {
+    uint64_t waited = (os_mono_us() - window->opened_us) / 1000;
+    uint64_t wall = os_wall_us();
+    uint64_t age = wall > window->received_us ? (wall - window->received_us) / 1000 : 0;
+    return is_caught_up && age > waited ? age : waited;
+}
+
+/* Nothing waits: no memory is needed, and there is nothing to be behind with. */
+static void settle_down(struct courier *courier) {
+    if (courier->window.has_permit) {
+        window_release(courier);
+    }
+    if (courier->delivery.failures == 0 && gate_state(&courier->gate) == VENDOR_RETRYING) {
+        (void)gate_move(&courier->gate, VENDOR_ACTIVE);
+    }
+}
+
 /* The window is closed when full, or when its first event has waited long enough. */
 static void gather(struct courier *courier) {
     struct window *window = &courier->window;
@@ -277,28 +295,20 @@ static void gather(struct courier *courier) {
         courier_wait(courier, FAILURE_WAIT_MS);
         return;
     }
+    bool is_caught_up = window->next_seq > journal_durable_seq(courier->config.journal);
     uint64_t wait = IDLE_MS;
     if (window->opened_us != 0) {
-        uint64_t waited = (os_mono_us() - window->opened_us) / 1000;
-        uint64_t wall = os_wall_us();
-        uint64_t age = wall > window->received_us ? (wall - window->received_us) / 1000 : 0;
-        waited = age > waited ? age : waited;
+        uint64_t waited = waited_ms(window, is_caught_up);
         if (waited >= LINGER_MS) {
             window_close(courier);
             return;
         }
         wait = LINGER_MS - waited;
-    } else if (window->first_seq > journal_durable_seq(courier->config.journal)) {
-        if (window->has_permit) {
-            window_release(courier);
-        }
-        if (gate_state(&courier->gate) == VENDOR_RETRYING && courier->delivery.failures == 0) {
-            /* Nothing waits, so there is nothing to be behind with. */
-            (void)gate_move(&courier->gate, VENDOR_ACTIVE);
-        }
+    } else if (is_caught_up) {
+        settle_down(courier);
     }
-    bool is_behind = resolver_seq(courier->config.resolver) < journal_durable_seq(courier->config.journal);
-    courier_wait(courier, is_behind && wait > RESOLVER_POLL_MS ? RESOLVER_POLL_MS : wait);
+    /* Events that are there wait for the resolver, which wakes nobody who came after its start. */
+    courier_wait(courier, !is_caught_up && wait > RESOLVER_POLL_MS ? RESOLVER_POLL_MS : wait);
 }
 
 static void step(struct courier *courier) {
@@ -424,6 +434,7 @@ static int open_ledger(struct courier *courier, const struct courier_rules *rule
     struct rules_config rules_config = rules_config_of(courier, recovery.contract);
     r = rules_open(&rules_config, rules, &courier->rules, err);
     courier->all_rules = courier->rules;
+    courier->delivery.may_resume = recovery.attempts_without_outcome != 0;
     uint64_t settled = ledger_settled_seq(courier->ledger);
     courier->cursor = settled != 0 ? settled : 1;
     log_event(LOG_INFO, "ledger open", LOG_WORD("vendor", courier->vendor), LOG_INT("log", recovery.log_number),

@@ -373,7 +373,8 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
     if (r != 0) {
         return r;
     }
-    bool is_new = courier->delivery.newest_attempt != 0 && number > courier->delivery.newest_attempt;
+    struct delivery *d = &courier->delivery;
+    bool is_new = number > d->newest_attempt && (d->newest_attempt != 0 || !d->may_resume);
     bool is_ours = segment->attempt == number && segment->written != RESULT_UNSENT;
     if (!is_new && !is_ours) {
         /* Perhaps a try of a former life, perhaps with "unsent" as its last word. */
@@ -383,7 +384,7 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
         segment->written = RESULT_UNKNOWN;
     }
     segment->attempt = number;
-    courier->delivery.newest_attempt = number > courier->delivery.newest_attempt ? number : courier->delivery.newest_attempt;
+    d->newest_attempt = number > d->newest_attempt ? number : d->newest_attempt;
     return r;
 }
 

@@ -250,7 +250,8 @@ struct delivery {
     unsigned failures;      /* in a row */
     unsigned redirects;     /* in a row */
     uint64_t retry_us;      /* monotonic; 0 = at once */
-    uint64_t newest_attempt;
+    uint64_t newest_attempt; /* of this life */
+    bool may_resume;         /* the ledger knows open attempts of a former life */
     uint64_t dns_since_us;  /* 0 = not waiting for an address */
     uint64_t fingerprint;   /* of the window for which the stack was made */
     const struct rules *rules;
