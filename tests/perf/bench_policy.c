@@ -4,7 +4,7 @@
  *   bench_policy [SECONDS]
  */
 /* depends: policy inspect mixpanel protocol wire http json crypto resolve model base */
-/* sources: ../unit/policy_kit.c ../unit/mixpanel_kit.c ../../src/cli/init_files.c */
+/* sources: ../unit/policy_keys.c ../unit/policy_kit.c ../unit/mixpanel_kit.c ../../src/cli/init_files.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -8,45 +8,9 @@
 #include "model/class.h"
 #include "protocol/mixpanel/mixpanel.h"
 #include "unit/mixpanel_kit.h"
+#include "unit/policy_keys.h"
 
-/* The real maker takes its key from a keyring of random keys; kept outputs need one that stays. */
-struct aid_maker {
-    struct hmac_key *key;
-};
-
-struct aid_maker *aid_maker_new(const struct keyring *keyring) {
-    static const uint8_t key[KEY_SIZE] = {7, 7, 7};
-    struct aid_maker *maker = calloc(1, sizeof *maker);
-    (void)keyring;
-    check(maker != NULL);
-    maker->key = hmac_key_new(key, sizeof key);
-    check(maker->key != NULL);
-    return maker;
-}
-
-void aid_maker_free(struct aid_maker *maker) {
-    hmac_key_free(maker->key);
-    free(maker);
-}
-
-void aid_make(const struct aid_maker *maker, struct span space, struct span id,
-              struct aid *ret_aid) {
-    static const uint8_t zero = 0;
-    uint8_t mac[SHA256_SIZE];
-    const struct span parts[] = {space, {&zero, 1}, id};
-    hmac_sha256(maker->key, parts, 3, mac);
-    memcpy(ret_aid->b, mac, sizeof ret_aid->b);
-}
-
-uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id) {
-    uint8_t mac[SHA256_SIZE];
-    uint8_t head[3] = {0xff, (uint8_t)source, (uint8_t)(source >> 8)};
-    const struct span parts[] = {{head, 3}, dedupe_id};
-    hmac_sha256(maker->key, parts, 2, mac);
-    return get_u64(mac) | 1;
-}
-
-static struct aid_maker *aids;
+static const struct aid_maker *aids;
 static struct inspector *inspector;
 static uint8_t text[LIMIT_EVENT_BYTES + 4096];
 static struct json_token tokens[LIMIT_EVENT_TOKENS];
@@ -59,10 +23,9 @@ static struct buf story;
 
 void policy_kit_start(void) {
     struct err err;
-    check(crypto_init() == 0);
     check(inspect_tables_init(&err) == 0);
     check(inspector_new(&inspector) == 0);
-    aids = aid_maker_new(NULL);
+    aids = policy_keys_aids();
 }
 
 const struct aid_maker *policy_kit_aids(void) {
@@ -70,17 +33,7 @@ const struct aid_maker *policy_kit_aids(void) {
 }
 
 struct policy *policy_kit_vendor(const char *name) {
-    static uint8_t keys[8][SHA256_SIZE];
-    struct vendor_keys vendor = {.generation = 1};
-    for (unsigned domain = 1; domain < 8; domain++) {
-        char label[64];
-        (void)snprintf(label, sizeof label, "%s %u", name, domain);
-        sha256(span_str(label), keys[domain]);
-        vendor.domain_key[domain] = keys[domain];
-    }
-    struct policy *policy = NULL;
-    check(policy_new(&vendor, aids, 1, &policy) == 0);
-    return policy;
+    return policy_keys_vendor(name);
 }
 
 struct ruleset *policy_kit_rules(const char *contract_text, const char *plan_text) {

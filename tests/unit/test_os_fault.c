@@ -127,7 +127,7 @@ static void garbling_spares_sectors_with_synced_bytes(void **state) {
 static void reads_see_what_is_not_synced_and_truncation_forgets_it(void **state) {
     (void)state;
     uint8_t bytes[SIZE];
-    uint8_t back[SIZE];
+    static uint8_t back[SIZE];
     size_t n = 0;
     uint64_t size = 0;
     struct err err = {0};

@@ -2,7 +2,7 @@
  * Verdicts: what of an item leaves, in which form, and why. Items go the whole way: decoded by the protocol, inspected, judged, written.
  */
 /* depends: policy inspect mixpanel protocol wire http json crypto resolve model base */
-/* sources: policy_kit.c mixpanel_kit.c */
+/* sources: policy_keys.c policy_kit.c mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -5,7 +5,7 @@
  * change is then read in review.
  */
 /* depends: policy inspect mixpanel protocol wire http json crypto resolve model base */
-/* sources: policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
+/* sources: policy_keys.c policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

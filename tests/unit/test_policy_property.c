@@ -11,7 +11,7 @@
  * BH_SEED repeats a run; BH_ROUNDS makes it longer.
  */
 /* depends: policy inspect mixpanel protocol wire http json crypto resolve model base */
-/* sources: policy_kit.c mixpanel_kit.c */
+/* sources: policy_keys.c policy_kit.c mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

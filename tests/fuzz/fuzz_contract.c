@@ -1,0 +1,55 @@
+/*
+ * A contract file: whatever its bytes, it is refused at a place in it or becomes a rule set in which nothing that never leaves is open, and that
+ * is the same after writing and reading.
+ */
+/* depends: policy resolve protocol mixpanel wire yaml json crypto model base */
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "flow/policy/policy_int.h"
+#include "fuzz/fuzz_entry.h"
+#include "model/class.h"
+
+enum { NORMAL_MAX = 1 << 20 };
+
+static void check_rules(const struct contract *contract) {
+    static uint8_t memory[NORMAL_MAX];
+    static const struct policy_source source = {1, "web", true};
+    struct err err = {0};
+    struct plan *plan = NULL;
+    struct ruleset *rules = NULL;
+    struct ruleset *again = NULL;
+    check(plan_load_text("p", SPAN_NONE, &plan, &err) == 0);
+    check(ruleset_compile(contract, plan, &source, 1, &rules, &err) == 0);
+    for (unsigned c = 0; c < CLASS_LIMIT; c++) {
+        bool is_open = rules->classes[c].state == CLASS_OPEN;
+        check(!is_open || !class_is_never((uint16_t)c));
+        check(is_open ==
+              (rules->classes[c].form.id != FORM_DROP && rules->classes[c].form.id != FORM_NONE));
+    }
+    struct buf b = buf_of(memory, sizeof memory);
+    check(ruleset_write(rules, &b) == 0);
+    check(ruleset_read(buf_span(&b), &again, &err) == 0);
+    check(memcmp(rules->classes, again->classes, sizeof rules->classes) == 0);
+    ruleset_free(again);
+    ruleset_free(rules);
+    plan_free(plan);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct err err = {0};
+    struct contract *contract = NULL;
+    int rc = contract_load_text("c.yaml", span_of(data, size), &contract, &err);
+    if (rc != 0) {
+        check(contract == NULL && err.code == rc);
+        return 0;
+    }
+    struct contract_facts facts;
+    contract_facts(contract, &facts);
+    check(facts.credential_kind != CREDENTIAL_NONE && facts.vendor[0] != '\0');
+    check(strncmp(facts.endpoint, "https://", 8) == 0 ||
+          strncmp(facts.endpoint, "http://", 7) == 0);
+    check_rules(contract);
+    contract_free(contract);
+    return 0;
+}
