@@ -17,6 +17,7 @@ enum { INSPECTOR_MAGIC = 0x1295ec70, SLAB_BYTES = 64 * 1024 };
 int inspect_tables_init(struct err *err) {
     gate_init();
     keys_init();
+    numbers_init();
     return secrets_init(err);
 }
 

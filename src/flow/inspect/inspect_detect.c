@@ -311,7 +311,7 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
     while (key_start > 0 && key_end - key_start < PAIR_KEY_MAX && pair_key_char(text.p[key_start - 1])) {
         key_start--;
     }
-    if (key_start == key_end) {
+    if (key_end - key_start < KEY_PHRASE_MIN) {
         return at + 1;
     }
     struct span key = span_cut(text, key_start, key_end - key_start);

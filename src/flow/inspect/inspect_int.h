@@ -89,7 +89,7 @@ void keys_init(void);
 struct key_info keys_classify(struct span key, struct span above, bool profile);
 bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value);
 
-enum { KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 1024, KEY_LONG_SLOTS = 64 };
+enum { KEY_PHRASE_MIN = 2, KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 1024, KEY_LONG_SLOTS = 64 };
 
 /*
  * The keys that were seen last. A short key is held padded with zeros, so that it is compared without a loop; each remembers which key came
@@ -223,6 +223,12 @@ struct hit {
     uint16_t class_id;
 };
 
+/* No character of the kind stands in [from, at); one stands at `at`, or the search ended there. */
+struct next_kind {
+    uint32_t from;
+    uint32_t at;
+};
+
 struct hits {
     const uint8_t *text;
     size_t n;
@@ -231,6 +237,7 @@ struct hits {
     uint32_t run_start[ALPHABETS_MAX]; /* the run last measured, so that no byte is measured twice */
     uint32_t run_end[ALPHABETS_MAX];
     uint32_t jwt_failed_end;
+    struct next_kind next[3]; /* digit, small letter, capital: the next one, as far as was looked */
     struct hit hit[HITS_MAX + 1];
 };
 
@@ -336,7 +343,8 @@ void detect_numbers(struct inspector *in, struct span text, const struct key_inf
 void detect_scalar(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info);
 /* What the key alone decides; true when the value is never-on-disk as a whole. */
 bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info);
-/* Class of a run of 12 to 19 digits that is a payment card, else CLASS_NONE. */
+void numbers_init(void);
+/* Whether bytes are a payment card's number: digits alone, of a right length, range and check digit. */
 bool card_valid(const uint8_t *digits, size_t n);
 
 /* Typed secrets. */

@@ -55,7 +55,11 @@ static const struct key_info *lookup_long(struct key_cache *cache, const struct 
 }
 
 static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint8_t salt, size_t length) {
-    return slot->length == length && slot->salt == salt && memcmp(slot->words, words, sizeof slot->words) == 0;
+    uint64_t differ = 0;
+    for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
+        differ |= slot->words[i] ^ words[i];
+    }
+    return differ == 0 && slot->length == length && slot->salt == salt;
 }
 
 const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key_place *at, struct span key, const uint8_t *reach) {
@@ -67,7 +71,11 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
         return &cache->uncached;
     }
     uint64_t words[KEY_SHORT_MAX / 8] = {0};
-    memcpy(words, key.p, reach - key.p >= KEY_SHORT_MAX ? KEY_SHORT_MAX : key.n);
+    if (BH_LIKELY(reach - key.p >= KEY_SHORT_MAX)) {
+        memcpy(words, key.p, KEY_SHORT_MAX);
+    } else {
+        memcpy(words, key.p, key.n);
+    }
     for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
         words[i] &= key_masks[key.n][i];
     }

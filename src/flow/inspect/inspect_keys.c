@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 
-enum { KEY_BYTES = 128, WORDS_MAX = 16, PHRASE_WORDS_MAX = 4, TABLE_SLOTS = 2048, PHRASE_BYTES_MAX = 40, DENSE_CHARS_MAX = 8 };
+enum { KEY_BYTES = 128, WORDS_MAX = 16, PHRASE_WORDS_MAX = 4, TABLE_SLOTS = 2048, PHRASE_BYTES_MAX = 40, DENSE_CHARS_MAX = 8, OPENING_BITS = 8192 };
 
 struct phrase {
     const char *text;
@@ -65,11 +65,53 @@ static struct slot *slot_of(uint64_t hash) {
     return &table[at];
 }
 
+/* Which first three bytes some phrase has: nearly every word that means nothing is known by them. */
+static uint8_t openings[OPENING_BITS / 8];
+/* Owners by their first letter, one list after another. */
+static uint8_t owners[BH_COUNT(words)];
+static uint8_t owners_first[27];
+
+static unsigned opening_of(const uint8_t *p) {
+    return ((unsigned)p[0] * 0x9e5u ^ (unsigned)p[1] * 0x3b1u ^ (unsigned)p[2] * 0x67u) & (OPENING_BITS - 1);
+}
+
+static bool opens(const uint8_t *p) {
+    unsigned bit = opening_of(p);
+    return (openings[bit / 8] >> bit % 8 & 1U) != 0;
+}
+
+/* A phrase of two bytes opens with whatever follows it. */
+static void opening_add(struct span text) {
+    uint8_t p[3] = {text.p[0], text.p[1], 0};
+    for (unsigned third = 0; third < 256; third++) {
+        p[2] = text.n > 2 ? text.p[2] : (uint8_t)third;
+        unsigned bit = opening_of(p);
+        openings[bit / 8] |= (uint8_t)(1U << bit % 8);
+    }
+}
+
+static void owners_init(void) {
+    unsigned count = 0;
+    for (unsigned letter = 0; letter < 26; letter++) {
+        owners_first[letter] = (uint8_t)count;
+        for (size_t i = 0; i < BH_COUNT(words); i++) {
+            if (words[i].kind == WORD_OWNER && words[i].text[0] == (char)('a' + letter)) {
+                owners[count++] = (uint8_t)i;
+            }
+        }
+    }
+    owners_first[26] = (uint8_t)count;
+}
+
 void keys_init(void) {
+    _Static_assert(BH_COUNT(words) < 256, "owners are numbered in a byte");
     memset(table, 0, sizeof table);
+    memset(openings, 0, sizeof openings);
+    owners_init();
     for (size_t i = 0; i < BH_COUNT(phrases); i++) {
         struct span text = span_str(phrases[i].text);
-        check(text.n > 0 && text.n <= PHRASE_BYTES_MAX);
+        check(text.n >= KEY_PHRASE_MIN && text.n <= PHRASE_BYTES_MAX);
+        opening_add(text);
         struct slot *slot = slot_of(hash_bytes(text.p, text.n));
         check(slot->phrase == 0);
         slot->hash = hash_bytes(text.p, text.n);
@@ -77,6 +119,9 @@ void keys_init(void) {
     }
     for (size_t i = 0; i < BH_COUNT(words); i++) {
         struct span text = span_str(words[i].text);
+        if (words[i].kind == WORD_VERSIONED) {
+            opening_add(text);
+        }
         struct slot *slot = slot_of(hash_bytes(text.p, text.n));
         check(slot->phrase == 0 || span_is(text, phrases[slot->phrase - 1].text));
         slot->hash = hash_bytes(text.p, text.n);
@@ -226,40 +271,47 @@ static void consider_dense(const struct key_text *text, unsigned word, bool prof
 static void consider_owned(const struct key_text *text, unsigned word, bool profile, struct best *best) {
     const uint8_t *p = text->bytes + text->start[word];
     size_t n = (size_t)text->start[word + 1] - text->start[word];
-    if (n < 5) {
+    if (n < 5 || !is_alpha(p[0])) {
         return;
     }
-    for (size_t i = 0; i < BH_COUNT(words); i++) {
-        if (words[i].kind != WORD_OWNER || (uint8_t)words[i].text[0] != p[0]) {
-            continue;
-        }
-        struct span owner = span_str(words[i].text);
-        if (span_starts((struct span){p, n}, owner)) {
+    unsigned letter = p[0] - (unsigned)'a';
+    for (unsigned i = owners_first[letter]; i < owners_first[letter + 1]; i++) {
+        struct span owner = span_str(words[owners[i]].text);
+        if (span_starts((struct span){p, n}, owner) && n > owner.n && opens(p + owner.n)) {
             consider(text, hash_bytes(p + owner.n, n - owner.n), n - owner.n, word, word + 1, profile, best);
         }
     }
 }
 
-/* Best rule among the phrases that begin at word `from` or later and end after word `past`. */
+/* The phrases that begin at word `first` and end after word `past`. */
+static void consider_from(const struct key_text *text, unsigned first, unsigned past, bool profile, struct best *best) {
+    uint64_t hash = hash_bytes(NULL, 0);
+    size_t begin = text->start[first];
+    for (unsigned end = first + 1; end <= text->count && end <= first + PHRASE_WORDS_MAX; end++) {
+        size_t stop = text->start[end];
+        if (stop - begin > PHRASE_BYTES_MAX) {
+            break;
+        }
+        for (size_t i = text->start[end - 1]; i < stop; i++) {
+            hash = hash_byte(hash, text->bytes[i]);
+        }
+        if (end > past) {
+            consider(text, hash, stop - begin, first, end, profile, best);
+        }
+    }
+}
+
+/* The best rule among the phrases that end after word `past` and, when it is not 0, begin before it. */
 static struct best best_phrase(const struct key_text *text, unsigned past, bool profile) {
     struct best best = {{CLASS_NONE, 0, 0}, 0};
-    for (unsigned first = 0; first < text->count; first++) {
-        uint64_t hash = hash_bytes(NULL, 0);
-        size_t begin = text->start[first];
-        for (unsigned end = first + 1; end <= text->count && end <= first + PHRASE_WORDS_MAX; end++) {
-            size_t stop = text->start[end];
-            if (stop - begin > PHRASE_BYTES_MAX) {
-                break;
-            }
-            for (size_t i = text->start[end - 1]; i < stop; i++) {
-                hash = hash_byte(hash, text->bytes[i]);
-            }
-            if (end > past && (past == 0 || first < past)) {
-                consider(text, hash, stop - begin, first, end, profile, &best);
-            }
+    unsigned count = past == 0 ? text->count : past;
+    for (unsigned first = 0; first < count; first++) {
+        const uint8_t *p = text->bytes + text->start[first];
+        if (opens(p)) {
+            consider_from(text, first, past, profile, &best);
         }
         if (past == 0 && best.length == 0) {
-            if (text->bytes[begin] >= 0xc3) {
+            if (p[0] >= 0xc3) {
                 consider_dense(text, first, profile, &best);
             } else {
                 consider_owned(text, first, profile, &best);
@@ -274,6 +326,7 @@ struct key_info keys_classify(struct span key, struct span above, bool profile) 
     struct key_text text;
     text.count = 0;
     text.start[0] = 0;
+    memset(text.bytes, 0, sizeof text.bytes); /* what lies behind the last word is looked at, and must not change the answer */
     unsigned boundary = 0;
     if (above.n > 0) {
         key_split(above, &text);
@@ -288,7 +341,7 @@ struct key_info keys_classify(struct span key, struct span above, bool profile) 
     info.shape = rule.shape;
     bool version = false;
     for (unsigned i = boundary; i < text.count; i++) {
-        version |= (word_kinds(&text, i) & WORD_VERSIONED) != 0;
+        version |= opens(text.bytes + text.start[i]) && (word_kinds(&text, i) & WORD_VERSIONED) != 0;
     }
     bool joins = boundary == 0 && rule.class_id == CLASS_NONE && (word_kinds(&text, 0) & WORD_JOINS) != 0;
     info.flags = (uint8_t)(info.flags | (version ? KEY_VERSION : 0) | (joins ? KEY_JOINS : 0));

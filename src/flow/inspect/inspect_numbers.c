@@ -15,12 +15,12 @@ enum { CARD_DIGITS_MIN = 12, CARD_DIGITS_MAX = 19, GROUPS_MAX = 8, PHONE_DIGITS_
 
 /* --- calling codes -------------------------------------------------------------------------------------------------------- */
 
+/* By code; zero for a code that is not assigned. */
 static const struct {
-    uint16_t code;
     uint8_t min;
     uint8_t max;
-} calling[] = {
-#define CALLING(code, min, max) {(code), (min), (max)},
+} calling[1000] = {
+#define CALLING(code, min, max) [code] = {(min), (max)},
 #include "flow/inspect/calling_codes.def"
 #undef CALLING
 };
@@ -28,18 +28,14 @@ static const struct {
 /* A calling code and as many digits as its plan has. */
 static bool international(const uint8_t *digits, size_t n) {
     unsigned code = 0;
-    for (size_t width = 1; width <= 3 && width < n; width++) {
-        code = code * 10 + (unsigned)(digits[width - 1] - '0');
-        for (size_t i = 0; i < BH_COUNT(calling); i++) {
-            if (calling[i].code == code) {
-                size_t rest = n - width;
-                /* A trunk zero is often left in: +49 (0) 171 … */
-                size_t trunk = rest > 0 && digits[width] == '0' ? 1 : 0;
-                return rest >= calling[i].min && rest <= (size_t)calling[i].max + trunk && !(code == 1 && digits[1] < '2');
-            }
-        }
+    size_t width = 0;
+    while (width < 3 && width < n && calling[code].max == 0) {
+        code = code * 10 + (unsigned)(digits[width++] - '0');
     }
-    return false;
+    size_t rest = n - width;
+    /* A trunk zero is often left in: +49 (0) 171 … */
+    size_t trunk = rest > 0 && digits[width] == '0' ? 1 : 0;
+    return calling[code].max != 0 && rest >= calling[code].min && rest <= (size_t)calling[code].max + trunk && !(code == 1 && digits[1] < '2');
 }
 
 /* --- cards ------------------------------------------------------------------------------------------------------------ */
@@ -56,6 +52,9 @@ static const struct {
 #include "flow/inspect/cards.def"
 #undef CARD
 };
+
+/* By the first four digits: in which lengths a card may begin so. */
+static uint8_t card_lengths[10000];
 
 static bool luhn(const uint8_t *digits, size_t n) {
     unsigned sum = 0;
@@ -82,20 +81,14 @@ bool card_valid(const uint8_t *digits, size_t n) {
     if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX) {
         return false;
     }
-    unsigned prefix[5] = {0, 0, 0, 0, 0};
+    unsigned prefix = 0;
     for (size_t i = 0; i < n; i++) {
         if (!is_digit(digits[i])) {
             return false;
         }
-        if (i < 4) {
-            prefix[i + 1] = prefix[i] * 10 + (unsigned)(digits[i] - '0');
-        }
+        prefix = i < 4 ? prefix * 10 + (unsigned)(digits[i] - '0') : prefix;
     }
-    bool issued = false;
-    for (size_t i = 0; i < BH_COUNT(issuers) && !issued; i++) {
-        unsigned p = prefix[issuers[i].digits];
-        issued = p >= issuers[i].first && p <= issuers[i].last && (issuers[i].lengths & LEN(n)) != 0;
-    }
+    bool issued = (card_lengths[prefix] & LEN(n)) != 0;
     /* Cards of 13 digits are no longer issued; goods and phone numbers of that length abound. */
     return issued && luhn(digits, n) && !(n == 13 && (ean13(digits) || international(digits, n)));
 }
@@ -110,6 +103,17 @@ struct groups {
     size_t end[GROUPS_MAX];       /* in the text, past the group */
     uint8_t separator[GROUPS_MAX]; /* what stood before the group; 0 for the first */
     bool more; /* a digit or another group follows right behind */
+};
+
+enum separates {
+    SEPARATES_SPACE = 1,
+    SEPARATES_DASH = 2,
+    SEPARATES_DOT = 4,
+    SEPARATES_SLASH = 8,
+    SEPARATES_UNDERSCORE = 16,
+    SEPARATES_PARENTHESIS = 32,
+    SEPARATES_CARD = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_UNDERSCORE,
+    SEPARATES_PHONE = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_SLASH | SEPARATES_PARENTHESIS,
 };
 
 /* Bytes of a separator between digits at p, with the character it stands for: plain or no-break space, dash, dot, slash, parenthesis. */
@@ -139,8 +143,46 @@ static size_t separator_at(struct span text, size_t i, uint8_t *ret_character) {
     return 0;
 }
 
-/* Digit groups from i on (a digit), as long as separators are accepted by `accepted`, to at most digits_max digits. */
-static void read_groups(struct span text, size_t i, const char *accepted, size_t digits_max, struct groups *g) {
+static bool accepts(unsigned accepted, uint8_t character) {
+    switch (character) {
+    case ' ':
+        return (accepted & SEPARATES_SPACE) != 0;
+    case '-':
+        return (accepted & SEPARATES_DASH) != 0;
+    case '.':
+        return (accepted & SEPARATES_DOT) != 0;
+    case '/':
+        return (accepted & SEPARATES_SLASH) != 0;
+    case '_':
+        return (accepted & SEPARATES_UNDERSCORE) != 0;
+    default:
+        return (accepted & SEPARATES_PARENTHESIS) != 0;
+    }
+}
+
+/* Length of what separates two digit groups at i: one character, or ") " and " (" and ")-"; 0 when no digit follows. */
+static size_t separators_at(struct span text, size_t i, unsigned accepted, uint8_t *ret_separator) {
+    uint8_t first = 0;
+    size_t n = separator_at(text, i, &first);
+    if (n == 0 || i + n >= text.n || !accepts(accepted, first)) {
+        return 0;
+    }
+    if (is_digit(text.p[i + n])) {
+        *ret_separator = first;
+        return first == '(' ? 0 : n;
+    }
+    uint8_t second = 0;
+    size_t more = (accepted & SEPARATES_PARENTHESIS) != 0 ? separator_at(text, i + n, &second) : 0;
+    bool pair = (first == ')' && (second == ' ' || second == '-')) || (first == ' ' && second == '(');
+    if (more == 0 || !pair || i + n + more >= text.n || !is_digit(text.p[i + n + more])) {
+        return 0;
+    }
+    *ret_separator = first == ')' ? ')' : '(';
+    return n + more;
+}
+
+/* Digit groups from i on (a digit), as long as `accepted` (enum separates) separators stand between them, to at most digits_max digits. */
+static void read_groups(struct span text, size_t i, unsigned accepted, size_t digits_max, struct groups *g) {
     g->total = 0;
     g->count = 0;
     g->more = false;
@@ -159,31 +201,24 @@ static void read_groups(struct span text, size_t i, const char *accepted, size_t
             g->more = true;
             return;
         }
-        uint8_t character = 0;
-        size_t n = i < text.n ? separator_at(text, i, &character) : 0;
-        if (n == 0 || strchr(accepted, character) == NULL || g->total == digits_max) {
+        if (i >= text.n || g->total == digits_max) {
             return;
         }
-        size_t after = i + n;
-        separator = character;
-        /* ") " and " (" are two characters. */
-        if (after < text.n && !is_digit(text.p[after]) && strchr(accepted, '(') != NULL) {
-            n = separator_at(text, after, &character);
-            bool pair = (separator == ')' && (character == ' ' || character == '-')) || (separator == ' ' && character == '(');
-            if (n == 0 || !pair) {
-                return;
-            }
-            separator = separator == ')' ? ')' : '(';
-            after += n;
-        }
-        if (after >= text.n || !is_digit(text.p[after])) {
+        size_t n = separators_at(text, i, accepted, &separator);
+        if (n == 0) {
             return;
         }
+        i += n;
         if (g->count == GROUPS_MAX) {
             g->more = true;
             return;
         }
-        i = after;
+        /* Nobody writes digits one by one; a text that does must not be read again from each of them. */
+        bool lone = i + 1 == text.n || !is_digit(text.p[i + 1]);
+        if (length == 1 && lone && g->count > 1) {
+            g->more = true;
+            return;
+        }
     }
 }
 
@@ -241,7 +276,7 @@ static bool card_grouping(const struct groups *g, size_t count) {
 
 static size_t match_card(struct span text, size_t start) {
     struct groups g;
-    read_groups(text, start, " -._", CARD_DIGITS_MAX, &g);
+    read_groups(text, start, SEPARATES_CARD, CARD_DIGITS_MAX, &g);
     if (g.length[0] >= CARD_DIGITS_MIN) {
         bool whole = !(g.count == 1 && g.more) && letters_only_around(text, start, g.end[0]);
         return whole && card_valid(g.digits, g.length[0]) ? g.end[0] : 0;
@@ -345,14 +380,12 @@ static const struct {
 #undef IBAN
 };
 
+/* By country; zero for one that has none. */
+static uint8_t iban_lengths[26][26];
+
+/* a and b are letters. */
 static size_t iban_length(uint8_t a, uint8_t b) {
-    uint8_t upper[2] = {(uint8_t)(a & 0xdf), (uint8_t)(b & 0xdf)};
-    for (size_t i = 0; i < BH_COUNT(ibans); i++) {
-        if ((uint8_t)ibans[i].country[0] == upper[0] && (uint8_t)ibans[i].country[1] == upper[1]) {
-            return ibans[i].length;
-        }
-    }
-    return 0;
+    return iban_lengths[(a | 0x20) - 'a'][(b | 0x20) - 'a'];
 }
 
 static unsigned mod97(unsigned remainder, uint8_t c) {
@@ -408,7 +441,7 @@ static bool phone_ends(struct span text, size_t end) {
 
 static size_t match_plus(struct span text, size_t start) {
     struct groups g;
-    read_groups(text, start, " -./()", PHONE_DIGITS_MAX + 1, &g);
+    read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     size_t digits = g.total;
     for (size_t count = g.count; count > 0; count--) {
         bool cut = count == g.count && g.more;
@@ -432,7 +465,7 @@ static bool is_north_american(const struct groups *g, size_t first) {
 /* 555-123-4567, (555) 123-4567, 1-555-123-4567 */
 static size_t match_north_american(struct span text, size_t start) {
     struct groups g;
-    read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+    read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     size_t first = g.count >= 4 && g.length[0] == 1 && g.digits[0] == '1' ? 1 : 0;
     if (!is_north_american(&g, first)) {
         return 0;
@@ -447,7 +480,7 @@ static size_t match_north_american(struct span text, size_t start) {
 /* 0171 1234567, 030/123456, 01 23 45 67 89, (030) 1234567: a trunk zero and the groups of people. */
 static size_t match_national(struct span text, size_t start) {
     struct groups g;
-    read_groups(text, start, " -./()", PHONE_DIGITS_MAX + 1, &g);
+    read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     if (g.more || g.count < 2 || g.total < 9 || g.total > 12 || g.digits[1] == '0' || g.length[0] > 6 || g.length[0] < 2) {
         return 0;
     }
@@ -463,7 +496,7 @@ static size_t match_national(struct span text, size_t start) {
 /* (11) 91234-5678: an area code in parentheses. */
 static size_t match_parenthesis(struct span text, size_t start) {
     struct groups g;
-    read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+    read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 && g.separator[1] == ')' && g.total >= 8 && g.total <= 12;
     return good && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
 }
@@ -501,7 +534,7 @@ static size_t match_phone(struct span text, size_t start, size_t group_end) {
     }
     if (after_scheme(text, start)) {
         struct groups g;
-        read_groups(text, start, " -.()", PHONE_DIGITS_MAX + 1, &g);
+        read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
         return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
     }
     if (!bounded_before(text, start) || group_end >= text.n || length > 6) {
@@ -515,6 +548,19 @@ static size_t match_phone(struct span text, size_t start, size_t group_end) {
         end = text.p[start + 1] == '0' ? match_double_zero(text, start, group_end) : match_national(text, start);
     }
     return end;
+}
+
+void numbers_init(void) {
+    static const unsigned shifts[] = {10000, 1000, 100, 10, 1};
+    for (size_t i = 0; i < BH_COUNT(issuers); i++) {
+        unsigned width = shifts[issuers[i].digits];
+        for (unsigned prefix = issuers[i].first * width; prefix < (issuers[i].last + 1U) * width; prefix++) {
+            card_lengths[prefix] |= issuers[i].lengths;
+        }
+    }
+    for (size_t i = 0; i < BH_COUNT(ibans); i++) {
+        iban_lengths[ibans[i].country[0] - 'A'][ibans[i].country[1] - 'A'] = ibans[i].length;
+    }
 }
 
 /* --- all together ------------------------------------------------------------------------------------------------------------ */

@@ -52,6 +52,8 @@ enum { SECRETS_COUNT = sizeof secrets / sizeof secrets[0], PEM_MAX = 16384, BACK
 static uint16_t alphabets[256];
 static hs_database_t *database;
 
+enum kind { KIND_DIGIT, KIND_SMALL, KIND_CAPITAL };
+
 static void alphabet_add(enum alphabet alphabet, const char *characters) {
     for (const char *c = characters; *c != 0; c++) {
         alphabets[(uint8_t)*c] |= (uint16_t)(1U << alphabet);
@@ -142,21 +144,30 @@ static size_t run_end(struct hits *h, unsigned alphabet, size_t at) {
     return end;
 }
 
-struct mix {
-    bool digit;
-    bool small;
-    bool capital;
-};
-
-/* Of the first characters: a secret shows its mixture early, and a bound keeps this linear. */
-static struct mix mix_of(const uint8_t *p, size_t n) {
-    struct mix m = {false, false, false};
-    for (size_t i = 0; i < n && i < 48; i++) {
-        m.digit |= is_digit(p[i]);
-        m.small |= p[i] >= 'a' && p[i] <= 'z';
-        m.capital |= p[i] >= 'A' && p[i] <= 'Z';
+static bool is_kind(enum kind kind, uint8_t c) {
+    switch (kind) {
+    case KIND_DIGIT:
+        return is_digit(c);
+    case KIND_SMALL:
+        return c >= 'a' && c <= 'z';
+    case KIND_CAPITAL:
+    default:
+        return c >= 'A' && c <= 'Z';
     }
-    return m;
+}
+
+/* Whether a character of the kind stands in [start, end). What an earlier anchor looked through is not looked through again. */
+static bool has_kind(struct hits *h, enum kind kind, size_t start, size_t end) {
+    struct next_kind *next = &h->next[kind];
+    if (start < next->from || start > next->at || (next->at < end && !is_kind(kind, h->text[next->at]))) {
+        size_t at = start >= next->from && start <= next->at ? next->at : start;
+        while (at < end && !is_kind(kind, h->text[at])) {
+            at++;
+        }
+        next->from = (uint32_t)start;
+        next->at = (uint32_t)at;
+    }
+    return next->at < end;
 }
 
 static bool has_uuid_dashes(const uint8_t *p) {
@@ -194,16 +205,15 @@ static size_t run_before(const struct hits *h, unsigned alphabet, size_t at, boo
 static bool check_passes(struct hits *h, const struct secret *s, size_t *start, size_t after, size_t *end) {
     const uint8_t *p = h->text + after;
     size_t n = *end - after;
-    struct mix m = mix_of(p, n);
     switch ((enum secret_check)s->check) {
     case CHECK_DIGIT:
-        return m.digit;
+        return has_kind(h, KIND_DIGIT, after, *end);
     case CHECK_MIXED:
-        return m.digit && (m.small || m.capital);
+        return has_kind(h, KIND_DIGIT, after, *end) && (has_kind(h, KIND_SMALL, after, *end) || has_kind(h, KIND_CAPITAL, after, *end));
     case CHECK_MIXEDCASE:
-        return m.digit && m.small && m.capital;
+        return has_kind(h, KIND_DIGIT, after, *end) && has_kind(h, KIND_SMALL, after, *end) && has_kind(h, KIND_CAPITAL, after, *end);
     case CHECK_UPPER:
-        return !m.small;
+        return !has_kind(h, KIND_SMALL, after, *end);
     case CHECK_UUID:
         return has_uuid_dashes(p);
     case CHECK_BASIC:
@@ -312,6 +322,7 @@ void secrets_scan(void *scratch, struct span text, struct hits *ret_hits) {
     ret_hits->count = 0;
     ret_hits->too_many = false;
     ret_hits->jwt_failed_end = 0;
+    memset(ret_hits->next, 0, sizeof ret_hits->next);
     memset(ret_hits->run_start, 0, sizeof ret_hits->run_start);
     memset(ret_hits->run_end, 0, sizeof ret_hits->run_end);
     hs_error_t rc = hs_scan(database, (const char *)text.p, (unsigned)text.n, 0, (hs_scratch_t *)scratch, on_anchor, ret_hits);
