@@ -122,7 +122,8 @@ static int read_through(uint64_t *ret_frames) {
         next_seq = frame.first_seq + frame.events;
         frames++;
     }
-    (void)seglog_reader_seek(reader, next_seq / 2);
+    int sought = seglog_reader_seek(reader, next_seq / 2);
+    check(sought <= 0);
     seglog_reader_free(reader);
     *ret_frames = frames;
     return code;
