@@ -30,8 +30,8 @@ static const char plan_text[] =
     "traits: { n: { type: number }, e: { enum: [a, b] }, d: { class: user.demographic.date_of_birth, type: time } }\ngroups: { company: {} }\n";
 static const char *const allows[] = {
     "  user: raw\n  system: raw\n  user.unique_id: raw\n  user.unique_id.pseudonymous: pseudonym\n  user.device.device_id: raw\n  user.workplace: raw\n  user.behavior.browsing_history: raw\n  user.device.ip_address: raw\n",
-    "  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.device: { coarse: major }\n  user.device.device_id: pseudonym\n  user.device.ip_address: { coarse: /24 }\n  user.contact: mask\n"
-    "  user.behavior.browsing_history: { coarse: path }\n  user.demographic.date_of_birth: { coarse: year }\n  user.workplace: pseudonym\n  user.location: { coarse: region }\n  user.name: mask\n",
+    ("  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.device: { coarse: major }\n  user.device.device_id: pseudonym\n  user.device.ip_address: { coarse: /24 }\n  user.contact: mask\n"
+     "  user.behavior.browsing_history: { coarse: path }\n  user.demographic.date_of_birth: { coarse: year }\n  user.workplace: pseudonym\n  user.location: { coarse: region }\n  user.name: mask\n"),
     "  user: redact\n  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.contact.email: redact\n  user.contact.phone_number: mask\n",
 };
 

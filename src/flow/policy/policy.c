@@ -66,7 +66,7 @@ static bool apply(struct policy *p) {
         return false;
     }
     bool leaves = policy_judge(p);
-    if (p->reason == REASON_MALFORMED || (!leaves && p->explain == NULL)) {
+    if (p->is_broken || (!leaves && p->explain == NULL)) {
         return false;
     }
     return policy_write(p);

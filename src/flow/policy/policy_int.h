@@ -293,6 +293,7 @@ struct policy {
     uint32_t name_token;            /* of the event's name; 0 = none */
     const struct rule_field *group; /* of the item's $group_key under the rule set being judged */
     uint8_t reason;                 /* why nothing of the item leaves; REASON_NONE = it may */
+    bool is_broken;                 /* J2: its leaves were not all judged */
     uint8_t time;                   /* enum time_precision: the strictest */
     const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
     struct span device_prefix;

@@ -516,7 +516,8 @@ static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_tok
     uint8_t reason = key_reason(j, key_token);
     uint64_t hash = name_hash(key);
     if (j->is_first && !note_key(p, w->start, hash)) {
-        p->reason = REASON_MALFORMED;
+        p->is_broken = true;
+        p->reason = p->reason == REASON_NONE ? (uint8_t)REASON_MALFORMED : p->reason;
         return false;
     }
     const struct field *field = NULL;
@@ -649,6 +650,7 @@ static void find_own_host(struct policy *p) {
 bool policy_judge(struct policy *p) {
     bool is_event = p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP;
     p->reason = REASON_NONE;
+    p->is_broken = false;
     p->time = TIME_MS;
     p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
     p->epoch = (p->epoch + 1) & 0xfffff;

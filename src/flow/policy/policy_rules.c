@@ -226,7 +226,7 @@ static int read_enum(struct rules_reader *r, uint32_t list, struct rule_field *f
 
 static int read_pattern(struct rules_reader *r, uint32_t token, struct rule_field *field) {
     struct ruleset *rules = r->rules;
-    struct span text;
+    struct span text = SPAN_NONE;
     int rc = is_kind(r, token, JSON_STRING) ? take_text(r, &r->tokens[token], &text)
                                             : corrupt(r, "pattern");
     if (rc != 0) {
