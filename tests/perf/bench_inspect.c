@@ -1,7 +1,7 @@
 /*
  * How fast inspect looks at events: clean ones, ones dense with findings, and the worst that is known for each of its parts.
  *
- *   bench_inspect [--json] [SECONDS]      MB/s of JSON (already parsed) and µs an event, best of several rounds
+ *   bench_inspect [--json] [SECONDS [clean|dense]]      MB/s of JSON (already parsed) and µs an event, best of several rounds
  */
 /* depends: inspect protocol json model base */
 #define _POSIX_C_SOURCE 200809L
@@ -152,25 +152,21 @@ static void print_name(const char *piece) {
     }
 }
 
-int main(int argc, char **argv) {
-    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
-    double seconds = argc > 1 + (int)json ? strtod(argv[1 + (int)json], NULL) : 0.5;
-    struct err err;
-    if (inspect_tables_init(&err) != 0 || inspector_new(&inspector) != 0) {
-        return 2;
-    }
+static double measure_events(const char *name, void (*put)(struct buf *b), double seconds) {
     unsigned found = 0;
-    struct made m = make_events(put_clean);
-    double clean = measure(&m, seconds * 2, &found);
-    printf("%-28s %8.0f MB/s  %6.3f us an event of %zu B, %.1f findings each\n", "clean", clean, (double)m.n / EVENTS / clean, m.n / EVENTS,
+    struct made m = make_events(put);
+    double rate = measure(&m, seconds, &found);
+    printf("%-28s %8.0f MB/s  %6.3f us an event of %zu B, %.1f findings each\n", name, rate, (double)m.n / EVENTS / rate, m.n / EVENTS,
            (double)found / EVENTS);
-    m = make_events(put_dense);
-    double dense = measure(&m, seconds * 2, &found);
-    printf("%-28s %8.0f MB/s  %6.3f us an event of %zu B, %.1f findings each\n", "dense", dense, (double)m.n / EVENTS / dense, m.n / EVENTS,
-           (double)found / EVENTS);
+    return rate;
+}
+
+/* The slowest of all hostile inputs. */
+static double measure_hostile(double clean, double seconds) {
     double worst = clean;
-    for (size_t i = 0; i < sizeof hostile / sizeof hostile[0] + 3; i++) {
-        size_t plain = sizeof hostile / sizeof hostile[0];
+    size_t plain = sizeof hostile / sizeof hostile[0];
+    for (size_t i = 0; i < plain + 3; i++) {
+        unsigned found = 0;
         struct buf b = buf_of(text, TEXT_MAX);
         buf_put_byte(&b, '[');
         if (i < plain) {
@@ -179,16 +175,32 @@ int main(int argc, char **argv) {
             put_keys(&b, i == plain ? 2 : i == plain + 1 ? 6 : 12);
         }
         buf_put_byte(&b, ']');
-        m = finish(&b);
-        double rate = measure(&m, seconds / 5, &found);
+        struct made m = finish(&b);
+        double rate = measure(&m, seconds, &found);
         worst = rate < worst ? rate : worst;
         printf("hostile %-20s %8.0f MB/s  %5.1fx  \"", "", rate, clean / rate);
         print_name(i < plain ? hostile[i] : "many keys");
         printf("\"\n");
     }
-    printf("%-28s %8.0f MB/s  %5.1fx\n", "worst", worst, clean / worst);
-    if (json) {
-        printf("{\"clean_mbps\":%.0f,\"dense_mbps\":%.0f,\"hostile_ratio\":%.2f}\n", clean, dense, clean / worst);
+    return worst;
+}
+
+int main(int argc, char **argv) {
+    bool json = argc > 1 && strcmp(argv[1], "--json") == 0;
+    double seconds = argc > 1 + (int)json ? strtod(argv[1 + (int)json], NULL) : 0.5;
+    const char *only = argc > 2 + (int)json ? argv[2 + (int)json] : "";
+    struct err err;
+    if (inspect_tables_init(&err) != 0 || inspector_new(&inspector) != 0) {
+        return 2;
+    }
+    double clean = strcmp(only, "dense") != 0 ? measure_events("clean", put_clean, seconds * 2) : 0;
+    double dense = strcmp(only, "clean") != 0 ? measure_events("dense", put_dense, seconds * 2) : 0;
+    if (only[0] == 0) {
+        double worst = measure_hostile(clean, seconds / 5);
+        printf("%-28s %8.0f MB/s  %5.1fx\n", "worst", worst, clean / worst);
+        if (json) {
+            printf("{\"clean_mbps\":%.0f,\"dense_mbps\":%.0f,\"hostile_ratio\":%.2f}\n", clean, dense, clean / worst);
+        }
     }
     inspector_free(inspector);
     return 0;

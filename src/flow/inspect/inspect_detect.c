@@ -29,6 +29,14 @@ void detect_scalar(struct inspector *in, enum json_kind kind, struct span text, 
     }
 }
 
+static size_t next_of(struct span text, size_t i, uint8_t c) {
+    if (i < text.n && text.p[i] == c) {
+        return i;
+    }
+    size_t next = span_find_byte(span_from(text, i), c);
+    return next == SIZE_MAX ? text.n : i + next;
+}
+
 /* --- e-mail --------------------------------------------------------------------------------------------------------- */
 
 static bool local_char(uint8_t c) {
@@ -97,6 +105,9 @@ static void detect_email(struct inspector *in, struct span text, size_t at) {
     while (start < at && (text.p[start] == '.' || text.p[start] == '-' || text.p[start] == '\'' || text.p[start] == '+')) {
         start++;
     }
+    if (start == at || text.p[at - 1] == '.') {
+        return;
+    }
     size_t end = at + 1;
     while (end < text.n && end - at <= DOMAIN_MAX && domain_char(text.p[end])) {
         end++;
@@ -104,7 +115,7 @@ static void detect_email(struct inspector *in, struct span text, size_t at) {
     while (end > at + 1 && (text.p[end - 1] == '.' || text.p[end - 1] == '-')) {
         end--;
     }
-    if (start == at || text.p[at - 1] == '.' || !domain_valid(span_cut(text, at + 1, end - at - 1))) {
+    if (!domain_valid(span_cut(text, at + 1, end - at - 1))) {
         return;
     }
     bool ssh_remote = at - start == 3 && memcmp(text.p + start, "git", 3) == 0 && end < text.n && text.p[end] == ':';
@@ -143,13 +154,8 @@ static void detect_userinfo(struct inspector *in, struct span text, size_t start
 }
 
 static void detect_at_signs(struct inspector *in, struct span text) {
-    for (size_t i = 0; i < text.n;) {
-        size_t next = span_find_byte(span_from(text, i), '@');
-        if (next == SIZE_MAX) {
-            break;
-        }
-        detect_email(in, text, i + next);
-        i += next + 1;
+    for (size_t at = next_of(text, 0, '@'); at < text.n; at = next_of(text, at + 1, '@')) {
+        detect_email(in, text, at);
     }
     for (size_t i = 0; i + 3 < text.n;) {
         size_t next = span_find(span_from(text, i), SPAN_LIT("://"));
@@ -332,11 +338,6 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
         return end;
     }
     return at + 1;
-}
-
-static size_t next_of(struct span text, size_t i, uint8_t c) {
-    size_t next = span_find_byte(span_from(text, i), c);
-    return next == SIZE_MAX ? text.n : i + next;
 }
 
 static void detect_pairs(struct inspector *in, struct span text, unsigned features) {

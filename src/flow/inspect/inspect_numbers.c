@@ -101,7 +101,7 @@ struct groups {
     size_t count;
     size_t length[GROUPS_MAX];
     size_t end[GROUPS_MAX];       /* in the text, past the group */
-    uint8_t separator[GROUPS_MAX]; /* what stood before the group; 0 for the first */
+    uint8_t separator[GROUPS_MAX]; /* enum separates before the group; 0 for the first */
     bool more; /* a digit or another group follows right behind */
 };
 
@@ -111,73 +111,62 @@ enum separates {
     SEPARATES_DOT = 4,
     SEPARATES_SLASH = 8,
     SEPARATES_UNDERSCORE = 16,
-    SEPARATES_PARENTHESIS = 32,
+    SEPARATES_OPEN = 32,
+    SEPARATES_CLOSE = 64,
     SEPARATES_CARD = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_UNDERSCORE,
-    SEPARATES_PHONE = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_SLASH | SEPARATES_PARENTHESIS,
+    SEPARATES_PHONE = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_SLASH | SEPARATES_OPEN | SEPARATES_CLOSE,
 };
 
-/* Bytes of a separator between digits at p, with the character it stands for: plain or no-break space, dash, dot, slash, parenthesis. */
-static size_t separator_at(struct span text, size_t i, uint8_t *ret_character) {
-    size_t n = text.n - i;
+static const uint8_t separators[256] = {
+    [' '] = SEPARATES_SPACE, ['+'] = SEPARATES_SPACE, /* a space in a form */
+    ['-'] = SEPARATES_DASH,  ['.'] = SEPARATES_DOT,   ['/'] = SEPARATES_SLASH, ['_'] = SEPARATES_UNDERSCORE,
+    ['('] = SEPARATES_OPEN,  [')'] = SEPARATES_CLOSE,
+};
+
+/* The enum separates of what stands at i, and its length: one byte, or a space or dash beyond ASCII. */
+static unsigned separator_at(struct span text, size_t i, size_t *ret_length) {
     const uint8_t *p = text.p + i;
-    if (p[0] == ' ' || p[0] == '-' || p[0] == '.' || p[0] == '/' || p[0] == ')' || p[0] == '(' || p[0] == '_') {
-        *ret_character = p[0];
-        return 1;
+    size_t n = text.n - i;
+    *ret_length = 1;
+    if (BH_LIKELY(p[0] < 0x80)) {
+        return separators[p[0]];
     }
-    if (p[0] == '+') { /* a space in a form */
-        *ret_character = ' ';
-        return 1;
+    if (n >= 2 && p[0] == 0xc2 && p[1] == 0xa0) { /* no-break space */
+        *ret_length = 2;
+        return SEPARATES_SPACE;
     }
-    if (n >= 2 && p[0] == 0xc2 && p[1] == 0xa0) {
-        *ret_character = ' ';
-        return 2;
-    }
-    if (n >= 3 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0xaf || p[2] == 0x89)) { /* narrow and thin space */
-        *ret_character = ' ';
-        return 3;
-    }
-    if (n >= 3 && p[0] == 0xe2 && p[1] == 0x80 && p[2] >= 0x90 && p[2] <= 0x93) { /* hyphen to en dash */
-        *ret_character = '-';
-        return 3;
+    if (n >= 3 && p[0] == 0xe2 && p[1] == 0x80) {
+        *ret_length = 3;
+        if (p[2] == 0xaf || p[2] == 0x89) { /* narrow and thin space */
+            return SEPARATES_SPACE;
+        }
+        return p[2] >= 0x90 && p[2] <= 0x93 ? SEPARATES_DASH : 0; /* hyphen to en dash */
     }
     return 0;
 }
 
-static bool accepts(unsigned accepted, uint8_t character) {
-    switch (character) {
-    case ' ':
-        return (accepted & SEPARATES_SPACE) != 0;
-    case '-':
-        return (accepted & SEPARATES_DASH) != 0;
-    case '.':
-        return (accepted & SEPARATES_DOT) != 0;
-    case '/':
-        return (accepted & SEPARATES_SLASH) != 0;
-    case '_':
-        return (accepted & SEPARATES_UNDERSCORE) != 0;
-    default:
-        return (accepted & SEPARATES_PARENTHESIS) != 0;
-    }
-}
-
 /* Length of what separates two digit groups at i: one character, or ") " and " (" and ")-"; 0 when no digit follows. */
 static size_t separators_at(struct span text, size_t i, unsigned accepted, uint8_t *ret_separator) {
-    uint8_t first = 0;
-    size_t n = separator_at(text, i, &first);
-    if (n == 0 || i + n >= text.n || !accepts(accepted, first)) {
+    size_t n;
+    unsigned first = separator_at(text, i, &n);
+    if ((first & accepted) == 0 || i + n >= text.n) {
         return 0;
     }
     if (is_digit(text.p[i + n])) {
-        *ret_separator = first;
-        return first == '(' ? 0 : n;
+        *ret_separator = (uint8_t)first;
+        return first == SEPARATES_OPEN ? 0 : n;
     }
-    uint8_t second = 0;
-    size_t more = (accepted & SEPARATES_PARENTHESIS) != 0 ? separator_at(text, i + n, &second) : 0;
-    bool pair = (first == ')' && (second == ' ' || second == '-')) || (first == ' ' && second == '(');
-    if (more == 0 || !pair || i + n + more >= text.n || !is_digit(text.p[i + n + more])) {
+    if ((accepted & SEPARATES_OPEN) == 0) {
         return 0;
     }
-    *ret_separator = first == ')' ? ')' : '(';
+    size_t more;
+    unsigned second = separator_at(text, i + n, &more);
+    bool pair = (first == SEPARATES_CLOSE && (second & (SEPARATES_SPACE | SEPARATES_DASH)) != 0) ||
+                (first == SEPARATES_SPACE && second == SEPARATES_OPEN);
+    if (!pair || i + n + more >= text.n || !is_digit(text.p[i + n + more])) {
+        return 0;
+    }
+    *ret_separator = (uint8_t)(first | second);
     return n + more;
 }
 
@@ -188,11 +177,14 @@ static void read_groups(struct span text, size_t i, unsigned accepted, size_t di
     g->more = false;
     uint8_t separator = 0;
     for (;;) {
-        size_t length = 0;
-        while (i < text.n && is_digit(text.p[i]) && g->total < digits_max) {
-            g->digits[g->total++] = text.p[i++];
-            length++;
+        size_t from = i;
+        size_t limit = from + digits_max - g->total < text.n ? from + digits_max - g->total : text.n;
+        while (i < limit && is_digit(text.p[i])) {
+            i++;
         }
+        size_t length = i - from;
+        memcpy(g->digits + g->total, text.p + from, length);
+        g->total += length;
         g->length[g->count] = length;
         g->end[g->count] = i;
         g->separator[g->count] = separator;
@@ -346,6 +338,9 @@ static bool version_before(struct span text, size_t start) {
 }
 
 static size_t match_ipv4(struct span text, size_t start) {
+    if (!bounded_before(text, start)) {
+        return 0;
+    }
     unsigned octets[4];
     size_t i = start;
     for (unsigned part = 0; part < 4; part++) {
@@ -361,7 +356,7 @@ static size_t match_ipv4(struct span text, size_t start) {
         octets[part] = value;
     }
     bool follows = i + 1 < text.n && ((text.p[i] == '.' && is_digit(text.p[i + 1])) || (text.p[i] == '-' && is_alpha(text.p[i + 1])));
-    if (!bounded_after(text, i) || follows || !bounded_before(text, start) || version_before(text, start)) {
+    if (!bounded_after(text, i) || follows || version_before(text, start)) {
         return 0;
     }
     /* This machine, no machine and every machine are nobody's address. */
@@ -388,11 +383,17 @@ static size_t iban_length(uint8_t a, uint8_t b) {
     return iban_lengths[(a | 0x20) - 'a'][(b | 0x20) - 'a'];
 }
 
-static unsigned mod97(unsigned remainder, uint8_t c) {
-    if (is_digit(c)) {
-        return (remainder * 10 + (unsigned)(c - '0')) % 97;
+/* Whether n letters and digits, the first four moved behind the others, are 1 modulo 97 (ISO 7064); letters count from 10. */
+static bool mod97_is_1(const uint8_t *characters, size_t n) {
+    uint64_t number = 0;
+    for (size_t k = 0; k < n; k++) {
+        uint8_t c = characters[k + 4 < n ? k + 4 : k + 4 - n];
+        number = is_digit(c) ? number * 10 + (uint64_t)(c - '0') : number * 100 + (uint64_t)((c | 0x20) - 'a') + 10;
+        if (number >= UINT64_MAX / 1000) {
+            number %= 97;
+        }
     }
-    return (remainder * 100 + (unsigned)((c | 0x20) - 'a') + 10) % 97;
+    return number % 97 == 1;
 }
 
 /* The IBAN whose two letters stand at `start`, before two check digits. */
@@ -411,21 +412,14 @@ static size_t match_iban(struct span text, size_t start) {
             i++;
             continue;
         }
-        uint8_t character = 0;
-        size_t separator = n >= 4 ? separator_at(text, i, &character) : 0;
-        if (separator == 0 || (character != ' ' && character != '-' && character != '.')) {
+        size_t separator;
+        unsigned kind = separator_at(text, i, &separator);
+        if (n < 4 || (kind & (SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT)) == 0) {
             return 0;
         }
         i += separator;
     }
-    if (n < length || !bounded_after(text, i) || !is_alnum(text.p[i - 1])) {
-        return 0;
-    }
-    unsigned remainder = 0;
-    for (size_t k = 0; k < n; k++) {
-        remainder = mod97(remainder, characters[(k + 4) % n]);
-    }
-    return remainder == 1 ? i : 0;
+    return n == length && bounded_after(text, i) && mod97_is_1(characters, n) ? i : 0;
 }
 
 /* --- phone in text -------------------------------------------------------------------------------------------------------- */
@@ -439,7 +433,16 @@ static bool phone_ends(struct span text, size_t end) {
     return !(is_alnum(c) || c == '_' || c == '@' || ((c == '-' || c == ':' || c == '/') && more) || (c == '.' && more && is_digit(text.p[end + 1])));
 }
 
-static size_t match_plus(struct span text, size_t start) {
+/*
+ * `barrier`: a sequence of groups that proved too long to be a phone is not tried again from each of its groups.
+ */
+struct phones {
+    struct span text;
+    size_t barrier;
+};
+
+static size_t match_plus(struct phones *phones, size_t start) {
+    struct span text = phones->text;
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     size_t digits = g.total;
@@ -450,6 +453,7 @@ static size_t match_plus(struct span text, size_t start) {
         }
         digits -= g.length[count - 1];
     }
+    phones->barrier = g.end[g.count - 1];
     return 0;
 }
 
@@ -470,18 +474,23 @@ static size_t match_north_american(struct span text, size_t start) {
     if (!is_north_american(&g, first)) {
         return 0;
     }
-    uint8_t a = g.separator[first + 1];
-    uint8_t b = g.separator[first + 2];
+    unsigned a = g.separator[first + 1];
+    unsigned b = g.separator[first + 2];
     /* "415 555 2671" could be any three numbers: a space alone is too little, two dashes or dots or a parenthesis are enough. */
-    bool written = (a == b && a != ' ') || a == ')' || (a == ' ' && b == '-') || first == 1;
+    bool written = (a == b && a != SEPARATES_SPACE) || (a & SEPARATES_CLOSE) != 0 || (a == SEPARATES_SPACE && b == SEPARATES_DASH) || first == 1;
     return written && phone_ends(text, g.end[first + 2]) ? g.end[first + 2] : 0;
 }
 
 /* 0171 1234567, 030/123456, 01 23 45 67 89, (030) 1234567: a trunk zero and the groups of people. */
-static size_t match_national(struct span text, size_t start) {
+static size_t match_national(struct phones *phones, size_t start) {
+    struct span text = phones->text;
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
-    if (g.more || g.count < 2 || g.total < 9 || g.total > 12 || g.digits[1] == '0' || g.length[0] > 6 || g.length[0] < 2) {
+    if (g.more || g.total > 12) {
+        phones->barrier = g.end[g.count - 1];
+        return 0;
+    }
+    if (g.count < 2 || g.total < 9 || g.digits[1] == '0' || g.length[0] > 6 || g.length[0] < 2) {
         return 0;
     }
     /* 01.02.2024 10 …, 01-02-2024 03 …: dates. */
@@ -497,7 +506,7 @@ static size_t match_national(struct span text, size_t start) {
 static size_t match_parenthesis(struct span text, size_t start) {
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
-    bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 && g.separator[1] == ')' && g.total >= 8 && g.total <= 12;
+    bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 && (g.separator[1] & SEPARATES_CLOSE) != 0 && g.total >= 8 && g.total <= 12;
     return good && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
 }
 
@@ -517,35 +526,44 @@ static bool after_scheme(struct span text, size_t start) {
 }
 
 /* 0049 171 1234567, 00 49 171 …: the international prefix; in one run of digits it would be an id with leading zeros. */
-static size_t match_double_zero(struct span text, size_t start, size_t group_end) {
+static size_t match_double_zero(struct phones *phones, size_t start, size_t group_end) {
+    struct span text = phones->text;
     size_t from = group_end - start == 2 ? group_end + 1 : start + 2;
     if (from >= text.n || !is_digit(text.p[from])) {
         return 0;
     }
-    size_t end = match_plus(text, from);
+    size_t end = match_plus(phones, from);
     return end > group_end ? end : 0;
 }
 
-static size_t match_phone(struct span text, size_t start, size_t group_end) {
+/* 5551234567 behind "tel:". */
+static size_t match_scheme(struct span text, size_t start) {
+    struct groups g;
+    read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
+    return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+}
+
+static size_t match_phone(struct phones *phones, size_t start, size_t group_end) {
+    struct span text = phones->text;
     uint8_t before = start > 0 ? text.p[start - 1] : 0;
     size_t length = group_end - start;
     if (before == '+') {
-        return start < 2 || !is_alnum(text.p[start - 2]) ? match_plus(text, start) : 0;
+        bool begins = start < 2 || !is_alnum(text.p[start - 2]);
+        return begins && start >= phones->barrier ? match_plus(phones, start) : 0;
     }
     if (after_scheme(text, start)) {
-        struct groups g;
-        read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
-        return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+        return match_scheme(text, start);
     }
-    if (!bounded_before(text, start) || group_end >= text.n || length > 6) {
+    /* Without a plus, a first group is short and something separates it from the next. */
+    if (group_end >= text.n || length > 6 || !bounded_before(text, start)) {
         return 0;
     }
     size_t end = length == 3 || (length == 1 && text.p[start] == '1') ? match_north_american(text, start) : 0;
-    if (end == 0 && before == '(') {
+    if (end == 0 && before == '(' && length >= 2) {
         end = match_parenthesis(text, start);
     }
-    if (end == 0 && text.p[start] == '0' && length >= 2) {
-        end = text.p[start + 1] == '0' ? match_double_zero(text, start, group_end) : match_national(text, start);
+    if (end == 0 && text.p[start] == '0' && length >= 2 && start >= phones->barrier) {
+        end = text.p[start + 1] == '0' ? match_double_zero(phones, start, group_end) : match_national(phones, start);
     }
     return end;
 }
@@ -566,7 +584,8 @@ void numbers_init(void) {
 /* --- all together ------------------------------------------------------------------------------------------------------------ */
 
 /* What begins with the digit group [start, end), or with the letters or sign before it; returns where to go on. */
-static size_t match_group(struct inspector *in, struct span text, const struct key_info *info, size_t start, size_t end) {
+static size_t match_group(struct inspector *in, struct phones *phones, const struct key_info *info, size_t start, size_t end) {
+    struct span text = phones->text;
     size_t length = end - start;
     size_t matched = 0;
     if (length <= 3 && end < text.n && text.p[end] == '.' && (info->flags & KEY_VERSION) == 0) {
@@ -584,7 +603,7 @@ static size_t match_group(struct inspector *in, struct span text, const struct k
         }
     }
     bool signed_plus = start > 0 && text.p[start - 1] == '+';
-    if (length >= 4 && !(signed_plus && match_phone(text, start, end) != 0)) {
+    if (length >= 4 && !(signed_plus && match_phone(phones, start, end) != 0)) {
         matched = match_card(text, start);
         if (matched != 0) {
             emit(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE, start, matched - start);
@@ -598,7 +617,7 @@ static size_t match_group(struct inspector *in, struct span text, const struct k
             return matched;
         }
     }
-    matched = match_phone(text, start, end);
+    matched = match_phone(phones, start, end);
     if (matched != 0) {
         size_t sign = start > 0 && (text.p[start - 1] == '+' || text.p[start - 1] == '(') ? 1 : 0;
         emit(in, CLASS_PHONE, FOUND_BY_VALUE, start - sign, matched - start + sign);
@@ -612,6 +631,7 @@ void detect_numbers(struct inspector *in, struct span text, const struct key_inf
     if (gate_uuid_ends(text.p, text.n)) {
         text.n -= 36;
     }
+    struct phones phones = {text, 0};
     size_t i = 0;
     while (i < text.n && in->error == 0) {
         if (!is_digit(text.p[i])) {
@@ -622,6 +642,6 @@ void detect_numbers(struct inspector *in, struct span text, const struct key_inf
         while (end < text.n && is_digit(text.p[end])) {
             end++;
         }
-        i = match_group(in, text, info, i, end);
+        i = match_group(in, &phones, info, i, end);
     }
 }

@@ -9,12 +9,14 @@ struct unit {
     uint8_t consumed; /* source length, never smaller than n */
 };
 
+/* Value + 1 of a hex digit, 0 for what is none. */
+static const uint8_t hex_plus_one[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11,
+    ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
+
 static int hex_digit(uint8_t c) {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return hex_plus_one[c] - 1;
 }
 
 /* `count` hex digits at p, or -1. */
@@ -190,8 +192,10 @@ size_t unquote(struct span source, uint8_t *out, uint32_t *marks) {
     size_t n = 0;
     size_t next_mark = 0;
     for (size_t i = 0; i < source.n;) {
-        struct unit u;
-        (void)unit_at(source.p + i, source.n - i, &u); /* encoded or not, it is a unit */
+        struct unit u = {{source.p[i]}, 1, 1};
+        if (introduces(source.p[i])) {
+            (void)unit_at(source.p + i, source.n - i, &u); /* encoded or not, it is a unit */
+        }
         /* A mark names the unit that holds decoded byte k * UNQUOTE_MARK, and how far into the unit that byte is. */
         if (next_mark * UNQUOTE_MARK < n + u.n) {
             marks[next_mark] = (uint32_t)(i << 2 | (next_mark * UNQUOTE_MARK - n));
