@@ -8,7 +8,9 @@
 
 enum {
     ID_MAX = 255,
-    WORD_MAX = 64,
+    WORD_MAX = 40,
+    LABEL_MAX = 64,
+    FAMILY_VERSION_MAX = 17,
     VERSION_MAX = 32,
     NAME_MAX = 128,
     QUERY_MAX = 255,
@@ -52,6 +54,34 @@ static bool is_plain(struct span s, size_t min, size_t max) {
         }
     }
     return true;
+}
+
+static bool is_version(struct span s) {
+    for (size_t i = 0; i < s.n; i++) {
+        if (!is_digit(s.p[i]) && s.p[i] != '.') {
+            return false;
+        }
+    }
+    return s.n != 0;
+}
+
+/* A family alone, or with a version behind it ("Chrome 126.0"). */
+static bool is_family(struct span s) {
+    static const struct span families[] = {
+#define FAMILY(name) {(const uint8_t *)(name), sizeof(name) - 1},
+#include "protocol/wire/families.def"
+#undef FAMILY
+    };
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        size_t n = families[i].n;
+        if (!span_starts(s, families[i])) {
+            continue;
+        }
+        if (s.n == n || (s.n <= n + FAMILY_VERSION_MAX && s.p[n] == ' ' && is_version(span_from(s, n + 1)))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* SDKs write this where a page was opened without a referrer. */
@@ -151,7 +181,11 @@ static bool string_fits(enum field_type type, struct span s) {
     case TYPE_TIME:
         return field_time_ms(JSON_STRING, s, &ms);
     case TYPE_WORD:
-        return all_in(s, 1, WORD_MAX, " ._-+/:(),");
+        return all_in(s, 1, WORD_MAX, "._-:");
+    case TYPE_FAMILY:
+        return is_family(s);
+    case TYPE_LABEL:
+        return all_in(s, 1, LABEL_MAX, " ._-+/:(),");
     case TYPE_VERSION:
         return all_in(s, 1, VERSION_MAX, "._-+");
     case TYPE_URL:
