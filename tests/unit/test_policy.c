@@ -80,6 +80,10 @@ static void test_declared_leaves_leave(void **state) {
         "\"cart\":{\"total\":9.50,\"items\":[{\"sku\":\"S1\"},{\"sku\":\"S2\"}]}");
     expect_properties(rules, "\"tok\\u0065ns\":1e2,\"scopes\":[],\"ok\":null",
                       "\"tok\\u0065ns\":1e2,\"scopes\":[],\"ok\":null");
+    /* The resolver counts the values of a property and of a list, no deeper; what it does not count must not leave. */
+    expect_properties(rules, "\"model\":[\"lumen-mini\"]", "\"model\":[\"lumen-mini\"]");
+    expect_properties(rules, "\"model\":[[\"any\"],[[\"text\"]]]", "");
+    expect_properties(rules, "\"model\":[{\"model\":\"text\"}]", "");
     expect_properties(rules, "\"model\":\"lumen-mini\",\"cart\":{}", "\"model\":\"lumen-mini\"");
     expect_properties(rules, "\"when\":1790000000.5,\"page\":\"/a/b\"",
                       "\"when\":1790000000,\"page\":\"/a/b\"");
@@ -252,6 +256,8 @@ static void test_profiles_and_groups(void **state) {
     expect(rules, "/engage",
            "{\"$token\":\"t\",\"$distinct_id\":\"u\",\"$set\":{\"$email\":\"a@b.com\"}}", "null");
     expect(rules, "/engage", "{\"$token\":\"t\",\"$distinct_id\":\"u\",\"$set\":{}}", "null");
+    expect(rules, "/engage",
+           "{\"$token\":\"t\",\"$distinct_id\":\"u\",\"$set\":[{\"plan\":\"pro\"}]}", "null");
     out = policy_kit_out(
         rules, "/groups",
         "{\"$token\":\"t\",\"$group_key\":\"company\",\"$group_id\":\"acme\",\"$set\":{\"$name\":\"Acme\",\"plan\":\"pro\"}}");

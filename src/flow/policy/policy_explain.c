@@ -31,6 +31,38 @@ static struct span pointer_of(struct policy *p, uint32_t token) {
     return buf_span(&out);
 }
 
+/* What a vendor cannot do without a class; the nearest ancestor's word holds. */
+static const struct {
+    uint16_t class_id;
+    const char *cost;
+} costs[] = {
+    {CLASS_UNIQUE_ID, "no funnels, retention or cohorts"},
+    {CLASS_PSEUDONYMOUS_ID, "visits before login stand alone"},
+    {CLASS_DEVICE_ID, "a device's visits are not joined"},
+    {CLASS_COOKIE_ID, "no sessions, no campaign clicks"},
+    {CLASS_IP_ADDRESS, "the vendor derives no place"},
+    {CLASS_DEVICE, "no breakdown by browser or system"},
+    {CLASS_LOCATION, "no breakdown by place"},
+    {CLASS_WORKPLACE, "no group analytics"},
+    {CLASS_BROWSING_HISTORY, "no pages, no referrers"},
+    {CLASS_PURCHASE_HISTORY, "no revenue"},
+    {CLASS_SEARCH_HISTORY, "no search words"},
+    {CLASS_BEHAVIOR, "no events"},
+    {CLASS_NAME, "profiles without a name"},
+    {CLASS_CONTACT, "profiles without an address"},
+};
+
+static const char *cost_of(uint16_t class_id) {
+    for (uint16_t c = class_id; c != CLASS_NONE; c = class_parent(c)) {
+        for (size_t i = 0; i < BH_COUNT(costs); i++) {
+            if (costs[i].class_id == c) {
+                return costs[i].cost;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void put_closed(struct buf *out, const struct class_rule *rule, uint16_t class_id,
                        bool is_found) {
     const char *name = class_name(class_id) != NULL ? class_name(class_id) : "unknown";
@@ -49,6 +81,9 @@ static void put_closed(struct buf *out, const struct class_rule *rule, uint16_t 
     }
     buf_printf(out, "closed: %s%s (open with allow: %s: ", found, name, name);
     form_list_fitting(class_id, out);
+    if (cost_of(class_id) != NULL) {
+        buf_printf(out, "; without it: %s", cost_of(class_id));
+    }
     buf_put_byte(out, ')');
 }
 

@@ -21,7 +21,7 @@ enum {
     RULESET_FORMAT = 1, /* of the normal form */
     POLICY_TABLES =
         1, /* grows with every change of what a form does to a value: part of rule sets */
-    NAME_BYTES_MAX = 128, /* a name in plan and contract */
+    NAME_BYTES_MAX = 127, /* a name in plan and contract */
     KEY_BYTES_MAX = 512,  /* an item's key, or path of nested keys, beyond which it is undeclared */
     VALUE_BYTES_MAX = 4096, /* a string beyond which no type fits */
 };
@@ -306,7 +306,7 @@ struct policy {
     uint8_t value_text[VALUE_BYTES_MAX];
     uint8_t host_text[256];
     uint8_t shaped[2 * VALUE_BYTES_MAX];
-    char rule_text[256];
+    char rule_text[384];
     uint8_t pointer_text[4096];
 
     /* Writing. */

@@ -443,6 +443,11 @@ static void push(struct policy *p, const struct walk *w) {
     p->walks[p->depth++] = *w;
 }
 
+/* The object that holds an event's properties, or an operation. */
+static bool is_structure(const struct field *field) {
+    return field->role == ROLE_PROPERTIES || field->role == ROLE_OPERATION;
+}
+
 /* A value, after its key is understood: a container is entered, a leaf decided. */
 static void judge_value(struct judge *j, const struct walk *parent, uint32_t token,
                         const struct field *field, const struct rule_field *plan,
@@ -451,6 +456,13 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
     const struct json_token *t = &p->tokens[token];
     bool is_container = t->kind == JSON_OBJECT || t->kind == JSON_ARRAY;
     bool has_inside = field != NULL && field->inside != PLACE_NONE && !parent->is_nested;
+    if (t->kind == JSON_ARRAY && has_inside && is_structure(field)) {
+        reason =
+            REASON_WRONG_TYPE; /* several operations in one: the resolver would not have looked into them */
+    }
+    if (is_container && parent->is_array && plan != NULL && plan->has_distinct) {
+        reason = REASON_MAX_DISTINCT; /* nor does it count what lies deeper than a list */
+    }
     if (is_container && (t->next > token + 1 || has_inside)) {
         struct walk w = {.end = t->next,
                          .start = token,

@@ -16,6 +16,7 @@ enum {
     FIELDS_MAX = 20000,
     ENUM_MAX = 1000,
     DISTINCT_MAX = 100000,
+    DISTINCT_PROPERTIES_MAX = 256, /* that the resolver counts; one more would never close */
 };
 
 static const char *const type_words[] = {"boolean", "number", "string", "url", "time"};
@@ -43,7 +44,8 @@ static int read_name(struct plan_reader *r, const struct yaml_node *key, const c
 }
 
 /* The same property name may stand in several events: the resolver counts by name, so the least limit holds for all. */
-static int add_distinct(struct plan_reader *r, struct span name, uint64_t limit) {
+static int add_distinct(struct plan_reader *r, const struct yaml_node *node, struct span name,
+                        uint64_t limit) {
     uint64_t property = hash64(name.p, name.n, 0);
     for (size_t i = 0; i < r->distinct_count; i++) {
         if (r->distinct[i].property == property) {
@@ -52,6 +54,10 @@ static int add_distinct(struct plan_reader *r, struct span name, uint64_t limit)
             }
             return 0;
         }
+    }
+    if (r->distinct_count == DISTINCT_PROPERTIES_MAX) {
+        return yaml_error(r->err, node, "more than %d properties with max_distinct",
+                          DISTINCT_PROPERTIES_MAX);
     }
     if (r->distinct_count == r->distinct_cap) {
         size_t cap = r->distinct_cap * 2 + 16;
@@ -116,7 +122,7 @@ static int write_distinct(struct plan_reader *r, const struct yaml_node *node, s
             yaml_error(r->err, node, "max_distinct counts one property, so its name cannot hold *");
     }
     if (rc == 0) {
-        rc = add_distinct(r, name, limit);
+        rc = add_distinct(r, node, name, limit);
     }
     if (rc == 0) {
         buf_put_str(&r->out, ",\"max_distinct\":");
