@@ -94,8 +94,8 @@ function cellsOf(item, people) {
   const index = item.event !== undefined ? p.tokens : p.seat;
   const cells = [];
   const add = (name, form) => cells.push(`${name} ${form}`);
-  if (item.event !== undefined) {
-    add('user.behavior', 'raw');
+  if (index !== undefined) {
+    add('user.behavior', 'raw'); /* the serial number of a person is itself a declared number, in events and in profiles */
   }
   const real = people[index];
   const text = (value, raw) => (value === raw ? 'raw' : value.includes('…') ? 'mask' : 'other');

@@ -546,6 +546,9 @@ function importFault(item, now, strict) {
     return shape;
   }
   const p = item.properties;
+  if (item.event === '$merge' && Array.isArray(p.$distinct_ids)) {
+    return undefined; /* the documented form has $distinct_ids alone */
+  }
   const time = timeMs(p.time);
   if (!Number.isFinite(time)) {
     return { field: 'properties.time', message: "'properties.time' is invalid: must be a number" };
