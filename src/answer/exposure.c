@@ -38,7 +38,8 @@ struct exposure {
     struct ledger_reader *reader;
     uint32_t *roots;
     uint32_t ord_count;
-    uint32_t subject_root; /* 0 = everybody */
+    uint32_t known_ord;    /* ords up to this one existed at the time asked for: they rise in journal order */
+    uint32_t subject_root; /* 0 = everybody; UINT32_MAX = an id that is not known here, so nobody */
     struct cell cells[CELLS_MAX];
     unsigned cell_count;
     struct source_cell sources[LIMIT_SOURCES];
@@ -239,6 +240,9 @@ static void put_limits(const struct exposure *x, uint64_t watched, struct buf *b
     }
     buf_put_str(b, ",\"Ways to this vendor that do not pass Bulkhead: none declared.\"");
     buf_put_str(b, ",\"What the vendor derived from the data or passed on is not known here.\"");
+    if (x->subject_root == UINT32_MAX) {
+        buf_put_str(b, ",\"This id is not known here: nothing about it was ever taken in by Bulkhead.\"");
+    }
     if (x->open_attempts != 0) {
         buf_put_str(b, ",\"Possible: sent, but no complete answer was read; the vendor may or may not have it.\"");
     }
@@ -251,7 +255,7 @@ static void put_limits(const struct exposure *x, uint64_t watched, struct buf *b
 /* People known as of then: roots among the ords that existed. */
 static uint64_t count_people(const struct exposure *x) {
     uint64_t people = 0;
-    for (uint32_t ord = 1; ord <= x->ord_count; ord++) {
+    for (uint32_t ord = 1; ord <= x->known_ord; ord++) {
         people += x->roots[ord] == ord;
     }
     return x->subject_root != 0 ? 1 : people;
@@ -393,10 +397,32 @@ static int find_subject(struct exposure *x, struct err *err) {
     }
     aid_make(x->aids, x->query->space, id, &aid);
     int r = resolve_lookup(x->view, &aid, &row);
-    if (r != 0) {
-        return err_set(err, r, "this id is not known here: no disclosure about it is recorded");
+    if (r != 0 && r != BH_E_NOTFOUND) {
+        return err_set(err, r, "cannot look the id up: %s", bh_error_text(r));
     }
-    x->subject_root = x->roots[row.ord];
+    x->subject_root = r == 0 && row.ord != 0 && row.ord <= x->known_ord ? x->roots[row.ord] : UINT32_MAX;
+    return 0;
+}
+
+/* The highest ord whose first event lies before at_seq. */
+static int find_known(struct exposure *x, uint64_t at_seq) {
+    uint32_t low = 0;
+    uint32_t high = x->ord_count;
+    while (low < high && at_seq != UINT64_MAX) {
+        uint32_t middle = low + (high - low + 1) / 2;
+        struct resolve_row row;
+        struct aid aid;
+        int r = resolve_by_ord(x->view, middle, &row, &aid);
+        if (r != 0) {
+            return r;
+        }
+        if (row.first_seq < at_seq) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    x->known_ord = high;
     return 0;
 }
 
@@ -420,6 +446,7 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
     if (x->query->at_ms != UINT64_MAX) {
         r = ledger_seq_at(x->reader, x->query->at_ms, &at_seq);
     }
+    r = r == 0 ? find_known(x, at_seq) : r;
     r = r == 0 ? resolve_roots(x->view, at_seq, x->roots, (size_t)x->ord_count + 1) : r;
     return r == 0 ? find_subject(x, err) : err_set(err, r, "cannot read the links between ids: %s", bh_error_text(r));
 }
