@@ -38,7 +38,8 @@ struct exposure {
     struct ledger_reader *reader;
     uint32_t *roots;
     uint32_t ord_count;
-    uint32_t known_ord;    /* ords up to this one existed at the time asked for: they rise in journal order */
+    uint32_t
+        known_ord; /* ords up to this one existed at the time asked for: they rise in journal order */
     uint32_t subject_root; /* 0 = everybody; UINT32_MAX = an id that is not known here, so nobody */
     struct cell cells[CELLS_MAX];
     unsigned cell_count;
@@ -54,8 +55,10 @@ struct exposure {
 };
 
 static bool is_clear(uint16_t class_id, uint8_t form) {
-    return form == FORM_RAW && !class_is_within(class_id, CLASS_BEHAVIOR) && !class_is_within(class_id, CLASS_TELEMETRY) &&
-           !class_is_within(class_id, CLASS_SYSTEM) && !class_is_within(class_id, CLASS_PRIVACY_PREFERENCES);
+    return form == FORM_RAW && !class_is_within(class_id, CLASS_BEHAVIOR) &&
+           !class_is_within(class_id, CLASS_TELEMETRY) &&
+           !class_is_within(class_id, CLASS_SYSTEM) &&
+           !class_is_within(class_id, CLASS_PRIVACY_PREFERENCES);
 }
 
 /* -- filling ----------------------------------------------------------------------------------------------------------------------- */
@@ -63,7 +66,8 @@ static bool is_clear(uint16_t class_id, uint8_t form) {
 static struct cell *cell_of(struct exposure *x, const struct ledger_pair *pair) {
     for (unsigned i = 0; i < x->cell_count; i++) {
         struct cell *c = &x->cells[i];
-        if (c->class_id == pair->class_id && c->form.id == pair->form && c->form.level == pair->level) {
+        if (c->class_id == pair->class_id && c->form.id == pair->form &&
+            c->form.level == pair->level) {
             return c;
         }
     }
@@ -71,7 +75,10 @@ static struct cell *cell_of(struct exposure *x, const struct ledger_pair *pair) 
         return NULL;
     }
     struct cell *c = &x->cells[x->cell_count++];
-    *c = (struct cell){pair->class_id, {pair->form, pair->level}, roaring_bitmap_create(), roaring_bitmap_create()};
+    *c = (struct cell){pair->class_id,
+                       {pair->form, pair->level},
+                       roaring_bitmap_create(),
+                       roaring_bitmap_create()};
     return c->certain != NULL && c->possible != NULL ? c : NULL;
 }
 
@@ -133,7 +140,8 @@ static int compare_cells(const void *a, const void *b) {
     if (by_class != 0) {
         return by_class;
     }
-    return x->form.id != y->form.id ? (int)x->form.id - (int)y->form.id : (int)x->form.level - (int)y->form.level;
+    return x->form.id != y->form.id ? (int)x->form.id - (int)y->form.id
+                                    : (int)x->form.level - (int)y->form.level;
 }
 
 static void put_classes(struct exposure *x, struct buf *b) {
@@ -145,7 +153,8 @@ static void put_classes(struct exposure *x, struct buf *b) {
         if (first) {
             buf_printf(b, "%s\"%s\":{", i != 0 ? "}," : "", class_name(c->class_id));
         }
-        buf_printf(b, "%s\"%s\":{\"certain\":%llu,\"possible\":%llu}", first ? "" : ",", form_name(c->form),
+        buf_printf(b, "%s\"%s\":{\"certain\":%llu,\"possible\":%llu}", first ? "" : ",",
+                   form_name(c->form),
                    (unsigned long long)roaring_bitmap_get_cardinality(c->certain),
                    (unsigned long long)only_possible(c->certain, c->possible));
     }
@@ -192,9 +201,11 @@ static void put_sources(const struct exposure *x, struct buf *b) {
         if (name != NULL) {
             buf_put_str(b, name);
         } else {
-            buf_printf(b, "#%u", s->number); /* a source that is no longer configured still counts */
+            buf_printf(b, "#%u",
+                       s->number); /* a source that is no longer configured still counts */
         }
-        buf_printf(b, "\":{\"certain\":%llu,\"possible\":%llu}", (unsigned long long)roaring_bitmap_get_cardinality(s->certain),
+        buf_printf(b, "\":{\"certain\":%llu,\"possible\":%llu}",
+                   (unsigned long long)roaring_bitmap_get_cardinality(s->certain),
                    (unsigned long long)only_possible(s->certain, s->possible));
     }
     buf_put_byte(b, '}');
@@ -211,7 +222,8 @@ static void exposure_time(uint64_t ms, struct buf *b) {
     unsigned month = mp < 10 ? mp + 3 : mp - 9;
     int64_t year = (int64_t)yoe + era * 400 + (month <= 2);
     unsigned rest = (unsigned)(ms / 1000 % 86400);
-    buf_printf(b, "\"%04d-%02u-%02uT%02u:%02u:%02u.%03uZ\"", (int)year, month, doy - (153 * mp + 2) / 5 + 1, rest / 3600, rest / 60 % 60, rest % 60,
+    buf_printf(b, "\"%04d-%02u-%02uT%02u:%02u:%02u.%03uZ\"", (int)year, month,
+               doy - (153 * mp + 2) / 5 + 1, rest / 3600, rest / 60 % 60, rest % 60,
                (unsigned)(ms % 1000));
 }
 
@@ -227,7 +239,8 @@ static void put_time(struct buf *b, const char *key, uint64_t ms) {
 static void put_limits(const struct exposure *x, uint64_t watched, struct buf *b) {
     buf_put_str(b, ",\"limits\":[");
     if (watched == 0) {
-        buf_put_str(b, "\"This vendor has no record here: nothing was ever sent to it through Bulkhead.\"");
+        buf_put_str(
+            b, "\"This vendor has no record here: nothing was ever sent to it through Bulkhead.\"");
     } else {
         buf_put_str(b, "\"What this vendor received before ");
         struct buf time = buf_of(b->p + b->n, b->cap - b->n);
@@ -241,15 +254,21 @@ static void put_limits(const struct exposure *x, uint64_t watched, struct buf *b
     buf_put_str(b, ",\"Ways to this vendor that do not pass Bulkhead: none declared.\"");
     buf_put_str(b, ",\"What the vendor derived from the data or passed on is not known here.\"");
     if (x->subject_root == UINT32_MAX) {
-        buf_put_str(b, ",\"This id is not known here: nothing about it was ever taken in by Bulkhead.\"");
+        buf_put_str(
+            b, ",\"This id is not known here: nothing about it was ever taken in by Bulkhead.\"");
     }
     if (x->open_attempts != 0) {
-        buf_put_str(b, ",\"Possible: sent, but no complete answer was read; the vendor may or may not have it.\"");
+        buf_put_str(
+            b,
+            ",\"Possible: sent, but no complete answer was read; the vendor may or may not have it.\"");
     }
     if (x->nobody_records != 0) {
-        buf_printf(b, ",\"%llu records named no person; they are counted as records only.\"", (unsigned long long)x->nobody_records);
+        buf_printf(b, ",\"%llu records named no person; they are counted as records only.\"",
+                   (unsigned long long)x->nobody_records);
     }
-    buf_put_str(b, ",\"Signed, not witnessed: hold a checkpoint to show that the record was not changed later.\"]");
+    buf_put_str(
+        b,
+        ",\"Signed, not witnessed: hold a checkpoint to show that the record was not changed later.\"]");
 }
 
 /* People known as of then: roots among the ords that existed. */
@@ -261,7 +280,8 @@ static uint64_t count_people(const struct exposure *x) {
     return x->subject_root != 0 ? 1 : people;
 }
 
-static int write_answer(struct exposure *x, int (*write)(void *context, struct span bytes), void *context) {
+static int write_answer(struct exposure *x, int (*write)(void *context, struct span bytes),
+                        void *context) {
     struct buf b = buf_of(x->text, TEXT_MAX);
     uint8_t note_room[8192];
     struct buf note = buf_of(note_room, sizeof note_room);
@@ -273,9 +293,12 @@ static int write_answer(struct exposure *x, int (*write)(void *context, struct s
     json_put_string(&b, span_str(x->query->vendor));
     put_time(&b, "from", x->query->from_ms);
     put_time(&b, "to", x->query->to_ms);
-    buf_printf(&b, ",\"people\":{\"certain\":%llu,\"certain_clear\":%llu,\"possible\":%llu,\"none_recorded\":%llu}", (unsigned long long)certain,
-               (unsigned long long)roaring_bitmap_get_cardinality(x->clear), (unsigned long long)possible,
-               (unsigned long long)(people > certain + possible ? people - certain - possible : 0));
+    buf_printf(
+        &b,
+        ",\"people\":{\"certain\":%llu,\"certain_clear\":%llu,\"possible\":%llu,\"none_recorded\":%llu}",
+        (unsigned long long)certain, (unsigned long long)roaring_bitmap_get_cardinality(x->clear),
+        (unsigned long long)possible,
+        (unsigned long long)(people > certain + possible ? people - certain - possible : 0));
     put_classes(x, &b);
     put_not_disclosed(x, &b);
     put_sources(x, &b);
@@ -330,7 +353,8 @@ static void put_person_classes(const struct exposure *x, uint32_t person, struct
         if (open != c->class_id) {
             buf_printf(b, "%s\"%s\":{", open != CLASS_NONE ? "}," : "", class_name(c->class_id));
         }
-        buf_printf(b, "%s\"%s\":\"%s\"", open != c->class_id ? "" : ",", form_name(c->form), certain ? "certain" : "possible");
+        buf_printf(b, "%s\"%s\":\"%s\"", open != c->class_id ? "" : ",", form_name(c->form),
+                   certain ? "certain" : "possible");
         open = c->class_id;
     }
     buf_put_str(b, open != CLASS_NONE ? "}}" : "}");
@@ -345,13 +369,15 @@ static void put_person(struct exposure *x, uint32_t person, const uint32_t *next
         buf_put_str(b, ord != person ? "," : "");
         put_id(x, ord, b);
     }
-    buf_printf(b, "],\"grade\":\"%s\",\"clear\":%s", certain ? "certain" : "possible", roaring_bitmap_contains(x->clear, person) ? "true" : "false");
+    buf_printf(b, "],\"grade\":\"%s\",\"clear\":%s", certain ? "certain" : "possible",
+               roaring_bitmap_contains(x->clear, person) ? "true" : "false");
     put_person_classes(x, person, b);
     buf_put_str(b, ",\"sources\":[");
     bool first = true;
     for (unsigned i = 0; i < x->source_count; i++) {
         const char *name = source_name(x, x->sources[i].number);
-        if (roaring_bitmap_contains(x->sources[i].certain, person) || roaring_bitmap_contains(x->sources[i].possible, person)) {
+        if (roaring_bitmap_contains(x->sources[i].certain, person) ||
+            roaring_bitmap_contains(x->sources[i].possible, person)) {
             buf_printf(b, "%s\"%s\"", first ? "" : ",", name != NULL ? name : "#");
             first = false;
         }
@@ -359,7 +385,8 @@ static void put_person(struct exposure *x, uint32_t person, const uint32_t *next
     buf_put_str(b, "]}\n");
 }
 
-static int write_list(struct exposure *x, int (*write)(void *context, struct span bytes), void *context) {
+static int write_list(struct exposure *x, int (*write)(void *context, struct span bytes),
+                      void *context) {
     roaring_bitmap_t *all = roaring_bitmap_or(x->certain, x->possible);
     uint32_t *next = chain_members(x);
     uint8_t *line = malloc(LINE_MAX_BYTES);
@@ -400,7 +427,8 @@ static int find_subject(struct exposure *x, struct err *err) {
     if (r != 0 && r != BH_E_NOTFOUND) {
         return err_set(err, r, "cannot look the id up: %s", bh_error_text(r));
     }
-    x->subject_root = r == 0 && row.ord != 0 && row.ord <= x->known_ord ? x->roots[row.ord] : UINT32_MAX;
+    x->subject_root =
+        r == 0 && row.ord != 0 && row.ord <= x->known_ord ? x->roots[row.ord] : UINT32_MAX;
     return 0;
 }
 
@@ -426,7 +454,8 @@ static int find_known(struct exposure *x, uint64_t at_seq) {
     return 0;
 }
 
-static int prepare(struct exposure *x, const char *data_dir, struct keyring *keyring, struct err *err) {
+static int prepare(struct exposure *x, const char *data_dir, struct keyring *keyring,
+                   struct err *err) {
     char dir[1280];
     (void)snprintf(dir, sizeof dir, "%s/ledger", data_dir);
     x->certain = roaring_bitmap_create();
@@ -435,7 +464,8 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
     x->text = malloc(TEXT_MAX);
     x->ord_count = resolve_ord_count(x->view);
     x->roots = calloc((size_t)x->ord_count + 1, sizeof *x->roots);
-    if (x->certain == NULL || x->clear == NULL || x->possible == NULL || x->text == NULL || x->roots == NULL) {
+    if (x->certain == NULL || x->clear == NULL || x->possible == NULL || x->text == NULL ||
+        x->roots == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
     }
     int r = ledger_reader_open(dir, x->query->vendor, keyring, &x->reader, err);
@@ -448,7 +478,8 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
     }
     r = r == 0 ? find_known(x, at_seq) : r;
     r = r == 0 ? resolve_roots(x->view, at_seq, x->roots, (size_t)x->ord_count + 1) : r;
-    return r == 0 ? find_subject(x, err) : err_set(err, r, "cannot read the links between ids: %s", bh_error_text(r));
+    return r == 0 ? find_subject(x, err)
+                  : err_set(err, r, "cannot read the links between ids: %s", bh_error_text(r));
 }
 
 static void release(struct exposure *x) {
@@ -472,18 +503,23 @@ static void release(struct exposure *x) {
     free(x);
 }
 
-static int source_number(const struct exposure_query *query, uint16_t *ret_number, struct err *err) {
+static int source_number(const struct exposure_query *query, uint16_t *ret_number,
+                         struct err *err) {
     *ret_number = 0;
     for (size_t i = 0; query->source != NULL && i < query->source_count; i++) {
         if (strcmp(query->sources[i].name, query->source) == 0) {
             *ret_number = query->sources[i].number;
         }
     }
-    return query->source == NULL || *ret_number != 0 ? 0 : err_set(err, BH_E_NOTFOUND, "no such source: %s", query->source);
+    return query->source == NULL || *ret_number != 0
+               ? 0
+               : err_set(err, BH_E_NOTFOUND, "no such source: %s", query->source);
 }
 
-int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolve_view *view, const struct aid_maker *aids,
-                    const struct exposure_query *query, int (*write)(void *context, struct span bytes), void *context, struct err *err) {
+int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolve_view *view,
+                    const struct aid_maker *aids, const struct exposure_query *query,
+                    int (*write)(void *context, struct span bytes), void *context,
+                    struct err *err) {
     struct exposure *x = calloc(1, sizeof *x);
     if (x == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
@@ -491,13 +527,16 @@ int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolv
     x->query = query;
     x->view = view;
     x->aids = aids;
-    struct ledger_query scan = {.from_ms = query->from_ms, .to_ms = query->to_ms, .at_ms = query->at_ms};
+    struct ledger_query scan = {
+        .from_ms = query->from_ms, .to_ms = query->to_ms, .at_ms = query->at_ms};
     int r = source_number(query, &scan.source, err);
     r = r == 0 ? prepare(x, data_dir, keyring, err) : r;
     if (r == 0) {
         r = ledger_scan(x->reader, &scan, add_row, x);
         r = r == 0 && x->failed ? BH_E_NOMEM : r;
-        r = r == 0 ? 0 : err_set(err, r, "cannot read the ledger of %s: %s", query->vendor, bh_error_text(r));
+        r = r == 0 ? 0
+                   : err_set(err, r, "cannot read the ledger of %s: %s", query->vendor,
+                             bh_error_text(r));
     }
     if (r == 0 && query->list) {
         r = write_list(x, write, context);

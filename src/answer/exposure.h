@@ -33,7 +33,9 @@ struct exposure_query {
 /* Writes the answer through `write`: one JSON object (DESIGN 6) and, with list, one NDJSON line per person before it:
  * {"person":"<id>","ids":[...],"grade":"certain","clear":true,"classes":{"user.contact.email":{"raw":"certain"}},"sources":[...],"first":..., "last":...,"attempts":n}.
  * An erased or unknown id prints as "#<ord>". */
-int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolve_view *view, const struct aid_maker *aids,
-                    const struct exposure_query *query, int (*write)(void *context, struct span bytes), void *context, struct err *err) BH_MUST_USE;
+int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolve_view *view,
+                    const struct aid_maker *aids, const struct exposure_query *query,
+                    int (*write)(void *context, struct span bytes), void *context,
+                    struct err *err) BH_MUST_USE;
 
 #endif

@@ -22,7 +22,7 @@ struct span {
 };
 
 #define SPAN_LIT(literal) ((struct span){(const uint8_t *)("" literal), sizeof(literal) - 1})
-#define SPAN_NONE ((struct span){NULL, 0})
+#define SPAN_NONE         ((struct span){NULL, 0})
 
 static inline struct span span_of(const void *p, size_t n) {
     return (struct span){(const uint8_t *)p, n};

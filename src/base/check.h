@@ -14,11 +14,11 @@
 
 BH_NORETURN BH_COLD void check_failed(const char *file, int line, const char *condition);
 
-#define check(condition)                                                                           \
-    do {                                                                                           \
-        if (BH_UNLIKELY(!(condition))) {                                                           \
-            check_failed(__FILE__, __LINE__, #condition);                                          \
-        }                                                                                          \
+#define check(condition)                                  \
+    do {                                                  \
+        if (BH_UNLIKELY(!(condition))) {                  \
+            check_failed(__FILE__, __LINE__, #condition); \
+        }                                                 \
     } while (0)
 
 #ifdef BH_CHECK_SLOW

@@ -9,8 +9,8 @@ const char *bh_error_text(int code) {
     switch (code) {
     case 0:
         return "no error";
-#define ERROR(name, number, text)                                                                  \
-    case -(number):                                                                                \
+#define ERROR(name, number, text) \
+    case -(number):               \
         return text;
 #include "base/errors.def"
 #undef ERROR

@@ -17,9 +17,9 @@ enum bh_error {
 };
 
 struct err {
-    int code;       /* a BH_E_ code */
-    int os_errno;   /* errno of the failed call, or 0 */
-    unsigned line;  /* from 1; 0 = none */
+    int code;        /* a BH_E_ code */
+    int os_errno;    /* errno of the failed call, or 0 */
+    unsigned line;   /* from 1; 0 = none */
     unsigned column; /* from 1, in bytes; 0 = none */
     char file[256];
     char text[512];

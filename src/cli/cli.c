@@ -55,7 +55,8 @@ int cli_fail_text(const char *format, ...) {
 struct settings *cli_settings(const struct cli_args *args, bool secrets) {
     struct settings *settings = NULL;
     struct err err = {0};
-    if (settings_load(settings_dir(args->dir), secrets, &settings, &err) != 0 || settings_number(settings, true, &err) != 0) {
+    if (settings_load(settings_dir(args->dir), secrets, &settings, &err) != 0 ||
+        settings_number(settings, true, &err) != 0) {
         (void)cli_fail(&err);
         settings_free(settings);
         return NULL;
@@ -109,21 +110,25 @@ void cli_progress(const char *what, uint64_t done, uint64_t total) {
     for (unsigned i = 0; i < 30; i++) {
         (void)fputs(i < cells ? "#" : "-", stderr);
     }
-    (void)fprintf(stderr, "] %3u %%%s", total != 0 ? (unsigned)(done * 100 / total) : 0, done >= total ? "\r\033[K" : "");
+    (void)fprintf(stderr, "] %3u %%%s", total != 0 ? (unsigned)(done * 100 / total) : 0,
+                  done >= total ? "\r\033[K" : "");
     (void)fflush(stderr);
 }
 
 /* -- help ------------------------------------------------------------------------------------------------------------------------ */
 
 static void print_help(void) {
-    (void)printf("%sbulkhead%s: the gateway between your users' data and the vendors that receive it\n\n", CLI_BOLD, CLI_PLAIN);
+    (void)printf(
+        "%sbulkhead%s: the gateway between your users' data and the vendors that receive it\n\n",
+        CLI_BOLD, CLI_PLAIN);
     (void)printf("usage: bulkhead [-c DIR] COMMAND [ARGUMENTS] [--json] [--help]\n\n");
     for (size_t i = 0; i < BH_COUNT(commands); i++) {
         (void)printf("  %-18s %s\n", commands[i]->name, commands[i]->summary);
     }
-    (void)printf("\n-c DIR names the configuration folder ($BULKHEAD_DIR, else the current folder).\n"
-                 "`bulkhead COMMAND --help` shows options and an example.\n"
-                 "Exit codes: 0 done, 1 the answer is no, 2 usage or failure.\n");
+    (void)printf(
+        "\n-c DIR names the configuration folder ($BULKHEAD_DIR, else the current folder).\n"
+        "`bulkhead COMMAND --help` shows options and an example.\n"
+        "Exit codes: 0 done, 1 the answer is no, 2 usage or failure.\n");
 }
 
 static void print_command_help(const struct cli_command *command) {
@@ -161,7 +166,8 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_wo
     return found;
 }
 
-static int take_option(const struct cli_command *command, struct cli_args *args, int argc, char **argv, int *at) {
+static int take_option(const struct cli_command *command, struct cli_args *args, int argc,
+                       char **argv, int *at) {
     const char *word = argv[*at];
     const char *equals = strchr(word, '=');
     size_t name_size = equals != NULL ? (size_t)(equals - word) : strlen(word);
@@ -179,7 +185,8 @@ static int take_option(const struct cli_command *command, struct cli_args *args,
             return 0;
         }
         if (*at + 1 >= argc) {
-            return cli_fail_text("%s needs a value: %s %s", option->name, option->name, option->value);
+            return cli_fail_text("%s needs a value: %s %s", option->name, option->name,
+                                 option->value);
         }
         args->values[i] = argv[++*at];
         return 0;
@@ -188,7 +195,8 @@ static int take_option(const struct cli_command *command, struct cli_args *args,
 }
 
 /* Returns -1 to go on, else an exit code. */
-static int parse_args(const struct cli_command *command, struct cli_args *args, int argc, char **argv) {
+static int parse_args(const struct cli_command *command, struct cli_args *args, int argc,
+                      char **argv) {
     args->options = command->options;
     args->option_count = command->option_count;
     for (int i = 0; i < argc; i++) {
@@ -209,7 +217,8 @@ static int parse_args(const struct cli_command *command, struct cli_args *args, 
             args->positional[args->positional_count++] = word;
         }
     }
-    if (args->positional_count < command->positional_min || args->positional_count > command->positional_max) {
+    if (args->positional_count < command->positional_min ||
+        args->positional_count > command->positional_max) {
         return cli_fail_text("usage: bulkhead %s", command->usage);
     }
     return -1;
@@ -222,7 +231,8 @@ int cli_main(int argc, char **argv) {
         args.dir = argv[at + 1];
         at += 2;
     }
-    if (at >= argc || strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 || strcmp(argv[at], "help") == 0) {
+    if (at >= argc || strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 ||
+        strcmp(argv[at], "help") == 0) {
         print_help();
         return at >= argc ? CLI_FAILED : CLI_DONE;
     }

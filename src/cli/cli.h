@@ -29,7 +29,8 @@ struct cli_args {
     const char *positional[8];
     const struct cli_option *options;
     unsigned option_count;
-    const char *values[CLI_VALUES_MAX]; /* parallel to options; "" for a switch that was given, NULL when not */
+    const char *values
+        [CLI_VALUES_MAX]; /* parallel to options; "" for a switch that was given, NULL when not */
 };
 
 struct cli_command {
@@ -67,23 +68,25 @@ struct cli_answer {
     size_t size;
 };
 /* NOTFOUND when no daemon listens. body NULL = GET. */
-int cli_admin(const struct settings *settings, const char *method, const char *path, struct span body, struct cli_answer *ret_answer);
+int cli_admin(const struct settings *settings, const char *method, const char *path,
+              struct span body, struct cli_answer *ret_answer);
 void cli_answer_free(struct cli_answer *answer);
 
 /* -- look ------------------------------------------------------------------------------------------------------------------------ */
 bool cli_colour(void); /* standard output is a terminal and NO_COLOR is not set */
 const char *cli_style(const char *sequence); /* the sequence, or "" without colour */
-#define CLI_BOLD cli_style("\033[1m")
-#define CLI_DIM cli_style("\033[2m")
-#define CLI_RED cli_style("\033[31m")
-#define CLI_GREEN cli_style("\033[32m")
+#define CLI_BOLD   cli_style("\033[1m")
+#define CLI_DIM    cli_style("\033[2m")
+#define CLI_RED    cli_style("\033[31m")
+#define CLI_GREEN  cli_style("\033[32m")
 #define CLI_YELLOW cli_style("\033[33m")
-#define CLI_PLAIN cli_style("\033[0m")
+#define CLI_PLAIN  cli_style("\033[0m")
 /* "####----" of `width` cells for part of whole; block characters on a terminal. */
 void cli_bar(char *out, size_t cap, uint64_t part, uint64_t whole, unsigned width);
 /* "12,345". */
 void cli_number(uint64_t value, char out[32]);
-void cli_progress(const char *what, uint64_t done, uint64_t total); /* on a terminal's standard error only */
+void cli_progress(const char *what, uint64_t done,
+                  uint64_t total); /* on a terminal's standard error only */
 
 int cli_main(int argc, char **argv);
 

@@ -43,15 +43,18 @@ static int receive_all(int fd, struct cli_answer *answer, uint8_t **ret_raw, siz
     return BH_E_NOMEM;
 }
 
-int cli_admin(const struct settings *settings, const char *method, const char *path, struct span body, struct cli_answer *ret_answer) {
+int cli_admin(const struct settings *settings, const char *method, const char *path,
+              struct span body, struct cli_answer *ret_answer) {
     int fd = -1;
     int r = os_connect_unix(settings->listen_admin + 5, &fd);
     if (r != 0) {
         return BH_E_NOTFOUND;
     }
     char head[512];
-    int n = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", method, path,
-                     body.n);
+    int n = snprintf(
+        head, sizeof head,
+        "%s %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", method,
+        path, body.n);
     r = n > 0 && (size_t)n < sizeof head ? os_send_all(fd, head, (size_t)n) : BH_E_TOO_BIG;
     if (r == 0 && body.n != 0) {
         r = os_send_all(fd, body.p, body.n);

@@ -2,7 +2,8 @@
 #include "cli/cli.h"
 #include "gateway/snapshot.h"
 
-static int check_vendor(const struct settings *settings, const struct plan *plan, const char *name) {
+static int check_vendor(const struct settings *settings, const struct plan *plan,
+                        const char *name) {
     struct snapshot_vendor vendor = {0};
     struct err err = {0};
     int r = snapshot_vendor_init(settings, plan, name, &vendor, &err);
@@ -17,8 +18,10 @@ static void warn_sources(const struct settings *settings) {
     for (unsigned i = 0; i < settings->source_count; i++) {
         const struct settings_source *source = &settings->sources[i];
         if (source->trust_server && source->token_is_literal) {
-            (void)fprintf(stderr, "warning: source %s is a server and its token stands in bulkhead.yaml; use { env: NAME } or { file: PATH }\n",
-                          source->name);
+            (void)fprintf(
+                stderr,
+                "warning: source %s is a server and its token stands in bulkhead.yaml; use { env: NAME } or { file: PATH }\n",
+                source->name);
         }
         if (source->vendor_count == 0) {
             (void)fprintf(stderr, "warning: source %s feeds no vendor\n", source->name);
@@ -45,11 +48,12 @@ static int contract_check_run(const struct cli_args *args) {
     }
     warn_sources(settings);
     if (args->json) {
-        (void)printf("{\"ok\":%s,\"vendors\":%u,\"sources\":%u}\n", bad == 0 ? "true" : "false", settings->vendor_count,
-                     settings->source_count);
+        (void)printf("{\"ok\":%s,\"vendors\":%u,\"sources\":%u}\n", bad == 0 ? "true" : "false",
+                     settings->vendor_count, settings->source_count);
     } else if (bad == 0) {
-        (void)printf("%sfine%s: %u source%s, %u vendor%s\n", CLI_GREEN, CLI_PLAIN, settings->source_count,
-                     settings->source_count == 1 ? "" : "s", settings->vendor_count, settings->vendor_count == 1 ? "" : "s");
+        (void)printf("%sfine%s: %u source%s, %u vendor%s\n", CLI_GREEN, CLI_PLAIN,
+                     settings->source_count, settings->source_count == 1 ? "" : "s",
+                     settings->vendor_count, settings->vendor_count == 1 ? "" : "s");
     }
     plan_free(plan);
     settings_free(settings);
@@ -60,7 +64,8 @@ const struct cli_command cli_command_contract_check = {
     .name = "contract check",
     .usage = "contract check",
     .summary = "Check bulkhead.yaml, plan.yaml and every contract",
-    .details = "Each complaint names file, line and column, what was expected and the nearest valid word.\n"
-               "Exit code 1 when something is wrong.\n\nexample:\n  bulkhead -c ./bulkhead contract check\n",
+    .details =
+        "Each complaint names file, line and column, what was expected and the nearest valid word.\n"
+        "Exit code 1 when something is wrong.\n\nexample:\n  bulkhead -c ./bulkhead contract check\n",
     .run = contract_check_run,
 };

@@ -55,7 +55,9 @@ static uint32_t member(const struct page *page, uint32_t object, const char *key
 static uint64_t number(const struct page *page, uint32_t object, const char *key) {
     uint32_t at = member(page, object, key);
     int64_t value = 0;
-    return at != 0 && json_integer(json_span(page->text, &page->tokens[at]), &value) && value > 0 ? (uint64_t)value : 0;
+    return at != 0 && json_integer(json_span(page->text, &page->tokens[at]), &value) && value > 0
+               ? (uint64_t)value
+               : 0;
 }
 
 static void word(const struct page *page, uint32_t at, char *out, size_t cap) {
@@ -81,14 +83,16 @@ static void print_person(const struct exposure_out *out, struct span line) {
     word(&page, member(&page, 0, "grade"), grade, sizeof grade);
     (void)printf("  %-40s %-9s", id, grade);
     uint32_t classes = member(&page, 0, "classes");
-    for (uint32_t at = classes + 1; classes != 0 && at < page.tokens[classes].next; at = page.tokens[at].next) {
+    for (uint32_t at = classes + 1; classes != 0 && at < page.tokens[classes].next;
+         at = page.tokens[at].next) {
         struct span name = json_span(line, &page.tokens[at]);
         (void)printf(" %.*s", (int)name.n, (const char *)name.p);
     }
     (void)printf("\n");
 }
 
-static void print_cell(const char *name, const char *form, uint64_t certain, uint64_t possible, uint64_t all) {
+static void print_cell(const char *name, const char *form, uint64_t certain, uint64_t possible,
+                       uint64_t all) {
     char bar[BAR_WIDTH * 4 + 1];
     char c[32];
     char p[32];
@@ -96,27 +100,31 @@ static void print_cell(const char *name, const char *form, uint64_t certain, uin
     cli_bar(bar, sizeof bar, certain + possible, all, BAR_WIDTH);
     cli_number(certain, c);
     cli_number(possible, p);
-    (void)printf("  %-34s %s%-16s%s %s %10s %10s\n", name, clear ? CLI_RED : CLI_DIM, form, CLI_PLAIN, bar, c, p);
+    (void)printf("  %-34s %s%-16s%s %s %10s %10s\n", name, clear ? CLI_RED : CLI_DIM, form,
+                 CLI_PLAIN, bar, c, p);
 }
 
 static void print_classes(const struct page *page, uint64_t all) {
     uint32_t classes = member(page, 0, "classes");
-    (void)printf("\n  %s%-34s %-16s %-*s %10s %10s%s\n", CLI_DIM, "what", "in which form", BAR_WIDTH, "of all people known here", "certain", "possible",
-                 CLI_PLAIN);
-    for (uint32_t at = classes + 1; classes != 0 && at < page->tokens[classes].next; at = page->tokens[at].next) {
+    (void)printf("\n  %s%-34s %-16s %-*s %10s %10s%s\n", CLI_DIM, "what", "in which form",
+                 BAR_WIDTH, "of all people known here", "certain", "possible", CLI_PLAIN);
+    for (uint32_t at = classes + 1; classes != 0 && at < page->tokens[classes].next;
+         at = page->tokens[at].next) {
         char name[96];
         word(page, at, name, sizeof name);
         uint32_t forms = at + 1;
         for (uint32_t f = forms + 1; f < page->tokens[forms].next; f = page->tokens[f].next) {
             char form[48];
             word(page, f, form, sizeof form);
-            print_cell(name, form, number(page, f + 1, "certain"), number(page, f + 1, "possible"), all);
+            print_cell(name, form, number(page, f + 1, "certain"), number(page, f + 1, "possible"),
+                       all);
             name[0] = '\0';
         }
     }
 }
 
-static void print_words(const struct page *page, const char *key, const char *title, bool one_line) {
+static void print_words(const struct page *page, const char *key, const char *title,
+                        bool one_line) {
     uint32_t list = member(page, 0, key);
     if (list == 0 || page->tokens[list].next == list + 1) {
         return;
@@ -179,13 +187,17 @@ static void print_page(const struct exposure_out *out, const struct exposure_que
         if (query->to_ms != UINT64_MAX) {
             cli_time_text(query->to_ms, to);
         }
-        (void)printf("\n%sWhat %s was sent%s, from %s to %s\n", CLI_BOLD, query->vendor, CLI_PLAIN, from, to);
+        (void)printf("\n%sWhat %s was sent%s, from %s to %s\n", CLI_BOLD, query->vendor, CLI_PLAIN,
+                     from, to);
         print_people(page, &all);
         print_classes(page, all);
-        print_words(page, "not_disclosed", "not disclosed in this window (these and all below them)", true);
+        print_words(page, "not_disclosed",
+                    "not disclosed in this window (these and all below them)", true);
         uint32_t sources = member(page, 0, "sources");
-        (void)printf("\n  %s%-34s %10s %10s%s\n", CLI_DIM, "by source", "certain", "possible", CLI_PLAIN);
-        for (uint32_t at = sources + 1; sources != 0 && at < page->tokens[sources].next; at = page->tokens[at].next) {
+        (void)printf("\n  %s%-34s %10s %10s%s\n", CLI_DIM, "by source", "certain", "possible",
+                     CLI_PLAIN);
+        for (uint32_t at = sources + 1; sources != 0 && at < page->tokens[sources].next;
+             at = page->tokens[at].next) {
             char name[96];
             char c[32];
             char p[32];
@@ -204,7 +216,8 @@ static void print_page(const struct exposure_out *out, const struct exposure_que
 static int read_time(const struct cli_args *args, const char *option, uint64_t *ret_ms) {
     const char *text = cli_value(args, option);
     if (text != NULL && !cli_time(text, ret_ms)) {
-        return cli_fail_text("%s %s: a time is 2026-11-09, 2026-11-09T12:00Z, -7d, -12h or now (UTC)", option, text);
+        return cli_fail_text(
+            "%s %s: a time is 2026-11-09, 2026-11-09T12:00Z, -7d, -12h or now (UTC)", option, text);
     }
     return CLI_DONE;
 }
@@ -221,11 +234,13 @@ static int read_query(const struct cli_args *args, struct exposure_query *query)
     int code = read_time(args, "--from", &query->from_ms);
     code = code == CLI_DONE ? read_time(args, "--to", &query->to_ms) : code;
     code = code == CLI_DONE ? read_time(args, "--at", &query->at_ms) : code;
-    return code == CLI_DONE && query->from_ms >= query->to_ms ? cli_fail_text("--from must be before --to") : code;
+    return code == CLI_DONE && query->from_ms >= query->to_ms
+               ? cli_fail_text("--from must be before --to")
+               : code;
 }
 
-static int answer(const struct cli_args *args, const struct settings *settings, struct exposure_query *query, struct exposure_out *out,
-                  struct err *err) {
+static int answer(const struct cli_args *args, const struct settings *settings,
+                  struct exposure_query *query, struct exposure_out *out, struct err *err) {
     struct keyring *keyring = NULL;
     struct resolver *resolver = NULL;
     struct resolve_view *view = NULL;
@@ -238,7 +253,9 @@ static int answer(const struct cli_args *args, const struct settings *settings, 
     (void)cli_admin(settings, "POST", "/v1/flush", SPAN_NONE, &flushed);
     cli_answer_free(&flushed);
     int r = crypto_init();
-    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, false, settings->instance_number, &keyring, err) : r;
+    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, false,
+                              settings->instance_number, &keyring, err)
+               : r;
     if (r == 0) {
         struct resolve_config config = {.dir = dir, .keyring = keyring};
         aids = aid_maker_new(keyring);
@@ -246,7 +263,8 @@ static int answer(const struct cli_args *args, const struct settings *settings, 
     }
     r = r == 0 ? resolve_view_new(resolver, &view) : r;
     r = r == 0 ? resolve_view_begin(view) : r;
-    r = r == 0 ? exposure_answer(settings->data, keyring, view, aids, query, take_line, out, err) : r;
+    r = r == 0 ? exposure_answer(settings->data, keyring, view, aids, query, take_line, out, err)
+               : r;
     resolve_view_free(view);
     resolver_free(resolver);
     aid_maker_free(aids);
@@ -259,7 +277,8 @@ static uint64_t people_exposed(const struct exposure_out *out) {
     size_t count = 0;
     size_t offset = 0;
     page.text = span_of(out->last, out->last_size);
-    if (out->last_size == 0 || json_parse(page.text, 16, page.tokens, ANSWER_TOKENS, &count, &offset) != 0) {
+    if (out->last_size == 0 ||
+        json_parse(page.text, 16, page.tokens, ANSWER_TOKENS, &count, &offset) != 0) {
         return 1;
     }
     uint32_t people = member(&page, 0, "people");
@@ -271,12 +290,14 @@ static int exposure_run(const struct cli_args *args) {
     struct exposure_out out = {.json = args->json};
     struct err err = {0};
     static struct exposure_source sources[LIMIT_SOURCES];
-    struct settings *settings = read_query(args, &query) == CLI_DONE ? cli_settings(args, false) : NULL;
+    struct settings *settings =
+        read_query(args, &query) == CLI_DONE ? cli_settings(args, false) : NULL;
     if (settings == NULL) {
         return CLI_FAILED;
     }
     for (unsigned i = 0; i < settings->source_count; i++) {
-        sources[i] = (struct exposure_source){settings->sources[i].number, settings->sources[i].name};
+        sources[i] =
+            (struct exposure_source){settings->sources[i].number, settings->sources[i].name};
     }
     query.sources = sources;
     query.source_count = settings->source_count;
@@ -305,10 +326,12 @@ static const struct cli_option exposure_options[] = {
 
 const struct cli_command cli_command_exposure = {
     .name = "exposure",
-    .usage = "exposure VENDOR [--from TIME] [--to TIME] [--source NAME] [--subject ID] [--at TIME] [--list]",
+    .usage =
+        "exposure VENDOR [--from TIME] [--to TIME] [--source NAME] [--subject ID] [--at TIME] [--list]",
     .summary = "Who was sent what: the upper bound of what a thief at this vendor can have",
-    .details = "Counts are of people, each once in a cell: certain (completely answered inside the window), else possible. Works while the daemon\n"
-               "is dead. Exit code 1 when nobody was exposed.\n\nexample:\n  bulkhead exposure mixpanel --from 2026-11-01 --to 2026-11-09\n",
+    .details =
+        "Counts are of people, each once in a cell: certain (completely answered inside the window), else possible. Works while the daemon\n"
+        "is dead. Exit code 1 when nobody was exposed.\n\nexample:\n  bulkhead exposure mixpanel --from 2026-11-01 --to 2026-11-09\n",
     .positional_min = 1,
     .positional_max = 1,
     .options = exposure_options,

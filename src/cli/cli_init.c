@@ -8,13 +8,15 @@
 #include "os/file.h"
 
 static const struct cli_option init_options[] = {
-    {"--instance", "NAME", "name of this instance, in logs and in the key's file name (default main)"},
+    {"--instance", "NAME",
+     "name of this instance, in logs and in the key's file name (default main)"},
     {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
     {"--vendor", "NAME", "vendor to write a contract for (default mixpanel)"},
 };
 
 /* The text with every "@INSTANCE@" and "@KEY@" replaced. */
-static int write_template(const char *path, const char *text, const char *instance, const char *key, struct err *err) {
+static int write_template(const char *path, const char *text, const char *instance, const char *key,
+                          struct err *err) {
     enum { TEXT_MAX = 65536 };
     char *out = malloc(TEXT_MAX);
     if (out == NULL) {
@@ -80,7 +82,8 @@ static int make_key(const char *key, struct err *err) {
     }
     int r = keyring_master_create(path, err);
     if (r == 0) {
-        (void)printf("  key    %s (mode 0400; back it up: without it nothing here can be read)\n", key);
+        (void)printf("  key    %s (mode 0400; back it up: without it nothing here can be read)\n",
+                     key);
     }
     return r;
 }
@@ -129,8 +132,9 @@ const struct cli_command cli_command_init = {
     .name = "init",
     .usage = "init [DIR] [--instance NAME] [--key FILE]",
     .summary = "Write a configuration folder that runs as it is, and a master key outside it",
-    .details = "Nothing that exists is changed. New vendors start cut: nothing leaves before `bulkhead restore`.\n\n"
-               "example:\n  bulkhead init ./bulkhead --instance eu-1\n",
+    .details =
+        "Nothing that exists is changed. New vendors start cut: nothing leaves before `bulkhead restore`.\n\n"
+        "example:\n  bulkhead init ./bulkhead --instance eu-1\n",
     .positional_max = 1,
     .options = init_options,
     .option_count = BH_COUNT(init_options),

@@ -16,7 +16,8 @@ static int print_findings(void *context, const struct cli_item *item) {
         struct buf text = buf_of(quoted, sizeof quoted);
         cli_pointer(item->text, item->tokens, f->leaf, &pointer);
         json_put_string(&text, buf_span(&pointer));
-        (void)printf("%s{\"path\":%.*s,\"class\":\"%s\"", i != 0 ? "," : "", (int)text.n, (const char *)text.p, class_name(f->class_id));
+        (void)printf("%s{\"path\":%.*s,\"class\":\"%s\"", i != 0 ? "," : "", (int)text.n,
+                     (const char *)text.p, class_name(f->class_id));
         if (f->length != FINDING_WHOLE) {
             (void)printf(",\"start\":%u,\"end\":%u", f->start, f->start + f->length);
         }
@@ -52,15 +53,17 @@ static int inspect_run(const struct cli_args *args) {
     return code == CLI_DONE && bad != 0 ? CLI_NO : code;
 }
 
-static const struct cli_option inspect_options[] = {{"--source", "NAME", "whose items these are (decides the protocol)"}};
+static const struct cli_option inspect_options[] = {
+    {"--source", "NAME", "whose items these are (decides the protocol)"}};
 
 const struct cli_command cli_command_inspect = {
     .name = "inspect",
     .usage = "inspect [--source NAME] < events.ndjson",
     .summary = "Show what is personal or secret in items, and where; values are never printed",
-    .details = "One batch item a line, as the SDK sends it. One line of findings comes out per line: path (RFC 6901), class, byte span in the\n"
-               "decoded string (none: the whole value), by key, value or schema. Exit code 1 when a line could not be read.\n\n"
-               "example:\n  echo '{\"event\":\"x\",\"properties\":{\"note\":\"mail ada@example.com\"}}' | bulkhead inspect\n",
+    .details =
+        "One batch item a line, as the SDK sends it. One line of findings comes out per line: path (RFC 6901), class, byte span in the\n"
+        "decoded string (none: the whole value), by key, value or schema. Exit code 1 when a line could not be read.\n\n"
+        "example:\n  echo '{\"event\":\"x\",\"properties\":{\"note\":\"mail ada@example.com\"}}' | bulkhead inspect\n",
     .options = inspect_options,
     .option_count = BH_COUNT(inspect_options),
     .run = inspect_run,

@@ -22,7 +22,8 @@ struct walker {
     uint64_t bad;
 };
 
-void cli_pointer(struct span text, const struct json_token *tokens, uint32_t leaf, struct buf *out) {
+void cli_pointer(struct span text, const struct json_token *tokens, uint32_t leaf,
+                 struct buf *out) {
     uint32_t at = 0;
     while (at < leaf) {
         bool object = tokens[at].kind == JSON_OBJECT;
@@ -59,7 +60,8 @@ static struct span path_of(struct span line) {
     if (span_find(line, SPAN_LIT("\"$group_key\"")) != SIZE_MAX) {
         return SPAN_LIT("/groups");
     }
-    return span_find(line, SPAN_LIT("\"event\"")) != SIZE_MAX ? SPAN_LIT("/track") : SPAN_LIT("/engage");
+    return span_find(line, SPAN_LIT("\"event\"")) != SIZE_MAX ? SPAN_LIT("/track")
+                                                              : SPAN_LIT("/engage");
 }
 
 static void complain(struct walker *w, const char *what) {
@@ -67,7 +69,8 @@ static void complain(struct walker *w, const char *what) {
     w->bad++;
 }
 
-static int take_line(struct walker *w, struct span line, int (*each)(void *context, const struct cli_item *item), void *context) {
+static int take_line(struct walker *w, struct span line,
+                     int (*each)(void *context, const struct cli_item *item), void *context) {
     struct protocol_decoded decoded;
     struct protocol_request request = {
         .method = 2, /* HTTP_POST */
@@ -95,7 +98,8 @@ static int take_line(struct walker *w, struct span line, int (*each)(void *conte
     struct inspect_item seen = {.root = 0, .kind = item->kind};
     r = json_parse(item->json, LIMIT_JSON_DEPTH, w->tokens, LIMIT_EVENT_TOKENS, &count, &offset);
     if (r == 0) {
-        inspect_items(w->inspector, w->protocol, item->json, w->tokens, count, &seen, 1, w->findings, FINDINGS_MAX);
+        inspect_items(w->inspector, w->protocol, item->json, w->tokens, count, &seen, 1,
+                      w->findings, FINDINGS_MAX);
         r = seen.error;
     }
     if (r != 0) {
@@ -104,13 +108,16 @@ static int take_line(struct walker *w, struct span line, int (*each)(void *conte
     }
     const struct finding *findings = &w->findings[seen.finding_first];
     if (w->overwrite) {
-        (void)inspect_overwrite((uint8_t *)(uintptr_t)item->json.p, w->tokens, 0, findings, seen.finding_count);
+        (void)inspect_overwrite((uint8_t *)(uintptr_t)item->json.p, w->tokens, 0, findings,
+                                seen.finding_count);
     }
-    struct cli_item out = {w->number, &decoded, item, item->json, w->tokens, count, findings, seen.finding_count};
+    struct cli_item out = {w->number, &decoded, item,     item->json,
+                           w->tokens, count,    findings, seen.finding_count};
     return each(context, &out);
 }
 
-static int walk_lines(struct walker *w, int (*each)(void *context, const struct cli_item *item), void *context) {
+static int walk_lines(struct walker *w, int (*each)(void *context, const struct cli_item *item),
+                      void *context) {
     size_t n = 0;
     bool end = false;
     int code = 0;
@@ -126,7 +133,8 @@ static int walk_lines(struct walker *w, int (*each)(void *context, const struct 
             continue;
         }
         if (newline == SIZE_MAX && !end) {
-            return cli_fail_text("line %llu is longer than 1 MiB", (unsigned long long)(w->number + 1));
+            return cli_fail_text("line %llu is longer than 1 MiB",
+                                 (unsigned long long)(w->number + 1));
         }
         size_t size = newline == SIZE_MAX ? n : newline;
         code = take_line(w, span_of(w->line, size), each, context);
@@ -137,7 +145,8 @@ static int walk_lines(struct walker *w, int (*each)(void *context, const struct 
     return code;
 }
 
-int cli_items(const struct protocol_ops *protocol, bool overwrite, int (*each)(void *context, const struct cli_item *item), void *context,
+int cli_items(const struct protocol_ops *protocol, bool overwrite,
+              int (*each)(void *context, const struct cli_item *item), void *context,
               uint64_t *ret_bad) {
     enum { TEXT_MAX = 2 * LINE_MAX_BYTES };
     struct err err = {0};
@@ -160,7 +169,8 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite, int (*each)(v
         .decoded_max = LINE_MAX_BYTES,
         .wire = wire_new(),
     };
-    if (w->line == NULL || w->tokens == NULL || w->work.text == NULL || w->work.tokens == NULL || w->work.wire == NULL) {
+    if (w->line == NULL || w->tokens == NULL || w->work.text == NULL || w->work.tokens == NULL ||
+        w->work.wire == NULL) {
         (void)cli_fail_text("out of memory");
     } else if (inspect_tables_init(&err) != 0 || inspector_new(&w->inspector) != 0) {
         (void)cli_fail(&err);

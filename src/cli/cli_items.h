@@ -20,7 +20,8 @@ struct cli_item {
 };
 
 /* Calls `each` for every line; a line that is no item is reported on standard error with its number and counted in *ret_bad. `each` returns 0 or an exit code that ends the walk. */
-int cli_items(const struct protocol_ops *protocol, bool overwrite, int (*each)(void *context, const struct cli_item *item), void *context,
+int cli_items(const struct protocol_ops *protocol, bool overwrite,
+              int (*each)(void *context, const struct cli_item *item), void *context,
               uint64_t *ret_bad);
 
 /* RFC 6901 pointer of the token `leaf`. */

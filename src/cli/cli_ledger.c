@@ -30,7 +30,9 @@ static int world_open(const struct cli_args *args, struct ledger_world *w) {
         return CLI_FAILED;
     }
     int r = crypto_init();
-    r = r == 0 ? keyring_open(w->settings->data, w->settings->dir, &w->settings->key, false, w->settings->instance_number, &w->keyring, &err) : r;
+    r = r == 0 ? keyring_open(w->settings->data, w->settings->dir, &w->settings->key, false,
+                              w->settings->instance_number, &w->keyring, &err)
+               : r;
     if (r == 0) {
         char dir[SETTINGS_PATH + 16];
         (void)snprintf(dir, sizeof dir, "%s/resolve", w->settings->data);
@@ -63,13 +65,16 @@ static void verify_progress(void *context, uint64_t done, uint64_t total) {
     cli_progress("verifying", done, total);
 }
 
-static void print_fine(const struct cli_args *args, const char *log, const struct ledger_verify_report *report) {
+static void print_fine(const struct cli_args *args, const char *log,
+                       const struct ledger_verify_report *report) {
     if (args->json) {
-        (void)printf("{\"log\":\"%s\",\"ok\":true,\"leaves\":%llu,\"attempts\":%llu,\"outcomes\":%llu,\"entries\":%llu,\"entries_unchecked\":%llu,"
-                     "\"checkpoints\":%llu,\"bytes\":%llu,\"witnessed\":false}\n",
-                     log, (unsigned long long)report->leaves, (unsigned long long)report->attempts, (unsigned long long)report->outcomes,
-                     (unsigned long long)report->entries, (unsigned long long)report->entries_unchecked, (unsigned long long)report->checkpoints,
-                     (unsigned long long)report->bytes);
+        (void)printf(
+            "{\"log\":\"%s\",\"ok\":true,\"leaves\":%llu,\"attempts\":%llu,\"outcomes\":%llu,\"entries\":%llu,\"entries_unchecked\":%llu,"
+            "\"checkpoints\":%llu,\"bytes\":%llu,\"witnessed\":false}\n",
+            log, (unsigned long long)report->leaves, (unsigned long long)report->attempts,
+            (unsigned long long)report->outcomes, (unsigned long long)report->entries,
+            (unsigned long long)report->entries_unchecked, (unsigned long long)report->checkpoints,
+            (unsigned long long)report->bytes);
         return;
     }
     char leaves[32];
@@ -78,22 +83,29 @@ static void print_fine(const struct cli_args *args, const char *log, const struc
     cli_number(report->leaves, leaves);
     cli_number(report->attempts, attempts);
     cli_number(report->entries, entries);
-    (void)printf("%sverified%s %s: %s lines, %s attempts, %s entries, %llu signed checkpoints\n", CLI_GREEN, CLI_PLAIN, log, leaves, attempts, entries,
+    (void)printf("%sverified%s %s: %s lines, %s attempts, %s entries, %llu signed checkpoints\n",
+                 CLI_GREEN, CLI_PLAIN, log, leaves, attempts, entries,
                  (unsigned long long)report->checkpoints);
     if (report->entries_unchecked != 0) {
         cli_number(report->entries_unchecked, entries);
-        (void)printf("  %s entries name erased or unknown people; their attempts' roots were not recomputed\n", entries);
+        (void)printf(
+            "  %s entries name erased or unknown people; their attempts' roots were not recomputed\n",
+            entries);
     }
-    (void)printf("  signed, not witnessed: this shows that nothing changed since a checkpoint that you hold; compare one with `bulkhead ledger checkpoint`\n");
+    (void)printf(
+        "  signed, not witnessed: this shows that nothing changed since a checkpoint that you hold; compare one with `bulkhead ledger checkpoint`\n");
 }
 
-static void print_wrong(const struct cli_args *args, const char *log, const struct ledger_verify_report *report) {
+static void print_wrong(const struct cli_args *args, const char *log,
+                        const struct ledger_verify_report *report) {
     if (args->json) {
-        (void)printf("{\"log\":\"%s\",\"ok\":false,\"file\":\"%s\",\"offset\":%llu,\"text\":\"%s\"}\n", log, report->file,
-                     (unsigned long long)report->offset, report->text);
+        (void)printf(
+            "{\"log\":\"%s\",\"ok\":false,\"file\":\"%s\",\"offset\":%llu,\"text\":\"%s\"}\n", log,
+            report->file, (unsigned long long)report->offset, report->text);
         return;
     }
-    (void)printf("%sREFUSED%s %s: %s, offset %llu: %s\n", CLI_RED, CLI_PLAIN, log, report->file, (unsigned long long)report->offset, report->text);
+    (void)printf("%sREFUSED%s %s: %s, offset %llu: %s\n", CLI_RED, CLI_PLAIN, log, report->file,
+                 (unsigned long long)report->offset, report->text);
 }
 
 struct log_list {
@@ -116,13 +128,15 @@ static int compare_logs(const void *a, const void *b) {
     return strcmp((const char *)a, (const char *)b);
 }
 
-static int list_logs(const struct cli_args *args, const struct ledger_world *w, struct log_list *list) {
+static int list_logs(const struct cli_args *args, const struct ledger_world *w,
+                     struct log_list *list) {
     list->vendor = args->positional_count != 0 ? args->positional[0] : NULL;
     int r = os_dir_list(w->dir, add_log, list);
     qsort(list->names, list->count, sizeof list->names[0], compare_logs);
-    return list->count != 0 && (r == 0 || r == BH_E_NOTFOUND) ? CLI_DONE
-                                                               : cli_fail_text("there is no ledger%s%s in %s", list->vendor != NULL ? " of " : "",
-                                                                               list->vendor != NULL ? list->vendor : "", w->dir);
+    return list->count != 0 && (r == 0 || r == BH_E_NOTFOUND)
+               ? CLI_DONE
+               : cli_fail_text("there is no ledger%s%s in %s", list->vendor != NULL ? " of " : "",
+                               list->vendor != NULL ? list->vendor : "", w->dir);
 }
 
 static int verify_run(const struct cli_args *args) {
@@ -133,8 +147,12 @@ static int verify_run(const struct cli_args *args) {
     unsigned wrong = 0;
     for (unsigned i = 0; code == CLI_DONE && i < list.count; i++) {
         struct ledger_verify_report report;
-        struct ledger_verify_options options = {
-            .dir = w.dir, .log_name = list.names[i], .keyring = w.keyring, .lid_of = lid_of, .progress = verify_progress, .context = &w};
+        struct ledger_verify_options options = {.dir = w.dir,
+                                                .log_name = list.names[i],
+                                                .keyring = w.keyring,
+                                                .lid_of = lid_of,
+                                                .progress = verify_progress,
+                                                .context = &w};
         if (ledger_verify(&options, &report) == 0) {
             print_fine(args, list.names[i], &report);
         } else {
@@ -150,8 +168,9 @@ const struct cli_command cli_command_ledger_verify = {
     .name = "ledger verify",
     .usage = "ledger verify [VENDOR]",
     .summary = "Recompute everything in the ledgers and name the first byte that is wrong",
-    .details = "Checks every frame's checksum and seal, every line, the tree, the entries of each attempt and every signed checkpoint. Works while\n"
-               "the daemon is dead. Exit code 1 when something is wrong.\n\nexample:\n  bulkhead ledger verify mixpanel\n",
+    .details =
+        "Checks every frame's checksum and seal, every line, the tree, the entries of each attempt and every signed checkpoint. Works while\n"
+        "the daemon is dead. Exit code 1 when something is wrong.\n\nexample:\n  bulkhead ledger verify mixpanel\n",
     .positional_max = 1,
     .run = verify_run,
 };
@@ -173,7 +192,8 @@ static int checkpoint_run(const struct cli_args *args) {
             static uint8_t out[32768];
             struct buf b = buf_of(out, sizeof out);
             json_put_string(&b, buf_span(&note));
-            (void)printf("{\"vendor\":\"%s\",\"checkpoint\":%.*s}\n", args->positional[0], (int)b.n, (const char *)b.p);
+            (void)printf("{\"vendor\":\"%s\",\"checkpoint\":%.*s}\n", args->positional[0], (int)b.n,
+                         (const char *)b.p);
         } else {
             (void)fwrite(note.p, 1, note.n, stdout);
         }
@@ -186,9 +206,11 @@ static int checkpoint_run(const struct cli_args *args) {
 const struct cli_command cli_command_ledger_checkpoint = {
     .name = "ledger checkpoint",
     .usage = "ledger checkpoint VENDOR",
-    .summary = "Print the newest signed checkpoint of a vendor's ledger, to be kept by somebody else",
-    .details = "Whoever holds a checkpoint can show later that nothing before it was changed. C2SP signed-note form.\n\n"
-               "example:\n  bulkhead ledger checkpoint mixpanel > checkpoint.txt\n",
+    .summary =
+        "Print the newest signed checkpoint of a vendor's ledger, to be kept by somebody else",
+    .details =
+        "Whoever holds a checkpoint can show later that nothing before it was changed. C2SP signed-note form.\n\n"
+        "example:\n  bulkhead ledger checkpoint mixpanel > checkpoint.txt\n",
     .positional_min = 1,
     .positional_max = 1,
     .run = checkpoint_run,

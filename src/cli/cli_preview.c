@@ -40,7 +40,9 @@ static void explain_json(void *context, const struct policy_leaf *leaf) {
     struct preview *p = context;
     (void)printf("%s{\"path\":", p->first_leaf ? "" : ",");
     put_quoted(leaf->pointer);
-    (void)printf(",\"class\":\"%s\",\"form\":\"%s\"", leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "", form_name(leaf->form));
+    (void)printf(",\"class\":\"%s\",\"form\":\"%s\"",
+                 leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "",
+                 form_name(leaf->form));
     if (leaf->reason != REASON_NONE) {
         (void)printf(",\"reason\":\"%s\"", reason_word(leaf->reason));
     }
@@ -53,8 +55,10 @@ static void explain_json(void *context, const struct policy_leaf *leaf) {
 static void explain_text(void *context, const struct policy_leaf *leaf) {
     (void)context;
     bool leaves = leaf->form.id != FORM_DROP && leaf->form.id != FORM_NONE;
-    (void)printf("  %s%-6s%s %-34.*s %-36s %-16s %s%s%s\n", leaves ? CLI_GREEN : CLI_YELLOW, leaves ? "leaves" : "stays", CLI_PLAIN,
-                 (int)leaf->pointer.n, (const char *)leaf->pointer.p, leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "-",
+    (void)printf("  %s%-6s%s %-34.*s %-36s %-16s %s%s%s\n", leaves ? CLI_GREEN : CLI_YELLOW,
+                 leaves ? "leaves" : "stays", CLI_PLAIN, (int)leaf->pointer.n,
+                 (const char *)leaf->pointer.p,
+                 leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "-",
                  form_name(leaf->form), CLI_DIM, leaf->rule != NULL ? leaf->rule : "", CLI_PLAIN);
 }
 
@@ -65,13 +69,17 @@ static void print_result(const struct preview *p, const struct verdict *verdict)
         (void)printf("null");
     }
     if (!verdict->sends && !p->json && p->explain) {
-        (void)printf("    (%s)", reason_word(verdict->reason) != NULL ? reason_word(verdict->reason) : "nothing left");
+        (void)printf("    (%s)", reason_word(verdict->reason) != NULL ? reason_word(verdict->reason)
+                                                                      : "nothing left");
     }
 }
 
 static int preview_item(void *context, const struct cli_item *item) {
     struct preview *p = context;
-    struct record_request request = {.protocol = p->protocol->id, .kind = item->decoded->envelope.endpoint, .source = p->source->number, .events = 1};
+    struct record_request request = {.protocol = p->protocol->id,
+                                     .kind = item->decoded->envelope.endpoint,
+                                     .source = p->source->number,
+                                     .events = 1};
     struct record_event event = {
         .seq = item->line,
         .kind = item->item->kind,
@@ -105,7 +113,8 @@ static int preview_item(void *context, const struct cli_item *item) {
     if (p->explain && p->json) {
         (void)printf("{\"line\":%llu,\"leaves\":[", (unsigned long long)item->line);
     }
-    policy_apply(p->policy, &input, &p->out, &verdict, p->explain ? (p->json ? explain_json : explain_text) : NULL, p);
+    policy_apply(p->policy, &input, &p->out, &verdict,
+                 p->explain ? (p->json ? explain_json : explain_text) : NULL, p);
     if (p->explain && p->json) {
         (void)printf("],\"event\":");
     }
@@ -116,16 +125,20 @@ static int preview_item(void *context, const struct cli_item *item) {
     return CLI_DONE;
 }
 
-static const struct settings_source *choose_source(const struct settings *settings, const struct snapshot_vendor *vendor, const char *name) {
+static const struct settings_source *choose_source(const struct settings *settings,
+                                                   const struct snapshot_vendor *vendor,
+                                                   const char *name) {
     for (unsigned i = 0; i < settings->source_count; i++) {
-        if (name != NULL ? strcmp(settings->sources[i].name, name) == 0 : vendor->sources[i].feeds_vendor) {
+        if (name != NULL ? strcmp(settings->sources[i].name, name) == 0
+                         : vendor->sources[i].feeds_vendor) {
             return &settings->sources[i];
         }
     }
     return NULL;
 }
 
-static int preview_with(const struct cli_args *args, struct preview *p, const struct settings *settings, const struct snapshot_vendor *vendor,
+static int preview_with(const struct cli_args *args, struct preview *p,
+                        const struct settings *settings, const struct snapshot_vendor *vendor,
                         struct err *err) {
     struct keyring *keyring = NULL;
     struct vendor_keys keys;
@@ -133,16 +146,20 @@ static int preview_with(const struct cli_args *args, struct preview *p, const st
     int code = CLI_FAILED;
     p->source = choose_source(settings, vendor, cli_value(args, "--source"));
     if (p->source == NULL) {
-        return cli_fail_text(cli_has(args, "--source") ? "no such source: %s" : "no source feeds the vendor %s",
-                             cli_has(args, "--source") ? cli_value(args, "--source") : vendor->name);
+        return cli_fail_text(
+            cli_has(args, "--source") ? "no such source: %s" : "no source feeds the vendor %s",
+            cli_has(args, "--source") ? cli_value(args, "--source") : vendor->name);
     }
     int r = crypto_init();
     r = r == 0 ? os_dir_make(settings->data) : r;
-    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, true, settings->instance_number, &keyring, err) : r;
+    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, true,
+                              settings->instance_number, &keyring, err)
+               : r;
     r = r == 0 ? keyring_vendor(keyring, vendor->name, &keys, err) : r;
     if (r == 0) {
         p->aids = aid_maker_new(keyring);
-        r = p->aids != NULL ? policy_new(&keys, p->aids, settings->instance_number, &p->policy) : BH_E_NOMEM;
+        r = p->aids != NULL ? policy_new(&keys, p->aids, settings->instance_number, &p->policy)
+                            : BH_E_NOMEM;
     }
     if (r == 0) {
         p->ruleset = vendor->ruleset;
@@ -160,7 +177,9 @@ static int preview_with(const struct cli_args *args, struct preview *p, const st
 }
 
 static int preview_run(const struct cli_args *args) {
-    struct preview p = {.json = args->json, .explain = cli_has(args, "--explain"), .out = buf_of(malloc(OUT_MAX), OUT_MAX)};
+    struct preview p = {.json = args->json,
+                        .explain = cli_has(args, "--explain"),
+                        .out = buf_of(malloc(OUT_MAX), OUT_MAX)};
     struct err err = {0};
     struct plan *plan = NULL;
     struct snapshot_vendor vendor = {0};

@@ -72,7 +72,8 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
     if (text[0] == '-') {
         return relative(text, ret_ms);
     }
-    if (!digits(&text, 4, &y) || *text++ != '-' || !digits(&text, 2, &mo) || *text++ != '-' || !digits(&text, 2, &d)) {
+    if (!digits(&text, 4, &y) || *text++ != '-' || !digits(&text, 2, &mo) || *text++ != '-' ||
+        !digits(&text, 2, &d)) {
         return false;
     }
     if (*text == 'T' || *text == ' ') {
@@ -96,7 +97,8 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
     if (*text == 'Z') {
         text++;
     }
-    if (*text != '\0' || y < 1970 || mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 || s > 59) {
+    if (*text != '\0' || y < 1970 || mo < 1 || mo > 12 || d < 1 || d > 31 || h > 23 || mi > 59 ||
+        s > 59) {
         return false;
     }
     *ret_ms = ((uint64_t)days_from_civil(y, mo, d) * 86400 + h * 3600U + mi * 60U + s) * 1000 + ms;
@@ -114,5 +116,6 @@ void cli_time_text(uint64_t ms, char out[32]) {
     unsigned month = mp < 10 ? mp + 3 : mp - 9;
     int64_t year = (int64_t)yoe + era * 400 + (month <= 2);
     unsigned rest = (unsigned)(ms / 1000 % 86400);
-    (void)snprintf(out, 32, "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)year, month, day, rest / 3600, rest / 60 % 60, rest % 60);
+    (void)snprintf(out, 32, "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)year, month, day, rest / 3600,
+                   rest / 60 % 60, rest % 60);
 }

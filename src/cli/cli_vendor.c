@@ -23,7 +23,8 @@ static bool doc_parse(struct doc *doc, struct span text) {
     size_t offset = 0;
     doc->text = text;
     doc->tokens = malloc(STATUS_TOKENS * sizeof *doc->tokens);
-    return doc->tokens != NULL && json_parse(text, 16, doc->tokens, STATUS_TOKENS, &doc->count, &offset) == 0;
+    return doc->tokens != NULL &&
+           json_parse(text, 16, doc->tokens, STATUS_TOKENS, &doc->count, &offset) == 0;
 }
 
 static struct span doc_text(const struct doc *doc, uint32_t object, const char *key) {
@@ -81,8 +82,8 @@ static void print_status_vendor(const struct doc *doc, uint32_t key, bool live) 
     if (last != 0) {
         cli_time_text(last, when);
     }
-    (void)printf("  %-16.*s %s%-9.*s%s %12s", (int)name.n, (const char *)name.p, state_colour(state), (int)state.n, (const char *)state.p, CLI_PLAIN,
-                 backlog);
+    (void)printf("  %-16.*s %s%-9.*s%s %12s", (int)name.n, (const char *)name.p,
+                 state_colour(state), (int)state.n, (const char *)state.p, CLI_PLAIN, backlog);
     if (live) {
         (void)printf(" %12s %12s  %s", delivered, withheld, when);
     }
@@ -93,7 +94,9 @@ static void print_status(const struct doc *doc, bool live) {
     struct span ready = doc_text(doc, 0, "ready");
     char text[32];
     (void)printf("%sbulkhead%s  %s\n\n", CLI_BOLD, CLI_PLAIN,
-                 !live ? "no daemon runs; this is what its data folder says" : span_is(ready, "true") ? "ready" : "NOT READY");
+                 !live                    ? "no daemon runs; this is what its data folder says"
+                 : span_is(ready, "true") ? "ready"
+                                          : "NOT READY");
     uint32_t journal = json_get(doc->text, doc->tokens, 0, SPAN_LIT("journal"));
     if (journal != 0) {
         cli_number(doc_number(doc, journal, "durable_seq"), text);
@@ -107,7 +110,8 @@ static void print_status(const struct doc *doc, bool live) {
     }
     (void)printf("%s\n", CLI_PLAIN);
     uint32_t vendors = json_get(doc->text, doc->tokens, 0, SPAN_LIT("vendors"));
-    for (uint32_t at = vendors + 1; vendors != 0 && at < doc->tokens[vendors].next; at = doc->tokens[at].next) {
+    for (uint32_t at = vendors + 1; vendors != 0 && at < doc->tokens[vendors].next;
+         at = doc->tokens[at].next) {
         print_status_vendor(doc, at, live);
     }
     uint32_t sources = json_get(doc->text, doc->tokens, 0, SPAN_LIT("sources"));
@@ -132,17 +136,22 @@ static int offline_status(const struct settings *settings, struct buf *out, stru
     struct journal_recovery recovery = {0};
     char dir[SETTINGS_PATH + 16];
     (void)snprintf(dir, sizeof dir, "%s/journal", settings->data);
-    struct journal_config config = {.dir = dir, .segment_size = settings->journal_segment, .read_only = true};
+    struct journal_config config = {
+        .dir = dir, .segment_size = settings->journal_segment, .read_only = true};
     int r = crypto_init();
-    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, false, settings->instance_number, &keyring, err) : r;
+    r = r == 0 ? keyring_open(settings->data, settings->dir, &settings->key, false,
+                              settings->instance_number, &keyring, err)
+               : r;
     config.keyring = keyring;
     r = r == 0 ? journal_open(&config, &journal, &recovery, err) : r;
     r = r == 0 ? cut_register_open(settings->data, &reg, err) : r;
     if (r == 0) {
-        buf_printf(out, "{\"ready\":false,\"journal\":{\"durable_seq\":%llu},\"vendors\":{", (unsigned long long)journal_durable_seq(journal));
+        buf_printf(out, "{\"ready\":false,\"journal\":{\"durable_seq\":%llu},\"vendors\":{",
+                   (unsigned long long)journal_durable_seq(journal));
     }
     for (unsigned i = 0; r == 0 && i < settings->vendor_count; i++) {
-        struct ledger_config ledger_config = {.vendor = settings->vendors[i], .keyring = keyring, .read_only = true};
+        struct ledger_config ledger_config = {
+            .vendor = settings->vendors[i], .keyring = keyring, .read_only = true};
         struct ledger_recovery ledger_recovery = {0};
         struct ledger *ledger = NULL;
         uint64_t backlog = 0;
@@ -155,8 +164,10 @@ static int offline_status(const struct settings *settings, struct buf *out, stru
         }
         r = journal_count_from(journal, ledger_recovery.settled_seq, &backlog);
         ledger_close(ledger);
-        buf_printf(out, "%s\"%s\":{\"state\":\"%s\",\"backlog\":%llu}", i != 0 ? "," : "", settings->vendors[i],
-                   vendor_state_word(cut_register_state(reg, settings->vendors[i])), (unsigned long long)backlog);
+        buf_printf(out, "%s\"%s\":{\"state\":\"%s\",\"backlog\":%llu}", i != 0 ? "," : "",
+                   settings->vendors[i],
+                   vendor_state_word(cut_register_state(reg, settings->vendors[i])),
+                   (unsigned long long)backlog);
     }
     buf_put_str(out, "}}\n");
     cut_register_free(reg);
@@ -183,7 +194,9 @@ static int status_run(const struct cli_args *args) {
     int code = CLI_FAILED;
     struct doc doc = {0};
     if (r != 0) {
-        code = err.text[0] != '\0' ? cli_fail(&err) : cli_fail_text("no answer from the daemon: %s", bh_error_text(r));
+        code = err.text[0] != '\0'
+                   ? cli_fail(&err)
+                   : cli_fail_text("no answer from the daemon: %s", bh_error_text(r));
     } else if (answer.status != 200) {
         code = fail_answer(&answer);
     } else if (args->json) {
@@ -202,14 +215,16 @@ const struct cli_command cli_command_status = {
     .name = "status",
     .usage = "status",
     .summary = "Show sources, vendors, their states and backlogs; also of a daemon that is dead",
-    .details = "state is active, retrying, parked, cut or closed; backlog counts events accepted and not yet delivered or decided.\n\n"
-               "example:\n  bulkhead status --json\n",
+    .details =
+        "state is active, retrying, parked, cut or closed; backlog counts events accepted and not yet delivered or decided.\n\n"
+        "example:\n  bulkhead status --json\n",
     .run = status_run,
 };
 
 /* -- cut and restore ------------------------------------------------------------------------------------------------------------- */
 
-static int post(const struct cli_args *args, const char *path, const char *mode, struct cli_answer *ret_answer, struct settings **ret_settings) {
+static int post(const struct cli_args *args, const char *path, const char *mode,
+                struct cli_answer *ret_answer, struct settings **ret_settings) {
     uint8_t room[2048];
     struct buf b = buf_of(room, sizeof room);
     struct settings *settings = cli_settings(args, false);
@@ -243,7 +258,9 @@ static int cut_offline(const struct cli_args *args, const struct settings *setti
     r = r == 0 ? cut_register_cut(reg, args->positional[0]) : r;
     cut_register_free(reg);
     if (r != 0) {
-        return err.text[0] != '\0' ? cli_fail(&err) : cli_fail_text("cannot write the cut register: %s", bh_error_text(r));
+        return err.text[0] != '\0'
+                   ? cli_fail(&err)
+                   : cli_fail_text("cannot write the cut register: %s", bh_error_text(r));
     }
     (void)printf(args->json ? "{\"vendor\":\"%s\",\"state\":\"cut\",\"offline\":true}\n"
                             : "%s is cut. No daemon runs; the next one will start with it cut.\n",
@@ -265,7 +282,9 @@ static int cut_run(const struct cli_args *args) {
     struct settings *settings = NULL;
     int code = post(args, "/v1/cut", "", &answer, &settings);
     if (code == -1) {
-        code = is_vendor(settings, args->positional[0]) ? cut_offline(args, settings) : cli_fail_text("no such vendor: %s", args->positional[0]);
+        code = is_vendor(settings, args->positional[0])
+                   ? cut_offline(args, settings)
+                   : cli_fail_text("no such vendor: %s", args->positional[0]);
     } else if (code == CLI_DONE && args->json) {
         code = print_answer(&answer);
     } else if (code == CLI_DONE) {
@@ -273,11 +292,13 @@ static int cut_run(const struct cli_args *args) {
         if (doc_parse(&doc, span_of(answer.body, answer.size))) {
             char backlog[32];
             cli_number(doc_number(&doc, 0, "backlog"), backlog);
-            (void)printf("%s%s is cut.%s No byte for it can leave since %.3f ms after the command arrived; durable after %.3f ms.\n", CLI_RED,
-                         args->positional[0], CLI_PLAIN, (double)doc_number(&doc, 0, "us") / 1000.0,
-                         (double)doc_number(&doc, 0, "durable_us") / 1000.0);
-            (void)printf("Events are taken and kept as before; %s wait. Next:\n  bulkhead exposure %s\n  bulkhead restore %s --replay|--discard\n",
-                         backlog, args->positional[0], args->positional[0]);
+            (void)printf(
+                "%s%s is cut.%s No byte for it can leave since %.3f ms after the command arrived; durable after %.3f ms.\n",
+                CLI_RED, args->positional[0], CLI_PLAIN, (double)doc_number(&doc, 0, "us") / 1000.0,
+                (double)doc_number(&doc, 0, "durable_us") / 1000.0);
+            (void)printf(
+                "Events are taken and kept as before; %s wait. Next:\n  bulkhead exposure %s\n  bulkhead restore %s --replay|--discard\n",
+                backlog, args->positional[0], args->positional[0]);
         }
         free(doc.tokens);
     }
@@ -286,14 +307,17 @@ static int cut_run(const struct cli_args *args) {
     return code;
 }
 
-static const struct cli_option why_options[] = {{"--why", "TEXT", "reason, kept in the vendor's ledger"}};
+static const struct cli_option why_options[] = {
+    {"--why", "TEXT", "reason, kept in the vendor's ledger"}};
 
 const struct cli_command cli_command_cut = {
     .name = "cut",
     .usage = "cut VENDOR [--why TEXT]",
-    .summary = "Cut a vendor off: when this returns no byte for it can leave, and a restart keeps it so",
-    .details = "Requests in flight, retries, idle connections, handshakes and look-ups end. What had been handed over counts as possibly\n"
-               "received. Events go on being taken and kept.\n\nexample:\n  bulkhead cut mixpanel --why \"breach notice of 9 November\"\n",
+    .summary =
+        "Cut a vendor off: when this returns no byte for it can leave, and a restart keeps it so",
+    .details =
+        "Requests in flight, retries, idle connections, handshakes and look-ups end. What had been handed over counts as possibly\n"
+        "received. Events go on being taken and kept.\n\nexample:\n  bulkhead cut mixpanel --why \"breach notice of 9 November\"\n",
     .positional_min = 1,
     .positional_max = 1,
     .options = why_options,
@@ -314,8 +338,8 @@ static int restore_run(const struct cli_args *args) {
     } else if (code == CLI_DONE && args->json) {
         code = print_answer(&answer);
     } else if (code == CLI_DONE) {
-        (void)printf("%s%s is restored.%s Its backlog is %s.\n", CLI_GREEN, args->positional[0], CLI_PLAIN,
-                     replay ? "being delivered" : "discarded, and that is recorded");
+        (void)printf("%s%s is restored.%s Its backlog is %s.\n", CLI_GREEN, args->positional[0],
+                     CLI_PLAIN, replay ? "being delivered" : "discarded, and that is recorded");
     }
     cli_answer_free(&answer);
     settings_free(settings);
@@ -332,8 +356,9 @@ const struct cli_command cli_command_restore = {
     .name = "restore",
     .usage = "restore VENDOR --replay|--discard [--why TEXT]",
     .summary = "Let a vendor receive again, and say what becomes of its backlog",
-    .details = "A new vendor starts cut; its first restore opens it. `bulkhead preview` shows before what would leave.\n\n"
-               "example:\n  bulkhead restore mixpanel --replay\n",
+    .details =
+        "A new vendor starts cut; its first restore opens it. `bulkhead preview` shows before what would leave.\n\n"
+        "example:\n  bulkhead restore mixpanel --replay\n",
     .positional_min = 1,
     .positional_max = 1,
     .options = restore_options,
@@ -348,7 +373,8 @@ static void print_tap_line(const struct doc *doc, uint32_t line) {
     if (refused != 0) {
         struct span name = doc_text(doc, line, "name");
         struct span reason = doc_text(doc, line, "reason");
-        (void)printf("%srefused%s %llu from %.*s: %.*s\n", CLI_RED, CLI_PLAIN, (unsigned long long)doc_number(doc, line, "refused"), (int)name.n,
+        (void)printf("%srefused%s %llu from %.*s: %.*s\n", CLI_RED, CLI_PLAIN,
+                     (unsigned long long)doc_number(doc, line, "refused"), (int)name.n,
                      (const char *)name.p, (int)reason.n, (const char *)reason.p);
         return;
     }
@@ -357,9 +383,11 @@ static void print_tap_line(const struct doc *doc, uint32_t line) {
     struct span kind = doc_text(doc, line, "kind");
     struct span event = doc_text(doc, line, "event");
     struct span reason = doc_text(doc, line, "reason");
-    (void)printf("%8llu %-12.*s %s%-5s%s %-8.*s %.*s%.*s", (unsigned long long)doc_number(doc, line, "seq"), (int)vendor.n, (const char *)vendor.p,
-                 sends ? CLI_GREEN : CLI_YELLOW, sends ? "sends" : "holds", CLI_PLAIN, (int)kind.n, (const char *)kind.p, (int)event.n,
-                 (const char *)event.p, (int)reason.n, (const char *)reason.p);
+    (void)printf("%8llu %-12.*s %s%-5s%s %-8.*s %.*s%.*s",
+                 (unsigned long long)doc_number(doc, line, "seq"), (int)vendor.n,
+                 (const char *)vendor.p, sends ? CLI_GREEN : CLI_YELLOW, sends ? "sends" : "holds",
+                 CLI_PLAIN, (int)kind.n, (const char *)kind.p, (int)event.n, (const char *)event.p,
+                 (int)reason.n, (const char *)reason.p);
     uint32_t leaves = json_get(doc->text, doc->tokens, line, SPAN_LIT("leaves"));
     for (uint32_t at = leaves + 1; leaves != 0 && at < doc->tokens[leaves].next; at++) {
         struct span leaf = json_span(doc->text, &doc->tokens[at]);
@@ -379,7 +407,8 @@ static int print_tap(const struct cli_args *args, const struct cli_answer *answe
         return cli_fail_text("the daemon's answer is not what this command understands");
     }
     uint32_t lines = json_get(doc.text, doc.tokens, 0, SPAN_LIT("lines"));
-    for (uint32_t at = lines + 1; lines != 0 && at < doc.tokens[lines].next; at = doc.tokens[at].next) {
+    for (uint32_t at = lines + 1; lines != 0 && at < doc.tokens[lines].next;
+         at = doc.tokens[at].next) {
         if (args->json) {
             struct span line = json_span(doc.text, &doc.tokens[at]);
             (void)printf("%.*s\n", (int)line.n, (const char *)line.p);
@@ -399,7 +428,8 @@ static int tap_run(const struct cli_args *args) {
     uint64_t limit = UINT64_MAX;
     uint64_t next = UINT64_MAX;
     int code = settings != NULL ? CLI_DONE : CLI_FAILED;
-    if (cli_has(args, "--seconds") && !span_to_u64(span_str(cli_value(args, "--seconds")), &limit)) {
+    if (cli_has(args, "--seconds") &&
+        !span_to_u64(span_str(cli_value(args, "--seconds")), &limit)) {
         code = cli_fail_text("--seconds needs a whole number");
     }
     uint64_t until = limit == UINT64_MAX ? UINT64_MAX : os_mono_us() + limit * 1000000;
@@ -409,7 +439,8 @@ static int tap_run(const struct cli_args *args) {
         (void)snprintf(path, sizeof path, "/v1/tap?after=%llu", (unsigned long long)next);
         int r = cli_admin(settings, "GET", path, SPAN_NONE, &answer);
         if (r != 0 || answer.status != 200) {
-            code = r == BH_E_NOTFOUND ? cli_fail_text("no daemon runs") : cli_fail_text("no answer from the daemon");
+            code = r == BH_E_NOTFOUND ? cli_fail_text("no daemon runs")
+                                      : cli_fail_text("no answer from the daemon");
         } else {
             code = print_tap(args, &answer, &next);
         }
@@ -426,8 +457,9 @@ const struct cli_command cli_command_tap = {
     .name = "tap",
     .usage = "tap [--seconds N]",
     .summary = "Watch events and verdicts as they pass, without any value",
-    .details = "Shows what leaves (class:form), what is withheld and why. Names of events only if plan.yaml declares them.\n"
-               "Under load lines are left out; nothing is ever slowed down.\n\nexample:\n  bulkhead tap --seconds 30\n",
+    .details =
+        "Shows what leaves (class:form), what is withheld and why. Names of events only if plan.yaml declares them.\n"
+        "Under load lines are left out; nothing is ever slowed down.\n\nexample:\n  bulkhead tap --seconds 30\n",
     .options = tap_options,
     .option_count = BH_COUNT(tap_options),
     .run = tap_run,

@@ -18,14 +18,17 @@
 
 enum { ANSWER_MAX = 2 * 1024 * 1024, ADMIN_BODY_MAX = 64 * 1024, ADMIN_TOKENS = 64 };
 
-static void reply(struct http_server *server, const struct http_request *request, unsigned status, struct span body, const char *type) {
+static void reply(struct http_server *server, const struct http_request *request, unsigned status,
+                  struct span body, const char *type) {
     char headers[128];
     struct buf h = buf_of(headers, sizeof headers);
     buf_printf(&h, "Content-Type: %s\r\nCache-Control: no-store\r\n", type);
-    http_reply(server, request->exchange, &(struct http_reply){.status = status, .headers = buf_span(&h), .body = body});
+    http_reply(server, request->exchange,
+               &(struct http_reply){.status = status, .headers = buf_span(&h), .body = body});
 }
 
-static void reply_error(struct http_server *server, const struct http_request *request, unsigned status, const char *text) {
+static void reply_error(struct http_server *server, const struct http_request *request,
+                        unsigned status, const char *text) {
     uint8_t room[1024];
     struct buf b = buf_of(room, sizeof room);
     buf_put_str(&b, "{\"error\":");
@@ -41,7 +44,8 @@ struct admin_body {
 };
 
 /* Copies the string at `key` into out; absent = "". */
-static bool take(struct span text, const struct json_token *tokens, const char *key, char *out, size_t cap) {
+static bool take(struct span text, const struct json_token *tokens, const char *key, char *out,
+                 size_t cap) {
     uint32_t at = json_get(text, tokens, 0, span_str(key));
     out[0] = '\0';
     if (at == 0) {
@@ -61,7 +65,8 @@ static bool read_body(const struct http_request *request, struct admin_body *ret
     struct span text = span_of(request->body, request->body_size);
     size_t count = 0;
     size_t offset = 0;
-    if (json_parse(text, 4, tokens, ADMIN_TOKENS, &count, &offset) != 0 || tokens[0].kind != JSON_OBJECT) {
+    if (json_parse(text, 4, tokens, ADMIN_TOKENS, &count, &offset) != 0 ||
+        tokens[0].kind != JSON_OBJECT) {
         return false;
     }
     return take(text, tokens, "vendor", ret_body->vendor, sizeof ret_body->vendor) &&
@@ -83,7 +88,8 @@ static void handle_cut(struct gateway *gateway, const struct http_request *reque
     struct gateway_vendor *vendor = NULL;
     uint64_t us = 0;
     uint64_t durable_us = 0;
-    if (!read_body(request, &body) || (vendor = gateway_find_vendor(gateway, span_str(body.vendor))) == NULL) {
+    if (!read_body(request, &body) ||
+        (vendor = gateway_find_vendor(gateway, span_str(body.vendor))) == NULL) {
         reply_error(gateway->admin_server, request, 404, "no such vendor");
         return;
     }
@@ -92,13 +98,17 @@ static void handle_cut(struct gateway *gateway, const struct http_request *reque
         reply_error(gateway->admin_server, request, 409, bh_error_text(r));
         return;
     }
-    log_event(LOG_WARN, "vendor cut", LOG_WORD("vendor", vendor->name), LOG_INT("us", us), LOG_INT("durable_us", durable_us));
+    log_event(LOG_WARN, "vendor cut", LOG_WORD("vendor", vendor->name), LOG_INT("us", us),
+              LOG_INT("durable_us", durable_us));
     struct courier_status status;
     courier_status(vendor->courier, &status);
     uint8_t room[512];
     struct buf b = buf_of(room, sizeof room);
-    buf_printf(&b, "{\"vendor\":\"%s\",\"state\":\"cut\",\"us\":%llu,\"durable_us\":%llu,\"backlog\":%llu}\n", vendor->name,
-               (unsigned long long)us, (unsigned long long)durable_us, (unsigned long long)status.backlog);
+    buf_printf(
+        &b,
+        "{\"vendor\":\"%s\",\"state\":\"cut\",\"us\":%llu,\"durable_us\":%llu,\"backlog\":%llu}\n",
+        vendor->name, (unsigned long long)us, (unsigned long long)durable_us,
+        (unsigned long long)status.backlog);
     reply(gateway->admin_server, request, 200, buf_span(&b), "application/json");
 }
 
@@ -106,7 +116,8 @@ static void handle_restore(struct gateway *gateway, const struct http_request *r
     struct admin_body body;
     struct gateway_vendor *vendor = NULL;
     struct err err = {0};
-    if (!read_body(request, &body) || (vendor = gateway_find_vendor(gateway, span_str(body.vendor))) == NULL) {
+    if (!read_body(request, &body) ||
+        (vendor = gateway_find_vendor(gateway, span_str(body.vendor))) == NULL) {
         reply_error(gateway->admin_server, request, 404, "no such vendor");
         return;
     }
@@ -119,16 +130,19 @@ static void handle_restore(struct gateway *gateway, const struct http_request *r
     int r = courier_restore(vendor->courier, replay, "operator", body.why, &err);
     os_unlock(&gateway->config_lock);
     if (r != 0) {
-        reply_error(gateway->admin_server, request, 409, err.text[0] != '\0' ? err.text : bh_error_text(r));
+        reply_error(gateway->admin_server, request, 409,
+                    err.text[0] != '\0' ? err.text : bh_error_text(r));
         return;
     }
-    log_event(LOG_WARN, "vendor restored", LOG_WORD("vendor", vendor->name), LOG_WORD("mode", replay ? "replay" : "discard"));
+    log_event(LOG_WARN, "vendor restored", LOG_WORD("vendor", vendor->name),
+              LOG_WORD("mode", replay ? "replay" : "discard"));
     struct courier_status status;
     courier_status(vendor->courier, &status);
     uint8_t room[512];
     struct buf b = buf_of(room, sizeof room);
-    buf_printf(&b, "{\"vendor\":\"%s\",\"state\":\"%s\",\"mode\":\"%s\",\"backlog\":%llu}\n", vendor->name, vendor_state_word(status.state),
-               body.mode, (unsigned long long)status.backlog);
+    buf_printf(&b, "{\"vendor\":\"%s\",\"state\":\"%s\",\"mode\":\"%s\",\"backlog\":%llu}\n",
+               vendor->name, vendor_state_word(status.state), body.mode,
+               (unsigned long long)status.backlog);
     reply(gateway->admin_server, request, 200, buf_span(&b), "application/json");
 }
 
@@ -139,10 +153,12 @@ static void handle_reload(struct gateway *gateway, const struct http_request *re
         struct buf b = buf_of(room, sizeof room);
         buf_printf(&b, "%s:%u:%u: %s", err.file, err.line, err.column, err.text);
         buf_put_byte(&b, 0);
-        reply_error(gateway->admin_server, request, 422, b.full || err.file[0] == '\0' ? err.text : (const char *)room);
+        reply_error(gateway->admin_server, request, 422,
+                    b.full || err.file[0] == '\0' ? err.text : (const char *)room);
         return;
     }
-    reply(gateway->admin_server, request, 200, SPAN_LIT("{\"reloaded\":true}\n"), "application/json");
+    reply(gateway->admin_server, request, 200, SPAN_LIT("{\"reloaded\":true}\n"),
+          "application/json");
 }
 
 /* Before an answer: what waits in the ledgers is written, so that a reader of the files sees this moment. */
@@ -154,10 +170,12 @@ static void handle_flush(struct gateway *gateway, const struct http_request *req
             return;
         }
     }
-    reply(gateway->admin_server, request, 200, SPAN_LIT("{\"flushed\":true}\n"), "application/json");
+    reply(gateway->admin_server, request, 200, SPAN_LIT("{\"flushed\":true}\n"),
+          "application/json");
 }
 
-static void handle_big(struct gateway *gateway, struct http_server *server, const struct http_request *request,
+static void handle_big(struct gateway *gateway, struct http_server *server,
+                       const struct http_request *request,
                        void (*write)(struct gateway *gateway, struct buf *out), const char *type) {
     uint8_t *room = malloc(ANSWER_MAX);
     if (room == NULL) {
@@ -199,9 +217,11 @@ static void handle_health(void *context, const struct http_request *request) {
         reply(server, request, 200, SPAN_LIT("ok\n"), "text/plain");
     } else if (span_is(path, "/readyz")) {
         bool ready = gateway_is_ready(gateway);
-        reply(server, request, ready ? 200 : 503, ready ? SPAN_LIT("ready\n") : SPAN_LIT("not ready\n"), "text/plain");
+        reply(server, request, ready ? 200 : 503,
+              ready ? SPAN_LIT("ready\n") : SPAN_LIT("not ready\n"), "text/plain");
     } else if (span_is(path, "/metrics")) {
-        handle_big(gateway, server, request, metrics_write, "text/plain; version=0.0.4; charset=utf-8");
+        handle_big(gateway, server, request, metrics_write,
+                   "text/plain; version=0.0.4; charset=utf-8");
     } else {
         reply_error(server, request, 404, "not found: /healthz, /readyz and /metrics are here");
     }
@@ -213,10 +233,8 @@ static void handle_admin(void *context, const struct http_request *request) {
         uint8_t method;
         void (*handle)(struct gateway *gateway, const struct http_request *request);
     } routes[] = {
-        {"/v1/cut", HTTP_POST, handle_cut},
-        {"/v1/restore", HTTP_POST, handle_restore},
-        {"/v1/reload", HTTP_POST, handle_reload},
-        {"/v1/flush", HTTP_POST, handle_flush},
+        {"/v1/cut", HTTP_POST, handle_cut},       {"/v1/restore", HTTP_POST, handle_restore},
+        {"/v1/reload", HTTP_POST, handle_reload}, {"/v1/flush", HTTP_POST, handle_flush},
         {"/v1/tap", HTTP_GET, handle_tap},
     };
     struct gateway *gateway = context;
@@ -230,17 +248,20 @@ static void handle_admin(void *context, const struct http_request *request) {
     if (span_is(path, "/v1/status")) {
         handle_big(gateway, gateway->admin_server, request, status_write, "application/json");
     } else if (span_is(path, "/metrics")) {
-        handle_big(gateway, gateway->admin_server, request, metrics_write, "text/plain; version=0.0.4; charset=utf-8");
+        handle_big(gateway, gateway->admin_server, request, metrics_write,
+                   "text/plain; version=0.0.4; charset=utf-8");
     } else if (span_is(path, "/healthz") || span_is(path, "/readyz")) {
         bool ok = span_is(path, "/healthz") || gateway_is_ready(gateway);
-        reply(gateway->admin_server, request, ok ? 200 : 503, ok ? SPAN_LIT("ok\n") : SPAN_LIT("not ready\n"), "text/plain");
+        reply(gateway->admin_server, request, ok ? 200 : 503,
+              ok ? SPAN_LIT("ok\n") : SPAN_LIT("not ready\n"), "text/plain");
     } else {
         reply_error(gateway->admin_server, request, 404, "not found");
     }
 }
 
 static struct http_config config_of(struct gateway *gateway, const char *address,
-                                    void (*handler)(void *context, const struct http_request *request)) {
+                                    void (*handler)(void *context,
+                                                    const struct http_request *request)) {
     return (struct http_config){
         .address = address,
         .connections_max = 64,

@@ -14,7 +14,8 @@ enum { COURIER_GRACE_MS = 5000 };
 
 /* -- vendors ---------------------------------------------------------------------------------------------------------------------- */
 
-static int add_vendor(struct gateway *gateway, const struct snapshot *snapshot, const struct snapshot_vendor *vendor, struct err *err) {
+static int add_vendor(struct gateway *gateway, const struct snapshot *snapshot,
+                      const struct snapshot_vendor *vendor, struct err *err) {
     struct gateway_vendor *v = &gateway->vendors[gateway->vendor_count];
     (void)snprintf(v->name, sizeof v->name, "%s", vendor->name);
     struct courier_config config = {
@@ -43,7 +44,8 @@ static void set_distinct(struct gateway *gateway, const struct snapshot *snapsho
     enum { DISTINCT_MAX = 1024 };
     struct resolve_distinct *properties = calloc(DISTINCT_MAX, sizeof *properties);
     if (properties != NULL) {
-        resolver_set_distinct(gateway->resolver, properties, plan_distinct(snapshot->plan, properties, DISTINCT_MAX));
+        resolver_set_distinct(gateway->resolver, properties,
+                              plan_distinct(snapshot->plan, properties, DISTINCT_MAX));
         free(properties);
     }
 }
@@ -56,12 +58,15 @@ static int check_reload(struct gateway *gateway, const struct snapshot *next, st
             found |= strcmp(next->vendors[k].name, gateway->vendors[i].name) == 0;
         }
         if (!found) {
-            return err_set(err, BH_E_CONFIG, "vendors/%s.yaml is gone; cut the vendor and keep its file, its record still counts",
-                           gateway->vendors[i].name);
+            return err_set(
+                err, BH_E_CONFIG,
+                "vendors/%s.yaml is gone; cut the vendor and keep its file, its record still counts",
+                gateway->vendors[i].name);
         }
     }
     const struct settings *now = atomic_load(&gateway->snapshot)->settings;
-    if (strcmp(now->data, next->settings->data) != 0 || strcmp(now->listen_ingest, next->settings->listen_ingest) != 0) {
+    if (strcmp(now->data, next->settings->data) != 0 ||
+        strcmp(now->listen_ingest, next->settings->listen_ingest) != 0) {
         return err_set(err, BH_E_CONFIG, "data and listen take effect at a restart only");
     }
     return 0;
@@ -126,13 +131,15 @@ static int open_journal(struct gateway *gateway, const struct snapshot *snapshot
     struct journal_recovery recovery = {0};
     int r = journal_open(&config, &gateway->journal, &recovery, err);
     if (r == 0) {
-        log_event(LOG_INFO, "journal open", LOG_INT("segments", recovery.segments), LOG_INT("next_seq", recovery.next_seq),
+        log_event(LOG_INFO, "journal open", LOG_INT("segments", recovery.segments),
+                  LOG_INT("next_seq", recovery.next_seq),
                   LOG_INT("torn_bytes", recovery.torn_bytes));
     }
     return r;
 }
 
-static int open_resolver(struct gateway *gateway, const struct snapshot *snapshot, struct err *err) {
+static int open_resolver(struct gateway *gateway, const struct snapshot *snapshot,
+                         struct err *err) {
     char dir[SETTINGS_PATH + 16];
     (void)snprintf(dir, sizeof dir, "%s/resolve", snapshot->settings->data);
     struct resolve_config config = {
@@ -146,14 +153,17 @@ static int open_resolver(struct gateway *gateway, const struct snapshot *snapsho
 }
 
 static int start_error(struct err *err, int code, const char *what) {
-    return err->text[0] != '\0' ? code : err_set(err, code, "cannot start %s: %s", what, bh_error_text(code));
+    return err->text[0] != '\0'
+               ? code
+               : err_set(err, code, "cannot start %s: %s", what, bh_error_text(code));
 }
 
 /* All that keeps a promise, before anything is accepted. */
 static int open_stages(struct gateway *gateway, struct err *err) {
     const struct snapshot *snapshot = atomic_load(&gateway->snapshot);
     const struct settings *settings = snapshot->settings;
-    int r = keyring_open(settings->data, settings->dir, &settings->key, true, settings->instance_number, &gateway->keyring, err);
+    int r = keyring_open(settings->data, settings->dir, &settings->key, true,
+                         settings->instance_number, &gateway->keyring, err);
     if (r != 0) {
         return r;
     }
@@ -181,7 +191,8 @@ static int start_threads(struct gateway *gateway, struct err *err) {
     }
     if (r == 0) {
         const struct settings *settings = atomic_load(&gateway->snapshot)->settings;
-        r = http_peer_table_new(settings->connections + gateway->loop_count, settings->connections_per_peer, &gateway->peers);
+        r = http_peer_table_new(settings->connections + gateway->loop_count,
+                                settings->connections_per_peer, &gateway->peers);
     }
     for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
         r = loop_new(gateway, i, &gateway->loops[i], err);
@@ -277,10 +288,13 @@ int gateway_run(const struct gateway_options *options, struct err *err) {
     r = r == 0 ? snapshot_load(options->dir, &snapshot, err) : start_error(err, r, "the process");
     if (r == 0) {
         atomic_store(&gateway->snapshot, snapshot);
-        gateway->loop_count = snapshot->settings->loops != 0 ? snapshot->settings->loops : os_cpu_count();
+        gateway->loop_count =
+            snapshot->settings->loops != 0 ? snapshot->settings->loops : os_cpu_count();
         gateway->loop_count = gateway->loop_count > LIMIT_LOOPS ? LIMIT_LOOPS : gateway->loop_count;
         r = os_dir_make(snapshot->settings->data);
-        r = r == 0 ? open_stages(gateway, err) : err_set(err, r, "cannot make %s: %s", snapshot->settings->data, bh_error_text(r));
+        r = r == 0
+                ? open_stages(gateway, err)
+                : err_set(err, r, "cannot make %s: %s", snapshot->settings->data, bh_error_text(r));
     }
     if (r == 0) {
         r = start_threads(gateway, err);
@@ -289,7 +303,8 @@ int gateway_run(const struct gateway_options *options, struct err *err) {
         return r; /* the process ends; recovery is the way back and nothing was accepted */
     }
     atomic_store_explicit(&gateway->ready, true, memory_order_release);
-    log_event(LOG_INFO, "ready", LOG_WORD("ingest", snapshot->settings->listen_ingest), LOG_INT("port", http_server_port(gateway->loops[0]->server)),
+    log_event(LOG_INFO, "ready", LOG_WORD("ingest", snapshot->settings->listen_ingest),
+              LOG_INT("port", http_server_port(gateway->loops[0]->server)),
               LOG_INT("loops", gateway->loop_count), LOG_INT("vendors", gateway->vendor_count));
     wait_for_signals(gateway, signals);
     log_event(LOG_INFO, "stopping", LOG_INT("durable_seq", journal_durable_seq(gateway->journal)));

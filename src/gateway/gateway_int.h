@@ -70,7 +70,8 @@ struct gateway {
 };
 
 /* loop.c */
-int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop, struct err *err) BH_MUST_USE;
+int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop,
+             struct err *err) BH_MUST_USE;
 int loop_start(struct loop *loop) BH_MUST_USE;
 void loop_free(struct loop *loop);
 

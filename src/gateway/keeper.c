@@ -14,7 +14,8 @@ static int record_gap(void *context, const char *vendor, uint64_t from_seq, uint
     if (v == NULL) {
         return BH_E_NOTFOUND;
     }
-    log_event(LOG_ERROR, "backlog lapsed: the disk budget of this vendor is used", LOG_WORD("vendor", v->name), LOG_INT("from_seq", from_seq),
+    log_event(LOG_ERROR, "backlog lapsed: the disk budget of this vendor is used",
+              LOG_WORD("vendor", v->name), LOG_INT("from_seq", from_seq),
               LOG_INT("until_seq", until_seq));
     return courier_gap(v->courier, from_seq, until_seq);
 }
@@ -25,10 +26,12 @@ static void retain(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
         struct courier_status status;
         courier_status(gateway->vendors[i].courier, &status);
-        settlements[count++] = (struct journal_settlement){gateway->vendors[i].name, status.settled_seq, status.budget};
+        settlements[count++] = (struct journal_settlement){gateway->vendors[i].name,
+                                                           status.settled_seq, status.budget};
     }
     /* The resolver holds segments back like a vendor, but never lapses: its lag is milliseconds. */
-    settlements[count++] = (struct journal_settlement){NULL, resolver_settled_seq(gateway->resolver), 0};
+    settlements[count++] =
+        (struct journal_settlement){NULL, resolver_settled_seq(gateway->resolver), 0};
     int64_t freed = journal_retain(gateway->journal, settlements, count, record_gap, gateway);
     if (freed > 0) {
         log_event(LOG_INFO, "journal segments dropped", LOG_INT("bytes", freed));

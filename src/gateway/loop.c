@@ -62,7 +62,8 @@ struct loop_work {
     struct aid aids[LIMIT_REQUEST_EVENTS];
     uint64_t dedupes[LIMIT_REQUEST_EVENTS];
     struct record_event events[LIMIT_REQUEST_EVENTS];
-    struct record_event chosen[LIMIT_REQUEST_EVENTS]; /* one source's, where a request has several or some are bad */
+    struct record_event chosen
+        [LIMIT_REQUEST_EVENTS]; /* one source's, where a request has several or some are bad */
     struct slot *slots;
     uint32_t first_free;
     uint8_t *big[REPLY_BIG_COUNT];
@@ -74,7 +75,8 @@ struct loop_work {
 
 static void count(_Atomic uint64_t *counter, uint64_t by) {
     /* One writer: a plain add that readers on other threads may see a moment later. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by, memory_order_relaxed);
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
 }
 
 /* -- slots ----------------------------------------------------------------------------------------------------------------------- */
@@ -114,7 +116,8 @@ static unsigned jitter(struct loop_work *w) {
     return 1 + (unsigned)(w->jitter >> 33) % 5;
 }
 
-static void send_reply(struct loop *loop, struct http_exchange exchange, const struct protocol_reply *reply, struct span origin, bool retry_after) {
+static void send_reply(struct loop *loop, struct http_exchange exchange,
+                       const struct protocol_reply *reply, struct span origin, bool retry_after) {
     uint8_t room[1024];
     struct buf headers = buf_of(room, sizeof room);
     buf_put_str(&headers, "Content-Type: ");
@@ -125,21 +128,27 @@ static void send_reply(struct loop *loop, struct http_exchange exchange, const s
         buf_printf(&headers, "Retry-After: %u\r\n", jitter(loop->work));
     }
     check(!headers.full);
-    http_reply(loop->server, exchange, &(struct http_reply){.status = reply->status, .headers = buf_span(&headers), .body = reply->body});
+    http_reply(loop->server, exchange,
+               &(struct http_reply){
+                   .status = reply->status, .headers = buf_span(&headers), .body = reply->body});
 }
 
-static void reply_now(struct loop *loop, const struct http_request *request, const struct ingest_batch *batch, enum reply_kind kind) {
+static void reply_now(struct loop *loop, const struct http_request *request,
+                      const struct ingest_batch *batch, enum reply_kind kind) {
     uint8_t room[4096];
     struct buf memory = buf_of(room, sizeof room);
     struct protocol_reply reply = {404, "text/plain", SPAN_LIT("not found\n")};
     if (batch->protocol != NULL) {
-        batch->protocol->reply(&batch->decoded.envelope, kind, batch->decoded.items, batch->decoded.item_count, &memory, &reply);
+        batch->protocol->reply(&batch->decoded.envelope, kind, batch->decoded.items,
+                               batch->decoded.item_count, &memory, &reply);
     }
-    send_reply(loop, request->exchange, &reply, http_header(request->head, "origin"), kind == REPLY_UNAVAILABLE);
+    send_reply(loop, request->exchange, &reply, http_header(request->head, "origin"),
+               kind == REPLY_UNAVAILABLE);
 }
 
 /* The answer for success, while the items are at hand. false: no room for it. */
-static bool prepare_reply(struct loop_work *w, struct slot *slot, const struct http_request *request, const struct ingest_batch *batch) {
+static bool prepare_reply(struct loop_work *w, struct slot *slot,
+                          const struct http_request *request, const struct ingest_batch *batch) {
     struct span origin = http_header(request->head, "origin");
     struct protocol_reply reply;
     struct buf memory = buf_of(slot->body, sizeof slot->body);
@@ -152,13 +161,15 @@ static bool prepare_reply(struct loop_work *w, struct slot *slot, const struct h
     if (slot->origin_size != 0) {
         memcpy(slot->origin, origin.p, slot->origin_size);
     }
-    batch->protocol->reply(&batch->decoded.envelope, REPLY_KEPT, batch->decoded.items, batch->decoded.item_count, &memory, &reply);
+    batch->protocol->reply(&batch->decoded.envelope, REPLY_KEPT, batch->decoded.items,
+                           batch->decoded.item_count, &memory, &reply);
     for (int16_t i = 0; memory.full && i < REPLY_BIG_COUNT; i++) {
         if (!w->big_used[i]) {
             slot->big = i;
             w->big_used[i] = true;
             memory = buf_of(w->big[i], REPLY_BIG);
-            batch->protocol->reply(&batch->decoded.envelope, REPLY_KEPT, batch->decoded.items, batch->decoded.item_count, &memory, &reply);
+            batch->protocol->reply(&batch->decoded.envelope, REPLY_KEPT, batch->decoded.items,
+                                   batch->decoded.item_count, &memory, &reply);
             break;
         }
     }
@@ -179,7 +190,9 @@ static bool prepare_reply(struct loop_work *w, struct slot *slot, const struct h
 static void finish(struct loop *loop, struct slot *slot) {
     struct loop_work *w = loop->work;
     struct span origin = span_of(slot->origin, slot->origin_size);
-    struct protocol_reply reply = {slot->status, slot->content_type, span_of(slot->big >= 0 ? w->big[slot->big] : slot->body, slot->body_size)};
+    struct protocol_reply reply = {
+        slot->status, slot->content_type,
+        span_of(slot->big >= 0 ? w->big[slot->big] : slot->body, slot->body_size)};
     uint8_t room[1024];
     struct buf memory = buf_of(room, sizeof room);
     if (slot->failed) {
@@ -187,7 +200,8 @@ static void finish(struct loop *loop, struct slot *slot) {
     }
     for (unsigned i = 0; i < slot->part_count; i++) {
         if (slot->failed) {
-            count(&loop->counters.refused[slot->parts[i].source][REASON_NO_SPACE], slot->parts[i].events);
+            count(&loop->counters.refused[slot->parts[i].source][REASON_NO_SPACE],
+                  slot->parts[i].events);
         } else {
             count(&loop->counters.accepted[slot->parts[i].source], slot->parts[i].events);
         }
@@ -270,14 +284,16 @@ static void identify(struct loop *loop, const struct ingest_batch *batch) {
         if (item->person.n != 0) {
             aid_make(loop->gateway->aids, source->space, item->person, &w->aids[i]);
         }
-        w->dedupes[i] = item->dedupe.n != 0 ? aid_dedupe(loop->gateway->aids, source->number, item->dedupe) : 0;
+        w->dedupes[i] =
+            item->dedupe.n != 0 ? aid_dedupe(loop->gateway->aids, source->number, item->dedupe) : 0;
     }
 }
 
 static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
     struct loop_work *w = loop->work;
     const struct protocol_decoded *d = &batch->decoded;
-    uint8_t *text = (uint8_t *)(uintptr_t)d->text.p; /* our own decode buffer or the request's body: both writable */
+    uint8_t *text = (uint8_t *)(uintptr_t)
+                        d->text.p; /* our own decode buffer or the request's body: both writable */
     size_t n = 0;
     for (size_t i = 0; i < d->item_count; i++) {
         if (d->items[i].reason == REASON_NONE) {
@@ -285,7 +301,8 @@ static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
             w->item_index[n++] = (uint32_t)i;
         }
     }
-    inspect_items(w->inspector, batch->protocol, d->text, d->tokens, d->token_count, w->items, n, w->findings, FINDINGS_MAX);
+    inspect_items(w->inspector, batch->protocol, d->text, d->tokens, d->token_count, w->items, n,
+                  w->findings, FINDINGS_MAX);
     for (size_t k = 0; k < n; k++) {
         struct protocol_item *item = &d->items[w->item_index[k]];
         struct inspect_item *seen = &w->items[k];
@@ -334,7 +351,8 @@ static bool list_parts(const struct ingest_batch *batch, struct slot *slot) {
 }
 
 /* Puts the events of one source, in their order. */
-static int put_part(struct loop *loop, const struct http_request *request, const struct ingest_batch *batch, struct slot *slot, unsigned part,
+static int put_part(struct loop *loop, const struct http_request *request,
+                    const struct ingest_batch *batch, struct slot *slot, unsigned part,
                     struct span env, uint64_t now_us) {
     struct loop_work *w = loop->work;
     struct record_request record = {
@@ -350,11 +368,13 @@ static int put_part(struct loop *loop, const struct http_request *request, const
         memcpy(record.peer, request->peer.address, sizeof record.peer);
     }
     if (slot->part_count == 1 && batch->good == batch->decoded.item_count) {
-        return journal_writer_put(loop->writer, &record, w->events, batch->good, ticket_of(w, slot));
+        return journal_writer_put(loop->writer, &record, w->events, batch->good,
+                                  ticket_of(w, slot));
     }
     size_t n = 0;
     for (size_t i = 0; i < batch->decoded.item_count; i++) {
-        if (batch->decoded.items[i].reason == REASON_NONE && batch->sources[i]->number == record.source) {
+        if (batch->decoded.items[i].reason == REASON_NONE &&
+            batch->sources[i]->number == record.source) {
             w->chosen[n++] = w->events[i];
         }
     }
@@ -362,7 +382,8 @@ static int put_part(struct loop *loop, const struct http_request *request, const
 }
 
 /* 0, or BUSY when not even the first part found room. */
-static int put_all(struct loop *loop, const struct http_request *request, const struct ingest_batch *batch, struct slot *slot, uint64_t now_us) {
+static int put_all(struct loop *loop, const struct http_request *request,
+                   const struct ingest_batch *batch, struct slot *slot, uint64_t now_us) {
     uint8_t env_room[ENV_MAX];
     struct buf env = buf_of(env_room, sizeof env_room);
     batch->protocol->env(&batch->decoded.envelope, &env);
@@ -383,7 +404,8 @@ static int put_all(struct loop *loop, const struct http_request *request, const 
     return 0;
 }
 
-static void keep(struct loop *loop, const struct http_request *request, struct ingest_batch *batch) {
+static void keep(struct loop *loop, const struct http_request *request,
+                 struct ingest_batch *batch) {
     struct loop_work *w = loop->work;
     struct slot *slot = slot_take(w);
     enum reply_kind refusal = REPLY_UNAVAILABLE;
@@ -403,7 +425,9 @@ static void keep(struct loop *loop, const struct http_request *request, struct i
         return;
     }
     for (unsigned i = 0; slot != NULL && i < slot->part_count; i++) {
-        count(&loop->counters.refused[slot->parts[i].source][refusal == REPLY_TOO_BIG ? REASON_TOO_COMPLEX : REASON_OVERLOADED],
+        count(&loop->counters
+                   .refused[slot->parts[i].source]
+                           [refusal == REPLY_TOO_BIG ? REASON_TOO_COMPLEX : REASON_OVERLOADED],
               slot->parts[i].events);
     }
     if (slot != NULL) {
@@ -414,17 +438,21 @@ static void keep(struct loop *loop, const struct http_request *request, struct i
 
 static void handle(void *context, const struct http_request *request) {
     struct loop *loop = context;
-    const struct snapshot *snapshot = atomic_load_explicit(&loop->gateway->snapshot, memory_order_acquire);
+    const struct snapshot *snapshot =
+        atomic_load_explicit(&loop->gateway->snapshot, memory_order_acquire);
     count(&loop->counters.requests, 1);
     if (request->head->method == HTTP_OPTIONS) {
         uint8_t room[2048];
         struct buf headers = buf_of(room, sizeof room);
         ingest_preflight(request->head, &headers);
-        http_reply(loop->server, request->exchange, &(struct http_reply){.status = 200, .headers = headers.full ? SPAN_NONE : buf_span(&headers)});
+        http_reply(loop->server, request->exchange,
+                   &(struct http_reply){.status = 200,
+                                        .headers = headers.full ? SPAN_NONE : buf_span(&headers)});
         return;
     }
     struct ingest_batch batch;
-    ingest_read(loop->work->ingester, snapshot->ingest_sources, request, (int64_t)(os_wall_us() / 1000), &batch);
+    ingest_read(loop->work->ingester, snapshot->ingest_sources, request,
+                (int64_t)(os_wall_us() / 1000), &batch);
     if (batch.verdict == REPLY_KEPT && !batch.is_local) {
         identify(loop, &batch);
         inspect_batch(loop, &batch);
@@ -511,13 +539,16 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .body_timeout_ms = settings->body_timeout_ms,
         .body_rate_min = 1024,
         .send_timeout_ms = 30000,
-        .idle_timeout_ms = 75000, /* longer than the 60 s of common balancers, so that they close first */
+        .idle_timeout_ms =
+            75000, /* longer than the 60 s of common balancers, so that they close first */
         .handler = handle,
         .error_headers = error_headers,
         .context = loop,
     };
     int r = http_server_new(&config, &loop->server, err);
-    return r == 0 ? http_server_watch(loop->server, journal_writer_wake_fd(loop->writer), on_wake, loop) : r;
+    return r == 0 ? http_server_watch(loop->server, journal_writer_wake_fd(loop->writer), on_wake,
+                                      loop)
+                  : r;
 }
 
 int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop, struct err *err) {
@@ -531,7 +562,8 @@ int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop, st
     loop->index = index;
     loop->writer = journal_writer_of(gateway->journal, index);
     int r = work_new(settings, &loop->work);
-    return r == 0 ? server_new(loop, settings, err) : err_set(err, r, "out of memory for ingest loop %u", index);
+    return r == 0 ? server_new(loop, settings, err)
+                  : err_set(err, r, "out of memory for ingest loop %u", index);
 }
 
 /* After the signal: no new connection, what is in hand is answered. */
@@ -539,7 +571,8 @@ static void drain(struct loop *loop) {
     enum { DRAIN_US = 5 * 1000 * 1000 };
     uint64_t until = os_mono_us() + DRAIN_US;
     http_server_drain(loop->server);
-    while ((http_server_open_connections(loop->server) != 0 || loop->work->waiting != 0) && os_mono_us() < until) {
+    while ((http_server_open_connections(loop->server) != 0 || loop->work->waiting != 0) &&
+           os_mono_us() < until) {
         http_server_run_once(loop->server, RUN_MS);
         journal_writer_flush(loop->writer);
     }

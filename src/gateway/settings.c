@@ -22,7 +22,8 @@ const char *settings_dir(const char *option) {
     return from_env != NULL && from_env[0] != '\0' ? from_env : ".";
 }
 
-static int copy_text(const struct yaml_node *node, const char *what, char *out, size_t cap, struct err *err) {
+static int copy_text(const struct yaml_node *node, const char *what, char *out, size_t cap,
+                     struct err *err) {
     if (yaml_kind_of(node) != YAML_SCALAR) {
         return yaml_error(err, node, "%s must be a single word", what);
     }
@@ -44,7 +45,8 @@ static int copy_name(const struct yaml_node *node, const char *what, char *out, 
     for (const char *c = out; *c != '\0'; c++) {
         bool ok = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-' || *c == '_';
         if (!ok || out[0] == '-') {
-            return yaml_error(err, node, "%s must be of a-z, 0-9, - and _ and not begin with -", what);
+            return yaml_error(err, node, "%s must be of a-z, 0-9, - and _ and not begin with -",
+                              what);
         }
     }
     return 0;
@@ -64,7 +66,8 @@ static int absolute(const char *base, const char *path, char *out, size_t cap) {
     return n < 0 || (size_t)n >= cap ? BH_E_TOO_BIG : 0;
 }
 
-static int read_listen(struct settings *s, const struct yaml_node *node, char *admin, size_t admin_cap, struct err *err) {
+static int read_listen(struct settings *s, const struct yaml_node *node, char *admin,
+                       size_t admin_cap, struct err *err) {
     static const char *const keys[] = {"ingest", "admin", "health", "console"};
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = NULL;
@@ -128,7 +131,9 @@ static int read_journal(struct settings *s, const struct yaml_node *node, struct
     if (r == 0 && (n = yaml_get(node, "keep")) != NULL) {
         r = yaml_duration(n, &s->journal_keep_us, err);
         if (r == 0 && s->journal_keep_us > 30ULL * 86400 * 1000000) {
-            r = yaml_error(err, n, "journal: keep may be at most 30d: what is kept longer must be erased longer");
+            r = yaml_error(
+                err, n,
+                "journal: keep may be at most 30d: what is kept longer must be erased longer");
         }
     }
     if (r == 0 && (n = yaml_get(node, "segment")) != NULL) {
@@ -144,7 +149,8 @@ static int read_journal(struct settings *s, const struct yaml_node *node, struct
 }
 
 static int read_limits(struct settings *s, const struct yaml_node *node, struct err *err) {
-    static const char *const keys[] = {"request", "connections", "connections_per_peer", "head_timeout", "body_timeout", "loops"};
+    static const char *const keys[] = {"request",      "connections",  "connections_per_peer",
+                                       "head_timeout", "body_timeout", "loops"};
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = NULL;
     uint64_t v = 0;
@@ -178,16 +184,17 @@ static int read_limits(struct settings *s, const struct yaml_node *node, struct 
 }
 
 /* A token or secret: a literal, {env: NAME} or {file: PATH}. The text of it never gets into an error. */
-static int read_secret(const struct settings *s, const struct yaml_node *node, const char *what, bool secrets, char *out,
-                       size_t cap, bool *ret_literal, struct err *err) {
+static int read_secret(const struct settings *s, const struct yaml_node *node, const char *what,
+                       bool secrets, char *out, size_t cap, bool *ret_literal, struct err *err) {
     *ret_literal = yaml_kind_of(node) == YAML_SCALAR;
     if (*ret_literal) {
         return copy_text(node, what, out, cap, err);
     }
     static const char *const keys[] = {"env", "file"};
     char text[SETTINGS_PATH];
-    int r = yaml_kind_of(node) == YAML_MAPPING ? yaml_only_keys(node, keys, BH_COUNT(keys), err)
-                                               : yaml_error(err, node, "%s must be a word, {env: NAME} or {file: PATH}", what);
+    int r = yaml_kind_of(node) == YAML_MAPPING
+                ? yaml_only_keys(node, keys, BH_COUNT(keys), err)
+                : yaml_error(err, node, "%s must be a word, {env: NAME} or {file: PATH}", what);
     if (r == 0 && yaml_count(node) != 1) {
         r = yaml_error(err, node, "%s needs exactly one of env, file", what);
     }
@@ -200,14 +207,16 @@ static int read_secret(const struct settings *s, const struct yaml_node *node, c
     if (yaml_get(node, "env") != NULL) {
         const char *value = os_env(text);
         if (value == NULL || value[0] == '\0' || strlen(value) >= cap) {
-            return yaml_error(err, node, "%s: the environment variable %s is not set (or too long)", what, text);
+            return yaml_error(err, node, "%s: the environment variable %s is not set (or too long)",
+                              what, text);
         }
         memcpy(out, value, strlen(value) + 1);
         return 0;
     }
     char path[SETTINGS_PATH];
     size_t n = 0;
-    if (absolute(s->dir, text, path, sizeof path) != 0 || os_file_read_whole(path, out, cap - 1, &n) != 0) {
+    if (absolute(s->dir, text, path, sizeof path) != 0 ||
+        os_file_read_whole(path, out, cap - 1, &n) != 0) {
         return yaml_error(err, node, "%s: cannot read the file %s", what, text);
     }
     while (n != 0 && (out[n - 1] == '\n' || out[n - 1] == '\r' || out[n - 1] == ' ')) {
@@ -217,22 +226,26 @@ static int read_secret(const struct settings *s, const struct yaml_node *node, c
     return n != 0 ? 0 : yaml_error(err, node, "%s: the file %s is empty", what, text);
 }
 
-static int read_word(const struct yaml_node *node, const char *what, const char *const *words, size_t count, size_t *ret_index,
-                     struct err *err) {
+static int read_word(const struct yaml_node *node, const char *what, const char *const *words,
+                     size_t count, size_t *ret_index, struct err *err) {
     for (size_t i = 0; i < count; i++) {
         if (yaml_kind_of(node) == YAML_SCALAR && span_is(yaml_text(node), words[i])) {
             *ret_index = i;
             return 0;
         }
     }
-    const char *near = yaml_kind_of(node) == YAML_SCALAR ? yaml_nearest(yaml_text(node), words, count) : NULL;
-    return yaml_error(err, node, "%s must be %s%s%s%s%s", what, words[0], count > 1 ? " or " : "", count > 1 ? words[1] : "",
-                      near != NULL ? "; did you mean " : "", near != NULL ? near : "");
+    const char *near =
+        yaml_kind_of(node) == YAML_SCALAR ? yaml_nearest(yaml_text(node), words, count) : NULL;
+    return yaml_error(err, node, "%s must be %s%s%s%s%s", what, words[0], count > 1 ? " or " : "",
+                      count > 1 ? words[1] : "", near != NULL ? "; did you mean " : "",
+                      near != NULL ? near : "");
 }
 
-static int read_source_vendors(struct settings_source *source, const struct yaml_node *node, struct err *err) {
+static int read_source_vendors(struct settings_source *source, const struct yaml_node *node,
+                               struct err *err) {
     if (yaml_kind_of(node) != YAML_SEQUENCE || yaml_count(node) > BH_COUNT(source->vendors)) {
-        return yaml_error(err, node, "vendors must be a list of at most %zu names", BH_COUNT(source->vendors));
+        return yaml_error(err, node, "vendors must be a list of at most %zu names",
+                          BH_COUNT(source->vendors));
     }
     for (size_t i = 0; i < yaml_count(node); i++) {
         int r = copy_name(yaml_at(node, i), "a vendor's name", source->vendors[i], err);
@@ -244,8 +257,8 @@ static int read_source_vendors(struct settings_source *source, const struct yaml
     return 0;
 }
 
-static int read_source_import(const struct settings *s, struct settings_source *source, const struct yaml_node *node,
-                              bool secrets, struct err *err) {
+static int read_source_import(const struct settings *s, struct settings_source *source,
+                              const struct yaml_node *node, bool secrets, struct err *err) {
     static const char *const keys[] = {"secret", "project_id"};
     bool literal = false;
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
@@ -254,15 +267,18 @@ static int read_source_import(const struct settings *s, struct settings_source *
         r = yaml_error(err, node, "import needs a secret");
     }
     if (r == 0) {
-        r = read_secret(s, n, "import: secret", secrets, source->import_secret, sizeof source->import_secret, &literal, err);
+        r = read_secret(s, n, "import: secret", secrets, source->import_secret,
+                        sizeof source->import_secret, &literal, err);
     }
     if (r == 0 && (n = yaml_get(node, "project_id")) != NULL) {
-        r = copy_text(n, "import: project_id", source->import_project_id, sizeof source->import_project_id, err);
+        r = copy_text(n, "import: project_id", source->import_project_id,
+                      sizeof source->import_project_id, err);
     }
     return r;
 }
 
-static int read_source_words(struct settings_source *source, const struct yaml_node *node, struct err *err) {
+static int read_source_words(struct settings_source *source, const struct yaml_node *node,
+                             struct err *err) {
     static const char *const protocols[] = {"mixpanel"};
     static const char *const trusts[] = {"browser", "server"};
     static const char *const roles[] = {"controller", "processor"};
@@ -283,16 +299,20 @@ static int read_source_words(struct settings_source *source, const struct yaml_n
     return r;
 }
 
-static int read_source(const struct settings *s, struct settings_source *source, const struct yaml_node *node, bool secrets,
-                       struct err *err) {
-    static const char *const keys[] = {"name", "protocol", "token", "trust", "role", "vendors", "ids", "import", "new_people"};
+static int read_source(const struct settings *s, struct settings_source *source,
+                       const struct yaml_node *node, bool secrets, struct err *err) {
+    static const char *const keys[] = {"name",    "protocol", "token",  "trust",     "role",
+                                       "vendors", "ids",      "import", "new_people"};
     if (yaml_kind_of(node) != YAML_MAPPING) {
-        return yaml_error(err, node, "a source is a mapping such as { name: web, protocol: mixpanel, token: ... }");
+        return yaml_error(
+            err, node,
+            "a source is a mapping such as { name: web, protocol: mixpanel, token: ... }");
     }
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = yaml_get(node, "name");
     if (r == 0) {
-        r = n == NULL ? yaml_error(err, node, "a source needs a name") : copy_name(n, "name", source->name, err);
+        r = n == NULL ? yaml_error(err, node, "a source needs a name")
+                      : copy_name(n, "name", source->name, err);
     }
     if (r == 0) {
         r = read_source_words(source, node, err);
@@ -300,7 +320,8 @@ static int read_source(const struct settings *s, struct settings_source *source,
     n = yaml_get(node, "token");
     if (r == 0) {
         r = n == NULL ? yaml_error(err, node, "a source needs a token")
-                      : read_secret(s, n, "token", secrets, source->token, sizeof source->token, &source->token_is_literal, err);
+                      : read_secret(s, n, "token", secrets, source->token, sizeof source->token,
+                                    &source->token_is_literal, err);
     }
     if (r == 0 && (n = yaml_get(node, "vendors")) != NULL) {
         r = read_source_vendors(source, n, err);
@@ -322,10 +343,13 @@ static int check_unique(const struct settings *s, const struct yaml_node *list, 
     for (unsigned i = 0; i < s->source_count; i++) {
         for (unsigned k = 0; k < i; k++) {
             if (strcmp(s->sources[i].name, s->sources[k].name) == 0) {
-                return yaml_error(err, yaml_at(list, i), "two sources are named %s", s->sources[i].name);
+                return yaml_error(err, yaml_at(list, i), "two sources are named %s",
+                                  s->sources[i].name);
             }
-            if (s->sources[i].token[0] != '\0' && strcmp(s->sources[i].token, s->sources[k].token) == 0) {
-                return yaml_error(err, yaml_at(list, i), "the sources %s and %s have the same token", s->sources[k].name,
+            if (s->sources[i].token[0] != '\0' &&
+                strcmp(s->sources[i].token, s->sources[k].token) == 0) {
+                return yaml_error(err, yaml_at(list, i),
+                                  "the sources %s and %s have the same token", s->sources[k].name,
                                   s->sources[i].name);
             }
         }
@@ -333,7 +357,8 @@ static int check_unique(const struct settings *s, const struct yaml_node *list, 
     return 0;
 }
 
-static int read_sources(struct settings *s, const struct yaml_node *node, bool secrets, struct err *err) {
+static int read_sources(struct settings *s, const struct yaml_node *node, bool secrets,
+                        struct err *err) {
     if (yaml_kind_of(node) != YAML_SEQUENCE || yaml_count(node) > LIMIT_SOURCES) {
         return yaml_error(err, node, "sources must be a list of at most %d", LIMIT_SOURCES);
     }
@@ -352,8 +377,11 @@ static int read_sources(struct settings *s, const struct yaml_node *node, bool s
     return check_unique(s, node, err);
 }
 
-static int read_root(struct settings *s, const struct yaml_node *root, bool secrets, struct err *err) {
-    static const char *const keys[] = {"instance", "instance_number", "listen", "data", "trusted_proxies", "key", "journal", "limits", "sources"};
+static int read_root(struct settings *s, const struct yaml_node *root, bool secrets,
+                     struct err *err) {
+    static const char *const keys[] = {"instance", "instance_number", "listen",
+                                       "data",     "trusted_proxies", "key",
+                                       "journal",  "limits",          "sources"};
     char text[SETTINGS_PATH] = "data";
     char admin[SETTINGS_PATH] = "unix:admin.sock";
     const struct yaml_node *n = NULL;
@@ -383,8 +411,11 @@ static int read_root(struct settings *s, const struct yaml_node *root, bool secr
     }
     if (r == 0) {
         n = yaml_get(root, "key");
-        r = n == NULL ? yaml_error(err, root, "bulkhead.yaml needs a key, such as key: { file: ~/.config/bulkhead/eu-1.key }")
-                      : read_key(s, n, err);
+        r = n == NULL
+                ? yaml_error(
+                      err, root,
+                      "bulkhead.yaml needs a key, such as key: { file: ~/.config/bulkhead/eu-1.key }")
+                : read_key(s, n, err);
     }
     if (r == 0 && (n = yaml_get(root, "journal")) != NULL) {
         r = read_journal(s, n, err);
@@ -433,9 +464,12 @@ static int list_vendors(struct settings *s, struct err *err) {
     for (unsigned i = 0; i < s->source_count; i++) {
         const struct settings_source *source = &s->sources[i];
         for (unsigned k = 0; k < source->vendor_count; k++) {
-            if (bsearch(source->vendors[k], s->vendors, s->vendor_count, sizeof s->vendors[0], compare_names) == NULL) {
-                return err_set(err, BH_E_CONFIG, "source %s lists the vendor %s, but there is no file vendors/%s.yaml", source->name,
-                               source->vendors[k], source->vendors[k]);
+            if (bsearch(source->vendors[k], s->vendors, s->vendor_count, sizeof s->vendors[0],
+                        compare_names) == NULL) {
+                return err_set(
+                    err, BH_E_CONFIG,
+                    "source %s lists the vendor %s, but there is no file vendors/%s.yaml",
+                    source->name, source->vendors[k], source->vendors[k]);
             }
         }
     }
@@ -464,8 +498,11 @@ int settings_load(const char *dir, bool secrets, struct settings **ret_settings,
         r = err_set(err, r, "there is no folder %s; `bulkhead init` makes one", dir);
     } else {
         (void)snprintf(path, sizeof path, "%s/bulkhead.yaml", s->dir);
-        r = os_path_exists(path) ? yaml_load(path, &doc, err)
-                                 : err_set(err, BH_E_NOTFOUND, "there is no %s; `bulkhead init` makes one, -c DIR names another folder", path);
+        r = os_path_exists(path)
+                ? yaml_load(path, &doc, err)
+                : err_set(err, BH_E_NOTFOUND,
+                          "there is no %s; `bulkhead init` makes one, -c DIR names another folder",
+                          path);
     }
     if (r == 0) {
         r = read_root(s, yaml_root(doc), secrets, err);
@@ -493,7 +530,8 @@ void settings_free(struct settings *settings) {
     free(settings);
 }
 
-void settings_vendor_path(const struct settings *settings, const char *vendor, char *out, size_t cap) {
+void settings_vendor_path(const struct settings *settings, const char *vendor, char *out,
+                          size_t cap) {
     (void)snprintf(out, cap, "%s/vendors/%s.yaml", settings->dir, vendor);
 }
 
@@ -501,7 +539,8 @@ void settings_plan_path(const struct settings *settings, char *out, size_t cap) 
     (void)snprintf(out, cap, "%s/plan.yaml", settings->dir);
 }
 
-const struct settings_source *settings_source_by_number(const struct settings *settings, uint16_t number) {
+const struct settings_source *settings_source_by_number(const struct settings *settings,
+                                                        uint16_t number) {
     for (unsigned i = 0; i < settings->source_count; i++) {
         if (settings->sources[i].number == number) {
             return &settings->sources[i];
@@ -523,7 +562,8 @@ static uint16_t number_of(struct span file, const char *name, uint16_t *max) {
         line = span_from(line, 7);
         size_t space = span_find_byte(line, ' ');
         uint64_t number = 0;
-        if (space == SIZE_MAX || !span_to_u64(span_cut(line, 0, space), &number) || number > UINT16_MAX) {
+        if (space == SIZE_MAX || !span_to_u64(span_cut(line, 0, space), &number) ||
+            number > UINT16_MAX) {
             continue;
         }
         *max = number > *max ? (uint16_t)number : *max;

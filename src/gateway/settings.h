@@ -21,7 +21,7 @@ enum { SETTINGS_PATH = 1024 };
 
 struct settings_source {
     char name[LIMIT_NAME + 1];
-    uint16_t number; /* 0 until settings_number */
+    uint16_t number;  /* 0 until settings_number */
     uint8_t protocol; /* enum protocol_id */
     bool trust_server;
     bool is_processor;
@@ -61,14 +61,17 @@ struct settings {
 };
 
 /* Reads bulkhead.yaml of `dir` and lists vendors/. `secrets` false: tokens from env and file are not read (for commands that need none). */
-int settings_load(const char *dir, bool secrets, struct settings **ret_settings, struct err *err) BH_MUST_USE;
+int settings_load(const char *dir, bool secrets, struct settings **ret_settings,
+                  struct err *err) BH_MUST_USE;
 void settings_free(struct settings *settings);
 /* Gives every source its number from data/numbers; new names get the next and, unless read_only, the file is rewritten. */
 int settings_number(struct settings *settings, bool read_only, struct err *err) BH_MUST_USE;
 /* DIR/vendors/NAME.yaml, DIR/plan.yaml. */
-void settings_vendor_path(const struct settings *settings, const char *vendor, char *out, size_t cap);
+void settings_vendor_path(const struct settings *settings, const char *vendor, char *out,
+                          size_t cap);
 void settings_plan_path(const struct settings *settings, char *out, size_t cap);
-const struct settings_source *settings_source_by_number(const struct settings *settings, uint16_t number);
+const struct settings_source *settings_source_by_number(const struct settings *settings,
+                                                        uint16_t number);
 /* The configuration folder to use: -c, else $BULKHEAD_DIR, else ".". */
 const char *settings_dir(const char *option);
 

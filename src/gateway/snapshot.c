@@ -12,8 +12,8 @@ static bool source_feeds(const struct settings_source *source, const char *vendo
     return false;
 }
 
-int snapshot_vendor_init(const struct settings *settings, const struct plan *plan, const char *name, struct snapshot_vendor *vendor,
-                         struct err *err) {
+int snapshot_vendor_init(const struct settings *settings, const struct plan *plan, const char *name,
+                         struct snapshot_vendor *vendor, struct err *err) {
     char path[SETTINGS_PATH + 128];
     vendor->name = name;
     settings_vendor_path(settings, name, path, sizeof path);
@@ -23,7 +23,8 @@ int snapshot_vendor_init(const struct settings *settings, const struct plan *pla
     }
     for (unsigned i = 0; i < settings->source_count; i++) {
         const struct settings_source *source = &settings->sources[i];
-        vendor->sources[i] = (struct policy_source){source->number, source->name, source_feeds(source, name)};
+        vendor->sources[i] =
+            (struct policy_source){source->number, source->name, source_feeds(source, name)};
     }
     int r = contract_load(path, &vendor->contract, err);
     if (r != 0) {
@@ -31,9 +32,12 @@ int snapshot_vendor_init(const struct settings *settings, const struct plan *pla
     }
     contract_facts(vendor->contract, &vendor->facts);
     if (strcmp(vendor->facts.vendor, name) != 0) {
-        return err_set_at(err, BH_E_CONFIG, path, 1, 1, "vendor: %s must be the name of its file, %s", vendor->facts.vendor, name);
+        return err_set_at(err, BH_E_CONFIG, path, 1, 1,
+                          "vendor: %s must be the name of its file, %s", vendor->facts.vendor,
+                          name);
     }
-    return ruleset_compile(vendor->contract, plan, vendor->sources, settings->source_count, &vendor->ruleset, err);
+    return ruleset_compile(vendor->contract, plan, vendor->sources, settings->source_count,
+                           &vendor->ruleset, err);
 }
 
 void snapshot_vendor_fini(struct snapshot_vendor *vendor) {
@@ -95,7 +99,8 @@ int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *e
     }
     for (unsigned i = 0; r == 0 && i < s->settings->vendor_count; i++) {
         s->vendor_count = i + 1;
-        r = snapshot_vendor_init(s->settings, s->plan, s->settings->vendors[i], &s->vendors[i], err);
+        r = snapshot_vendor_init(s->settings, s->plan, s->settings->vendors[i], &s->vendors[i],
+                                 err);
     }
     if (r != 0) {
         snapshot_free(s);
@@ -121,7 +126,8 @@ void snapshot_free(struct snapshot *snapshot) {
     }
 }
 
-void snapshot_rules(const struct snapshot *snapshot, const struct snapshot_vendor *vendor, struct courier_rules *ret_rules) {
+void snapshot_rules(const struct snapshot *snapshot, const struct snapshot_vendor *vendor,
+                    struct courier_rules *ret_rules) {
     *ret_rules = (struct courier_rules){
         .facts = vendor->facts,
         .ruleset = vendor->ruleset,

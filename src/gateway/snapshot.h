@@ -36,9 +36,10 @@ struct snapshot {
 int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *err) BH_MUST_USE;
 void snapshot_free(struct snapshot *snapshot); /* with all older ones */
 /* One vendor's contract against plan and sources; for snapshot_load and `contract check`. Fills vendor as far as it got; release with snapshot_vendor_fini. */
-int snapshot_vendor_init(const struct settings *settings, const struct plan *plan, const char *name, struct snapshot_vendor *vendor,
-                         struct err *err) BH_MUST_USE;
+int snapshot_vendor_init(const struct settings *settings, const struct plan *plan, const char *name,
+                         struct snapshot_vendor *vendor, struct err *err) BH_MUST_USE;
 void snapshot_vendor_fini(struct snapshot_vendor *vendor);
-void snapshot_rules(const struct snapshot *snapshot, const struct snapshot_vendor *vendor, struct courier_rules *ret_rules);
+void snapshot_rules(const struct snapshot *snapshot, const struct snapshot_vendor *vendor,
+                    struct courier_rules *ret_rules);
 
 #endif

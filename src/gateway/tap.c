@@ -32,7 +32,8 @@ static void add(struct tap *tap, const struct buf *line) {
 }
 
 static const char *kind_word(uint8_t kind) {
-    static const char *const words[] = {"", "track", "identify", "alias", "merge", "profile", "group"};
+    static const char *const words[] = {"",      "track",   "identify", "alias",
+                                        "merge", "profile", "group"};
     return kind < BH_COUNT(words) ? words[kind] : "";
 }
 
@@ -40,8 +41,8 @@ void tap_verdict(void *context, const struct tap_line *line) {
     struct tap *tap = context;
     char text[TAP_LINE_MAX];
     struct buf b = buf_of(text, sizeof text);
-    buf_printf(&b, "{\"seq\":%llu,\"vendor\":\"%s\",\"source\":%u,\"kind\":\"%s\"", (unsigned long long)line->seq, line->vendor, line->source,
-               kind_word(line->kind));
+    buf_printf(&b, "{\"seq\":%llu,\"vendor\":\"%s\",\"source\":%u,\"kind\":\"%s\"",
+               (unsigned long long)line->seq, line->vendor, line->source, kind_word(line->kind));
     if (line->event_name.n != 0) {
         buf_put_str(&b, ",\"event\":");
         json_put_string(&b, line->event_name);
@@ -54,16 +55,19 @@ void tap_verdict(void *context, const struct tap_line *line) {
     buf_printf(&b, ",\"withheld\":%u,\"leaves\":[", line->verdict->withheld_leaves);
     for (unsigned i = 0; i < line->verdict->disclosed_count && b.n < TAP_LINE_MAX - 96; i++) {
         const struct disclosed *d = &line->verdict->disclosed[i];
-        buf_printf(&b, "%s\"%s:%s\"", i != 0 ? "," : "", class_name(d->class_id), form_name(d->form));
+        buf_printf(&b, "%s\"%s:%s\"", i != 0 ? "," : "", class_name(d->class_id),
+                   form_name(d->form));
     }
     buf_put_str(&b, "]}");
     add(tap, &b);
 }
 
-void tap_refused(struct tap *tap, uint16_t source, const char *source_name, const char *reason, unsigned count) {
+void tap_refused(struct tap *tap, uint16_t source, const char *source_name, const char *reason,
+                 unsigned count) {
     char text[TAP_LINE_MAX];
     struct buf b = buf_of(text, sizeof text);
-    buf_printf(&b, "{\"refused\":%u,\"source\":%u,\"name\":\"%s\",\"reason\":\"%s\"}", count, source, source_name, reason);
+    buf_printf(&b, "{\"refused\":%u,\"source\":%u,\"name\":\"%s\",\"reason\":\"%s\"}", count,
+               source, source_name, reason);
     add(tap, &b);
 }
 
@@ -74,7 +78,8 @@ void tap_read(struct tap *tap, uint64_t after, struct buf *out) {
     uint64_t at = after < oldest ? oldest : after;
     at = at > tap->next ? tap->next : at;
     buf_printf(out, "{\"next\":%llu,\"dropped\":%llu,\"lines\":[", (unsigned long long)tap->next,
-               (unsigned long long)(atomic_load_explicit(&tap->dropped, memory_order_relaxed) + (at - (after < at ? after : at))));
+               (unsigned long long)(atomic_load_explicit(&tap->dropped, memory_order_relaxed) +
+                                    (at - (after < at ? after : at))));
     for (bool first = true; at < tap->next; at++, first = false) {
         size_t slot = at % TAP_LINES;
         if (!first) {

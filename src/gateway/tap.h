@@ -27,7 +27,8 @@ void tap_init(struct tap *tap);
 bool tap_is_watched(struct tap *tap);
 /* Courier's callback; context is the tap. */
 void tap_verdict(void *context, const struct tap_line *line);
-void tap_refused(struct tap *tap, uint16_t source, const char *source_name, const char *reason, unsigned count);
+void tap_refused(struct tap *tap, uint16_t source, const char *source_name, const char *reason,
+                 unsigned count);
 /* Lines from number `after` on, as {"next":N,"dropped":N,"lines":[...]}. Marks the tap as watched. */
 void tap_read(struct tap *tap, uint64_t after, struct buf *out);
 

@@ -94,9 +94,9 @@ enum field_type {
     TYPE_ID,     /* up to 255 bytes without control characters, or a number */
     /* Seconds, milliseconds or ISO 8601; policy floors it to the contract's precision. */
     TYPE_TIME,
-    TYPE_WORD,     /* a technical word: 1..40 letters, digits and . _ - : no spaces, so that no sentence and no full name fits */
-    TYPE_FAMILY,   /* one of wire/families.def: a browser, a system, a maker */
-    TYPE_LABEL,    /* 1..64 letters, digits, spaces and . _ - + / : ( ) , only where the class is closed or the operator opens it knowingly */
+    TYPE_WORD, /* a technical word: 1..40 letters, digits and . _ - : no spaces, so that no sentence and no full name fits */
+    TYPE_FAMILY, /* one of wire/families.def: a browser, a system, a maker */
+    TYPE_LABEL, /* 1..64 letters, digits, spaces and . _ - + / : ( ) , only where the class is closed or the operator opens it knowingly */
     TYPE_VERSION,  /* a number, or digits, letters, . _ - + up to 32 */
     TYPE_URL,      /* with a scheme; or $direct; or empty */
     TYPE_PATH,     /* begins with / */

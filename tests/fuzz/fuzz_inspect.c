@@ -35,7 +35,8 @@ static void check_codec(const struct finding *f, size_t count) {
     check(!b.full);
     check(findings_read(buf_span(&b), read_back, FINDINGS_MAX) == (long)count);
     for (size_t i = 0; i < count; i++) {
-        check(read_back[i].leaf == f[i].leaf && read_back[i].class_id == f[i].class_id && read_back[i].by == f[i].by);
+        check(read_back[i].leaf == f[i].leaf && read_back[i].class_id == f[i].class_id &&
+              read_back[i].by == f[i].by);
         check(read_back[i].start == f[i].start && read_back[i].length == f[i].length);
     }
 }
@@ -46,14 +47,16 @@ static void check_string(struct span s) {
     size_t count = inspect_string(inspector, s, findings, FINDINGS_MAX);
     for (size_t i = 0; i < count; i++) {
         check(findings[i].leaf == 0);
-        check(findings[i].length == FINDING_WHOLE || (findings[i].start <= s.n && findings[i].length <= s.n - findings[i].start));
+        check(findings[i].length == FINDING_WHOLE ||
+              (findings[i].start <= s.n && findings[i].length <= s.n - findings[i].start));
     }
 }
 
 static void check_item(uint8_t *text, size_t n, size_t count) {
     struct inspect_item item = {0, EVENT_TRACK, 0, 0, 0};
     const struct protocol_ops *protocol = protocol_by_id(PROTOCOL_MIXPANEL);
-    inspect_items(inspector, protocol, (struct span){text, n}, tokens, count, &item, 1, findings, FINDINGS_MAX);
+    inspect_items(inspector, protocol, (struct span){text, n}, tokens, count, &item, 1, findings,
+                  FINDINGS_MAX);
     if (item.error != 0) {
         return;
     }
@@ -67,16 +70,19 @@ static void check_item(uint8_t *text, size_t n, size_t count) {
     bool overwritten = inspect_overwrite(text, tokens, 0, findings, item.finding_count);
     size_t count_after = 0;
     size_t offset = 0;
-    check(json_parse((struct span){text, n}, LIMIT_JSON_DEPTH, tokens_after, TOKENS_MAX, &count_after, &offset) == 0);
+    check(json_parse((struct span){text, n}, LIMIT_JSON_DEPTH, tokens_after, TOKENS_MAX,
+                     &count_after, &offset) == 0);
     check(count_after == count);
     for (size_t i = 0; i < count; i++) {
-        check(tokens[i].start == tokens_after[i].start && tokens[i].len == tokens_after[i].len && tokens[i].kind == tokens_after[i].kind);
+        check(tokens[i].start == tokens_after[i].start && tokens[i].len == tokens_after[i].len &&
+              tokens[i].kind == tokens_after[i].kind);
     }
     if (overwritten) {
         uint8_t *again = malloc(n);
         check(again != NULL);
         memcpy(again, text, n);
-        inspect_items(inspector, protocol, (struct span){again, n}, tokens_after, count, &item, 1, findings, FINDINGS_MAX);
+        inspect_items(inspector, protocol, (struct span){again, n}, tokens_after, count, &item, 1,
+                      findings, FINDINGS_MAX);
         check(item.error == 0);
         (void)inspect_overwrite(again, tokens_after, 0, findings, item.finding_count);
         check(memcmp(again, text, n) == 0);
@@ -99,7 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memcpy(text, data, size);
     size_t count = 0;
     size_t offset = 0;
-    if (json_parse((struct span){text, size}, LIMIT_JSON_DEPTH, tokens, TOKENS_MAX, &count, &offset) == 0) {
+    if (json_parse((struct span){text, size}, LIMIT_JSON_DEPTH, tokens, TOKENS_MAX, &count,
+                   &offset) == 0) {
         check_item(text, size, count);
     }
     free(text);

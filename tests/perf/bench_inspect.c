@@ -14,7 +14,13 @@
 #include "flow/inspect/inspect.h"
 #include "model/limits.h"
 
-enum { TEXT_MAX = 2 * 1024 * 1024, TOKENS_MAX = 700000, ITEMS_MAX = 2000, FINDINGS_MAX = 400000, EVENTS = 50 };
+enum {
+    TEXT_MAX = 2 * 1024 * 1024,
+    TOKENS_MAX = 700000,
+    ITEMS_MAX = 2000,
+    FINDINGS_MAX = 400000,
+    EVENTS = 50
+};
 
 static uint8_t text[TEXT_MAX];
 static struct json_token tokens[TOKENS_MAX];
@@ -39,27 +45,31 @@ static double now(void) {
 
 /* An event as mixpanel-browser sends it, about 600 bytes, without anything personal in the values. */
 static void put_clean(struct buf *b) {
-    buf_printf(b,
-               "{\"event\":\"Model Selected\",\"properties\":{\"$os\":\"Mac OS X\",\"$browser\":\"Chrome\",\"$current_url\":"
-               "\"https://platform.example.org/playground?mode=chat&model=large\",\"$browser_version\":138,\"$screen_height\":1117,"
-               "\"$screen_width\":1728,\"mp_lib\":\"web\",\"$lib_version\":\"2.83.0\",\"$insert_id\":\"%08llx%08llx\",\"time\":1795489911.%03u,"
-               "\"distinct_id\":\"$device:5c2dfb22-9ccd-4e5d-bfe2-%012llx\",\"$device_id\":\"5c2dfb22-9ccd-4e5d-bfe2-%012llx\","
-               "\"$initial_referrer\":\"$direct\",\"$initial_referring_domain\":\"$direct\",\"plan\":\"pro\",\"model\":\"large-2024\",\"tokens\":%u,"
-               "\"latency_ms\":%u,\"cached\":false,\"token\":\"mp_browser_token_a\"}}",
-               (unsigned long long)random_next() & 0xffffffff, (unsigned long long)random_next() & 0xffffffff, (unsigned)(random_next() % 1000),
-               (unsigned long long)random_next() & 0xffffffffffff, (unsigned long long)random_next() & 0xffffffffffff,
-               (unsigned)(random_next() % 5000), (unsigned)(random_next() % 900));
+    buf_printf(
+        b,
+        "{\"event\":\"Model Selected\",\"properties\":{\"$os\":\"Mac OS X\",\"$browser\":\"Chrome\",\"$current_url\":"
+        "\"https://platform.example.org/playground?mode=chat&model=large\",\"$browser_version\":138,\"$screen_height\":1117,"
+        "\"$screen_width\":1728,\"mp_lib\":\"web\",\"$lib_version\":\"2.83.0\",\"$insert_id\":\"%08llx%08llx\",\"time\":1795489911.%03u,"
+        "\"distinct_id\":\"$device:5c2dfb22-9ccd-4e5d-bfe2-%012llx\",\"$device_id\":\"5c2dfb22-9ccd-4e5d-bfe2-%012llx\","
+        "\"$initial_referrer\":\"$direct\",\"$initial_referring_domain\":\"$direct\",\"plan\":\"pro\",\"model\":\"large-2024\",\"tokens\":%u,"
+        "\"latency_ms\":%u,\"cached\":false,\"token\":\"mp_browser_token_a\"}}",
+        (unsigned long long)random_next() & 0xffffffff,
+        (unsigned long long)random_next() & 0xffffffff, (unsigned)(random_next() % 1000),
+        (unsigned long long)random_next() & 0xffffffffffff,
+        (unsigned long long)random_next() & 0xffffffffffff, (unsigned)(random_next() % 5000),
+        (unsigned)(random_next() % 900));
 }
 
 static void put_dense(struct buf *b) {
-    buf_printf(b,
-               "{\"event\":\"Contact\",\"properties\":{\"distinct_id\":\"jonas.%u@example.com\",\"userEmail\":\"jonas.%u@example.com\","
-               "\"first_name\":\"Jonas\",\"phone\":\"+49151123%05u\",\"ip\":\"203.0.113.%u\",\"card\":\"4111 1111 1111 1111\","
-               "\"$current_url\":\"https://x.example/?email=jonas%%40example.com&token=ab12cd34ef&x=1\",\"iban\":\"DE89370400440532013000\","
-               "\"note\":\"write to anna@example.org or call (415) 555-2671\",\"data\":\"eyJlbWFpbCI6ImpvbmFzQGV4YW1wbGUuY29tIn0=\","
-               "\"key\":\"ghp_16C7e42F292c6912E7710c838347Ae178B4a\",\"nested\":\"{\\\"name\\\":\\\"x\\\",\\\"mail\\\":\\\"j@example.com\\\"}\"}}",
-               (unsigned)(random_next() % 1000), (unsigned)(random_next() % 1000), (unsigned)(random_next() % 100000),
-               (unsigned)(1 + random_next() % 250));
+    buf_printf(
+        b,
+        "{\"event\":\"Contact\",\"properties\":{\"distinct_id\":\"jonas.%u@example.com\",\"userEmail\":\"jonas.%u@example.com\","
+        "\"first_name\":\"Jonas\",\"phone\":\"+49151123%05u\",\"ip\":\"203.0.113.%u\",\"card\":\"4111 1111 1111 1111\","
+        "\"$current_url\":\"https://x.example/?email=jonas%%40example.com&token=ab12cd34ef&x=1\",\"iban\":\"DE89370400440532013000\","
+        "\"note\":\"write to anna@example.org or call (415) 555-2671\",\"data\":\"eyJlbWFpbCI6ImpvbmFzQGV4YW1wbGUuY29tIn0=\","
+        "\"key\":\"ghp_16C7e42F292c6912E7710c838347Ae178B4a\",\"nested\":\"{\\\"name\\\":\\\"x\\\",\\\"mail\\\":\\\"j@example.com\\\"}\"}}",
+        (unsigned)(random_next() % 1000), (unsigned)(random_next() % 1000),
+        (unsigned)(random_next() % 100000), (unsigned)(1 + random_next() % 250));
 }
 
 static void put_repeated(struct buf *b, const char *piece) {
@@ -72,13 +82,70 @@ static void put_repeated(struct buf *b, const char *piece) {
 }
 
 static const char *const hostile[] = {
-    "@",          "a@",         "a@b.",      "a:b@",         ":",          "a:",          "a=",         "ab=",        "ab=cd=",    "password=",
-    "token:",     "0",          "1 ",        "12 ",          "4111 ",      "4111-",       "+1",         "(0",         "01 ",       "000-",
-    "1.1.1.1.",   "1.1.",       "DE89 ",     "DE12",         "aa::",       "a:b:c:",      "%40",        "%2540",      "%25",       "%",
-    "\\\\u0040",  "&#64;",      "&amp;",     "am9uYXNA",     "am9uYXN/",   "I/I/",        "aaaaaaaa/",  "YWFhYWFh ",  "sk-",       "sk-1-",
-    "eyJ",        "eyJ.",       "eyJ-.",     "Bearer ",      "PRIVATE KEY-----", "-----BEGIN ", "{",     "[1,",        "://",       "://a:b@",
-    "http://",    "a_b_c_d_e=", "emailemailemailemail=", "A9",         "x ",         "\xc3\xa4",    "jonas@example.com ",
-    "4111111111111111 ", "203.0.113.7 ", "ghp_", "ghp_16C7e42F292c6912E7710c838347Ae178B4a ", "AKIA", "\\n", "\\u0041",
+    "@",
+    "a@",
+    "a@b.",
+    "a:b@",
+    ":",
+    "a:",
+    "a=",
+    "ab=",
+    "ab=cd=",
+    "password=",
+    "token:",
+    "0",
+    "1 ",
+    "12 ",
+    "4111 ",
+    "4111-",
+    "+1",
+    "(0",
+    "01 ",
+    "000-",
+    "1.1.1.1.",
+    "1.1.",
+    "DE89 ",
+    "DE12",
+    "aa::",
+    "a:b:c:",
+    "%40",
+    "%2540",
+    "%25",
+    "%",
+    "\\\\u0040",
+    "&#64;",
+    "&amp;",
+    "am9uYXNA",
+    "am9uYXN/",
+    "I/I/",
+    "aaaaaaaa/",
+    "YWFhYWFh ",
+    "sk-",
+    "sk-1-",
+    "eyJ",
+    "eyJ.",
+    "eyJ-.",
+    "Bearer ",
+    "PRIVATE KEY-----",
+    "-----BEGIN ",
+    "{",
+    "[1,",
+    "://",
+    "://a:b@",
+    "http://",
+    "a_b_c_d_e=",
+    "emailemailemailemail=",
+    "A9",
+    "x ",
+    "\xc3\xa4",
+    "jonas@example.com ",
+    "4111111111111111 ",
+    "203.0.113.7 ",
+    "ghp_",
+    "ghp_16C7e42F292c6912E7710c838347Ae178B4a ",
+    "AKIA",
+    "\\n",
+    "\\u0041",
 };
 
 /* Every key another, so that no cache helps. */
@@ -88,7 +155,8 @@ static void put_keys(struct buf *b, unsigned words) {
     for (unsigned i = 0; b->n < end; i++) {
         buf_printf(b, "%s\"", i > 0 ? "," : "");
         for (unsigned w = 0; w < words; w++) {
-            buf_printf(b, "%c%c_", 'a' + (int)(random_next() % 26), 'a' + (int)(random_next() % 26));
+            buf_printf(b, "%c%c_", 'a' + (int)(random_next() % 26),
+                       'a' + (int)(random_next() % 26));
         }
         buf_put_str(b, "\":1");
     }
@@ -123,7 +191,8 @@ static double measure(const struct made *m, double seconds, unsigned *ret_findin
         double start = now();
         unsigned rounds = 0;
         do {
-            inspect_items(inspector, protocol, (struct span){text, m->n}, tokens, m->tokens, items, m->items, findings, FINDINGS_MAX);
+            inspect_items(inspector, protocol, (struct span){text, m->n}, tokens, m->tokens, items,
+                          m->items, findings, FINDINGS_MAX);
             rounds++;
         } while (now() - start < 0.02);
         double rate = (double)m->n * rounds / (now() - start) / 1e6;
@@ -156,8 +225,8 @@ static double measure_events(const char *name, void (*put)(struct buf *b), doubl
     unsigned found = 0;
     struct made m = make_events(put);
     double rate = measure(&m, seconds, &found);
-    printf("%-28s %8.0f MB/s  %6.3f us an event of %zu B, %.1f findings each\n", name, rate, (double)m.n / EVENTS / rate, m.n / EVENTS,
-           (double)found / EVENTS);
+    printf("%-28s %8.0f MB/s  %6.3f us an event of %zu B, %.1f findings each\n", name, rate,
+           (double)m.n / EVENTS / rate, m.n / EVENTS, (double)found / EVENTS);
     return rate;
 }
 
@@ -199,7 +268,8 @@ int main(int argc, char **argv) {
         double worst = measure_hostile(clean, seconds / 5);
         printf("%-28s %8.0f MB/s  %5.1fx\n", "worst", worst, clean / worst);
         if (json) {
-            printf("{\"clean_mbps\":%.0f,\"dense_mbps\":%.0f,\"hostile_ratio\":%.2f}\n", clean, dense, clean / worst);
+            printf("{\"clean_mbps\":%.0f,\"dense_mbps\":%.0f,\"hostile_ratio\":%.2f}\n", clean,
+                   dense, clean / worst);
         }
     }
     inspector_free(inspector);

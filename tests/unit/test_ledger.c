@@ -70,21 +70,31 @@ static const struct ledger_pair email_raw[] = {{CLASS_EMAIL, 1, 0}};
 static const struct ledger_pair id_pseudonym[] = {{CLASS_UNIQUE_ID, 4, 0}};
 
 /* One attempt of `events` about ord 1 and 2 from seq `first`. */
-static uint64_t attempt(struct ledger *ledger, uint64_t time_ms, uint64_t first, uint32_t span, uint8_t hash) {
+static uint64_t attempt(struct ledger *ledger, uint64_t time_ms, uint64_t first, uint32_t span,
+                        uint8_t hash) {
     uint32_t shape_a = ledger_shape(ledger, 1, email_raw, 1);
     uint32_t shape_b = ledger_shape(ledger, 2, id_pseudonym, 1);
-    struct ledger_entry entries[] = {{.ord = 1, .shape = shape_a, .events = 3}, {.ord = 2, .shape = shape_b, .events = 1}};
+    struct ledger_entry entries[] = {{.ord = 1, .shape = shape_a, .events = 3},
+                                     {.ord = 2, .shape = shape_b, .events = 1}};
     memset(entries[0].lid, 0x11, 16);
     memset(entries[1].lid, 0x22, 16);
-    struct ledger_attempt a = {.time_ms = time_ms, .first_seq = first, .span = span, .endpoint = 2, .events = 4, .entries = entries, .entry_count = 2};
+    struct ledger_attempt a = {.time_ms = time_ms,
+                               .first_seq = first,
+                               .span = span,
+                               .endpoint = 2,
+                               .events = 4,
+                               .entries = entries,
+                               .entry_count = 2};
     memset(a.body_sha256, hash, sizeof a.body_sha256);
     uint64_t number = 0;
     assert_int_equal(ledger_attempt(ledger, &a, &number), 0);
     return number;
 }
 
-static void outcome(struct ledger *ledger, uint64_t number, uint8_t result, uint64_t time_ms, uint8_t flags) {
-    struct ledger_outcome o = {.attempt = number, .time_ms = time_ms, .status = 200, .result = result, .flags = flags};
+static void outcome(struct ledger *ledger, uint64_t number, uint8_t result, uint64_t time_ms,
+                    uint8_t flags) {
+    struct ledger_outcome o = {
+        .attempt = number, .time_ms = time_ms, .status = 200, .result = result, .flags = flags};
     assert_int_equal(ledger_outcome(ledger, &o), 0);
 }
 
@@ -120,7 +130,8 @@ static int lid_of(void *context, uint32_t ord, uint8_t ret_lid[16]) {
 }
 
 static int verify(struct ledger_verify_report *report) {
-    struct ledger_verify_options options = {.dir = dir, .log_name = "mixpanel-1", .keyring = keyring, .lid_of = lid_of};
+    struct ledger_verify_options options = {
+        .dir = dir, .log_name = "mixpanel-1", .keyring = keyring, .lid_of = lid_of};
     return ledger_verify(&options, report);
 }
 
@@ -277,14 +288,17 @@ static void older_log(void **state) {
     struct ledger_recovery recovery;
     struct ledger *ledger = open_ledger(&recovery);
     char command[800];
-    outcome(ledger, attempt(ledger, 1000, 1, 4, 1), RESULT_ACCEPTED, 1100, OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
+    outcome(ledger, attempt(ledger, 1000, 1, 4, 1), RESULT_ACCEPTED, 1100,
+            OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
     ledger_close(ledger);
     (void)snprintf(command, sizeof command, "cp -r %s/mixpanel-1 %s/old", dir, folder);
     assert_int_equal(system(command), 0);
     ledger = open_ledger(&recovery);
-    outcome(ledger, attempt(ledger, 2000, 5, 4, 2), RESULT_ACCEPTED, 2100, OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
+    outcome(ledger, attempt(ledger, 2000, 5, 4, 2), RESULT_ACCEPTED, 2100,
+            OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
     ledger_close(ledger);
-    (void)snprintf(command, sizeof command, "rm %s/mixpanel-1/*.seg && cp %s/old/*.seg %s/mixpanel-1/", dir, folder, dir);
+    (void)snprintf(command, sizeof command,
+                   "rm %s/mixpanel-1/*.seg && cp %s/old/*.seg %s/mixpanel-1/", dir, folder, dir);
     assert_int_equal(system(command), 0);
     struct ledger_config config = {.dir = dir, .vendor = "mixpanel", .keyring = keyring};
     struct err err = {0};
@@ -294,8 +308,10 @@ static void older_log(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(windows, setup, teardown),   cmocka_unit_test_setup_teardown(strongest, setup, teardown),
-        cmocka_unit_test_setup_teardown(restart, setup, teardown),   cmocka_unit_test_setup_teardown(flipped, setup, teardown),
+        cmocka_unit_test_setup_teardown(windows, setup, teardown),
+        cmocka_unit_test_setup_teardown(strongest, setup, teardown),
+        cmocka_unit_test_setup_teardown(restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(flipped, setup, teardown),
         cmocka_unit_test_setup_teardown(older_log, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,8 @@ void http_peers_remove(struct http_peers *peers, const struct os_peer *peer) {
     }
 }
 
-int http_peer_table_new(unsigned connections_max, unsigned per_peer_max, struct http_peer_table **ret_table) {
+int http_peer_table_new(unsigned connections_max, unsigned per_peer_max,
+                        struct http_peer_table **ret_table) {
     size_t slots = http_peers_slots(connections_max);
     size_t size = sizeof(struct http_peer_table) + slots * sizeof(struct http_peer_slot);
     struct http_peer_table *table = os_memory_map(size);

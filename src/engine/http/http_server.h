@@ -54,7 +54,8 @@ struct http_reply {
 
 /* Connections per peer over several servers (one per loop): any thread; outlives them. */
 struct http_peer_table;
-int http_peer_table_new(unsigned connections_max, unsigned per_peer_max, struct http_peer_table **ret_table) BH_MUST_USE;
+int http_peer_table_new(unsigned connections_max, unsigned per_peer_max,
+                        struct http_peer_table **ret_table) BH_MUST_USE;
 void http_peer_table_free(struct http_peer_table *table);
 
 struct http_config {
@@ -63,7 +64,8 @@ struct http_config {
     unsigned connections_max; /* e.g. 4096 */
     unsigned
         connections_per_peer_max; /* 0 = no limit; a peer is an IPv4 address or an IPv6 /64; Unix sockets have none */
-    struct http_peer_table *peers; /* shared with other servers; NULL: connections_per_peer_max counts here alone */
+    struct http_peer_table
+        *peers; /* shared with other servers; NULL: connections_per_peer_max counts here alone */
     size_t body_max; /* decoded of transfer coding; 413 beyond */
     size_t head_max;
     size_t target_max;

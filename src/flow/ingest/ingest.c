@@ -34,12 +34,14 @@ static struct span keep(uint8_t **at, struct span text) {
     return span_of(start, text.n);
 }
 
-int ingest_sources_new(const struct ingest_source *sources, size_t count, struct ingest_sources **ret_sources) {
+int ingest_sources_new(const struct ingest_source *sources, size_t count,
+                       struct ingest_sources **ret_sources) {
     struct ingest_sources *s = calloc(1, sizeof *s);
     size_t text = 1;
     uint32_t slots = 16;
     for (size_t i = 0; i < count; i++) {
-        text += sources[i].name.n + sources[i].token.n + sources[i].space.n + sources[i].import_secret.n + sources[i].import_project.n;
+        text += sources[i].name.n + sources[i].token.n + sources[i].space.n +
+                sources[i].import_secret.n + sources[i].import_project.n;
     }
     while (slots < count * 4) {
         slots *= 2;
@@ -85,26 +87,30 @@ void ingest_sources_free(struct ingest_sources *sources) {
     free(sources);
 }
 
-const struct ingest_source *ingest_source_by_token(const struct ingest_sources *s, uint8_t protocol, struct span token) {
+const struct ingest_source *ingest_source_by_token(const struct ingest_sources *s, uint8_t protocol,
+                                                   struct span token) {
     if (token.n == 0) {
         return NULL;
     }
     for (uint64_t slot = token_hash(s, token); s->table[slot & s->mask] != 0; slot++) {
         const struct ingest_source *source = &s->sources[s->table[slot & s->mask] - 1];
-        if (source->protocol == protocol && source->token.n == token.n && secret_equal(source->token.p, token.p, token.n)) {
+        if (source->protocol == protocol && source->token.n == token.n &&
+            secret_equal(source->token.p, token.p, token.n)) {
             return source;
         }
     }
     return NULL;
 }
 
-static const struct ingest_source *by_secret(const struct ingest_sources *s, uint8_t protocol, struct span secret, struct span project) {
+static const struct ingest_source *by_secret(const struct ingest_sources *s, uint8_t protocol,
+                                             struct span secret, struct span project) {
     if (secret.n == 0) {
         return NULL;
     }
     for (size_t i = 0; i < s->count; i++) {
         const struct ingest_source *source = &s->sources[i];
-        bool project_fits = project.n == 0 || source->import_project.n == 0 || span_equal(project, source->import_project);
+        bool project_fits = project.n == 0 || source->import_project.n == 0 ||
+                            span_equal(project, source->import_project);
         if (source->protocol == protocol && project_fits && source->import_secret.n == secret.n &&
             secret_equal(source->import_secret.p, secret.p, secret.n)) {
             return source;
@@ -114,7 +120,9 @@ static const struct ingest_source *by_secret(const struct ingest_sources *s, uin
 }
 
 /* Who the request as a whole says it is, for items without a token: Basic with the token or a secret as user, with a secret as password, or api_key. */
-static const struct ingest_source *source_of_request(const struct ingest_sources *s, uint8_t protocol, const struct protocol_envelope *e) {
+static const struct ingest_source *source_of_request(const struct ingest_sources *s,
+                                                     uint8_t protocol,
+                                                     const struct protocol_envelope *e) {
     const struct ingest_source *source = ingest_source_by_token(s, protocol, e->user);
     source = source != NULL ? source : by_secret(s, protocol, e->user, e->project_id);
     source = source != NULL ? source : by_secret(s, protocol, e->secret, e->project_id);
@@ -198,9 +206,11 @@ static enum reply_kind verdict_of_error(int code) {
 }
 
 /* Each good item's source. Returns the number of items that stay good; *ret_known whether any token at all was known. */
-static uint32_t authenticate(struct ingester *g, const struct ingest_sources *sources, struct ingest_batch *batch, bool *ret_known) {
+static uint32_t authenticate(struct ingester *g, const struct ingest_sources *sources,
+                             struct ingest_batch *batch, bool *ret_known) {
     const struct protocol_decoded *d = &batch->decoded;
-    const struct ingest_source *whole = source_of_request(sources, batch->protocol->id, &d->envelope);
+    const struct ingest_source *whole =
+        source_of_request(sources, batch->protocol->id, &d->envelope);
     struct span last_token = SPAN_NONE;
     const struct ingest_source *last = NULL;
     uint32_t good = 0;
@@ -226,7 +236,8 @@ static uint32_t authenticate(struct ingester *g, const struct ingest_sources *so
     return good;
 }
 
-void ingest_read(struct ingester *g, const struct ingest_sources *sources, const struct http_request *request, int64_t now_ms,
+void ingest_read(struct ingester *g, const struct ingest_sources *sources,
+                 const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch) {
     struct span rest = SPAN_NONE;
     memset(ret_batch, 0, sizeof *ret_batch);
@@ -273,13 +284,17 @@ void ingest_cors(struct span origin, struct buf *out) {
     }
     buf_put_str(out, "Access-Control-Allow-Origin: ");
     buf_put_span(out, origin);
-    buf_put_str(out, "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n");
+    buf_put_str(
+        out,
+        "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n");
 }
 
 void ingest_preflight(const struct http_head *head, struct buf *headers) {
     struct span wanted = http_header(head, "access-control-request-headers");
     ingest_cors(http_header(head, "origin"), headers);
-    buf_put_str(headers, "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Max-Age: 3600\r\n");
+    buf_put_str(
+        headers,
+        "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Max-Age: 3600\r\n");
     if (wanted.n != 0 && wanted.n <= 1024) {
         buf_put_str(headers, "Access-Control-Allow-Headers: ");
         buf_put_span(headers, wanted);

@@ -32,9 +32,11 @@ struct ingest_source {
 
 /* Immutable lookup from (protocol, token) to source; constant-time compare of the last candidate. Copies all it needs. */
 struct ingest_sources;
-int ingest_sources_new(const struct ingest_source *sources, size_t count, struct ingest_sources **ret_sources) BH_MUST_USE;
+int ingest_sources_new(const struct ingest_source *sources, size_t count,
+                       struct ingest_sources **ret_sources) BH_MUST_USE;
 void ingest_sources_free(struct ingest_sources *sources);
-const struct ingest_source *ingest_source_by_token(const struct ingest_sources *sources, uint8_t protocol, struct span token);
+const struct ingest_source *ingest_source_by_token(const struct ingest_sources *sources,
+                                                   uint8_t protocol, struct span token);
 
 /* -- reading a request ----------------------------------------------------------------------------------------------------------- */
 
@@ -46,7 +48,7 @@ struct ingest_batch {
     const struct protocol_ops *protocol; /* NULL: no protocol has this path */
     /* REPLY_KEPT: `decoded` has good items to keep first, unless `is_local`. Anything else: answer at once. */
     enum reply_kind verdict;
-    bool is_local; /* settings and the like: answered, nothing is kept */
+    bool is_local;                   /* settings and the like: answered, nothing is kept */
     struct protocol_decoded decoded; /* the envelope is always filled when there is a protocol */
     /* Parallel to decoded.items: the source of each item, NULL where its token is unknown (its reason is then set). */
     const struct ingest_source *const *sources;
@@ -54,7 +56,8 @@ struct ingest_batch {
 };
 
 /* Unwraps, decodes and authenticates. All in *ret_batch lives until the next call or the end of the request. */
-void ingest_read(struct ingester *ingester, const struct ingest_sources *sources, const struct http_request *request, int64_t now_ms,
+void ingest_read(struct ingester *ingester, const struct ingest_sources *sources,
+                 const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch);
 
 /* -- answering --------------------------------------------------------------------------------------------------------------------- */

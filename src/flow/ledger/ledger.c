@@ -26,9 +26,9 @@ enum {
     MAGIC = 0x4c444752,
     PENDING_MAX = 192 * 1024,
     BODIES_MAX = 512 * 1024,
-    LEAVES_MAX = 4096,     /* leaves that may wait */
-    OPEN_MAX = 4096,       /* attempts of the unsettled window that are remembered */
-    SEQS_MAX = 64 * 1024,  /* seqs of partial attempts that are remembered */
+    LEAVES_MAX = 4096,    /* leaves that may wait */
+    OPEN_MAX = 4096,      /* attempts of the unsettled window that are remembered */
+    SEQS_MAX = 64 * 1024, /* seqs of partial attempts that are remembered */
     SHAPES_MAX = 1 << 16,
     FLUSH_MS = 1000,
 };
@@ -64,14 +64,14 @@ struct ledger {
     bool read_only;
     struct seglog *log;
     struct log_keys keys;
-    struct tlog_range tree;    /* durable leaves */
+    struct tlog_range tree; /* durable leaves */
     uint64_t signed_size;
     uint64_t signed_ms;
     uint64_t next_attempt;
     uint32_t contract;
     uint8_t state;
     _Atomic uint64_t settled_seq;
-    uint64_t pending_settled; /* the cursor once the pending lines are durable */
+    uint64_t pending_settled;  /* the cursor once the pending lines are durable */
     uint64_t pending_since_ms; /* 0 = nothing waits */
     struct buf pending;
     struct buf bodies;
@@ -106,7 +106,8 @@ void ledger_origin(const struct keyring *keyring, const char *log_name, char *ou
     out[b.n] = '\0';
 }
 
-void ledger_seglog_config(const char *path, const struct keyring *keyring, const uint8_t *wrapping, struct seglog_config *ret_config) {
+void ledger_seglog_config(const char *path, const struct keyring *keyring, const uint8_t *wrapping,
+                          struct seglog_config *ret_config) {
     *ret_config = (struct seglog_config){
         .dir = path,
         .kind = SEGLOG_LEDGER,
@@ -149,21 +150,23 @@ static uint64_t shape_hash(uint16_t source, const struct ledger_pair *pairs, siz
     return h;
 }
 
-static bool shape_is(const struct ledger *l, const struct shape_slot *slot, uint64_t hash, uint16_t source, const struct ledger_pair *pairs,
-                     size_t count) {
+static bool shape_is(const struct ledger *l, const struct shape_slot *slot, uint64_t hash,
+                     uint16_t source, const struct ledger_pair *pairs, size_t count) {
     if (slot->hash != hash || slot->source != source || slot->count != count) {
         return false;
     }
     for (size_t i = 0; i < count; i++) {
         const struct ledger_pair *have = &l->shape_pairs[slot->pairs_from + i];
-        if (have->class_id != pairs[i].class_id || have->form != pairs[i].form || have->level != pairs[i].level) {
+        if (have->class_id != pairs[i].class_id || have->form != pairs[i].form ||
+            have->level != pairs[i].level) {
             return false;
         }
     }
     return true;
 }
 
-static struct shape_slot *shape_find(struct ledger *l, uint16_t source, const struct ledger_pair *pairs, size_t count) {
+static struct shape_slot *shape_find(struct ledger *l, uint16_t source,
+                                     const struct ledger_pair *pairs, size_t count) {
     uint64_t hash = shape_hash(source, pairs, count);
     for (uint64_t at = hash;; at++) {
         struct shape_slot *slot = &l->shapes[at % SHAPES_MAX];
@@ -174,7 +177,8 @@ static struct shape_slot *shape_find(struct ledger *l, uint16_t source, const st
     }
 }
 
-static void shape_fill(struct ledger *l, struct shape_slot *slot, uint32_t number, uint16_t source, const struct ledger_pair *pairs, size_t count) {
+static void shape_fill(struct ledger *l, struct shape_slot *slot, uint32_t number, uint16_t source,
+                       const struct ledger_pair *pairs, size_t count) {
     slot->number = number;
     slot->source = source;
     slot->count = (uint16_t)count;
@@ -217,7 +221,8 @@ static void open_prune(struct ledger *l, uint64_t settled) {
 }
 
 /* seqs may be the free end of l->seqs itself. */
-static int open_add(struct ledger *l, const struct open_attempt *attempt, const uint64_t *seqs, size_t count) {
+static int open_add(struct ledger *l, const struct open_attempt *attempt, const uint64_t *seqs,
+                    size_t count) {
     if (l->open_count == OPEN_MAX || count > SEQS_MAX - l->seqs_count) {
         return BH_E_FULL;
     }
@@ -293,8 +298,8 @@ static int recover_leaf(struct ledger *l, const struct leaf *leaf) {
         if (l->shape_pairs_count + leaf->shape.count > SHAPES_MAX * 8U) {
             return BH_E_TOO_MANY;
         }
-        shape_fill(l, shape_find(l, leaf->shape.source, leaf->shape.pairs, leaf->shape.count), leaf->shape.number, leaf->shape.source,
-                   leaf->shape.pairs, leaf->shape.count);
+        shape_fill(l, shape_find(l, leaf->shape.source, leaf->shape.pairs, leaf->shape.count),
+                   leaf->shape.number, leaf->shape.source, leaf->shape.pairs, leaf->shape.count);
         break;
     case LEAF_STATE:
         l->state = leaf->state.state;
@@ -345,24 +350,34 @@ static int recover_all(struct ledger *l, const struct seglog_config *config, str
     struct expected expected = {0};
     struct seglog_reader *reader = NULL;
     uint8_t *frame_room = malloc(SEGLOG_FRAME_MAX);
-    int r = frame_room == NULL ? BH_E_NOMEM : checkpoint_read(l->path, l->origin, l->keys.sign_public, &checkpoint, &note);
+    int r = frame_room == NULL
+                ? BH_E_NOMEM
+                : checkpoint_read(l->path, l->origin, l->keys.sign_public, &checkpoint, &note);
     if (r == 0) {
-        expected = (struct expected){.has = true, .met = checkpoint.size == 0, .size = checkpoint.size, .root = checkpoint.root};
+        expected = (struct expected){.has = true,
+                                     .met = checkpoint.size == 0,
+                                     .size = checkpoint.size,
+                                     .root = checkpoint.root};
         l->signed_size = checkpoint.size;
     } else if (r == BH_E_NOTFOUND) {
         r = 0;
     }
     if (r != 0) {
         free(frame_room);
-        return err_set(err, r, "ledger of %s: its last signed checkpoint does not verify; the vendor stays stopped", l->vendor);
+        return err_set(
+            err, r,
+            "ledger of %s: its last signed checkpoint does not verify; the vendor stays stopped",
+            l->vendor);
     }
     r = seglog_reader_new(config, &reader, err);
     struct seglog_frame frame;
-    while (r == 0 && (r = seglog_read_next(reader, UINT64_MAX, frame_room, SEGLOG_FRAME_MAX, &frame)) == 0) {
+    while (r == 0 &&
+           (r = seglog_read_next(reader, UINT64_MAX, frame_room, SEGLOG_FRAME_MAX, &frame)) == 0) {
         r = recover_frame(l, frame.plain, &expected);
         if (r != 0) {
-            r = err_set(err, r, "ledger of %s: segment %llu, offset %llu: %s", l->vendor, (unsigned long long)frame.segment,
-                        (unsigned long long)frame.offset, bh_error_text(r));
+            r = err_set(err, r, "ledger of %s: segment %llu, offset %llu: %s", l->vendor,
+                        (unsigned long long)frame.segment, (unsigned long long)frame.offset,
+                        bh_error_text(r));
             break;
         }
     }
@@ -372,9 +387,10 @@ static int recover_all(struct ledger *l, const struct seglog_config *config, str
         r = 0;
     }
     if (r == 0 && expected.has && !expected.met) {
-        return err_set(err, BH_E_TAMPERED,
-                       "ledger of %s: the last signed checkpoint covers %llu lines, the log has %llu; the vendor stays stopped", l->vendor,
-                       (unsigned long long)expected.size, (unsigned long long)l->tree.size);
+        return err_set(
+            err, BH_E_TAMPERED,
+            "ledger of %s: the last signed checkpoint covers %llu lines, the log has %llu; the vendor stays stopped",
+            l->vendor, (unsigned long long)expected.size, (unsigned long long)l->tree.size);
     }
     if (r != 0 && (err == NULL || err->text[0] == '\0')) {
         return err_set(err, r, "ledger of %s: %s", l->vendor, bh_error_text(r));
@@ -389,7 +405,8 @@ static int allocate(struct ledger *l) {
     l->seqs = calloc(SEQS_MAX, sizeof *l->seqs);
     l->shapes = os_memory_map(SHAPES_MAX * sizeof *l->shapes);
     l->shape_pairs = os_memory_map(SHAPES_MAX * 8 * sizeof *l->shape_pairs);
-    return l->pending.p != NULL && l->bodies.p != NULL && l->open != NULL && l->seqs != NULL && l->shapes != NULL && l->shape_pairs != NULL
+    return l->pending.p != NULL && l->bodies.p != NULL && l->open != NULL && l->seqs != NULL &&
+                   l->shapes != NULL && l->shape_pairs != NULL
                ? 0
                : BH_E_NOMEM;
 }
@@ -434,7 +451,8 @@ static int open_log(struct ledger *l, const struct ledger_config *config, struct
     return r == 0 ? recover_all(l, &seglog_config, err) : r;
 }
 
-int ledger_open(const struct ledger_config *config, struct ledger **ret_ledger, struct ledger_recovery *ret_recovery, struct err *err) {
+int ledger_open(const struct ledger_config *config, struct ledger **ret_ledger,
+                struct ledger_recovery *ret_recovery, struct err *err) {
     struct ledger *l = calloc(1, sizeof *l);
     if (l == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
@@ -511,7 +529,8 @@ static void close_passed(struct ledger *l) {
         }
     }
     size_t start = leaf_begin(l);
-    leaf_put_passed(&l->pending, l->passed.first_seq, l->passed.span, now_ms(), reasons, count, l->passed.who);
+    leaf_put_passed(&l->pending, l->passed.first_seq, l->passed.span, now_ms(), reasons, count,
+                    l->passed.who);
     leaf_end(l, start);
     l->passed.is_open = false;
 }
@@ -527,7 +546,8 @@ static int flush(struct ledger *l) {
     put_u32(head + 4, (uint32_t)l->pending.n);
     struct span parts[] = {span_of(head, sizeof head), buf_span(&l->pending), buf_span(&l->bodies)};
     struct seglog_frame frame;
-    int r = seglog_append(l->log, l->tree.size + 1, l->pending_leaves, 1, os_wall_us(), parts, BH_COUNT(parts), &frame);
+    int r = seglog_append(l->log, l->tree.size + 1, l->pending_leaves, 1, os_wall_us(), parts,
+                          BH_COUNT(parts), &frame);
     if (r == BH_E_NOSPACE) {
         return r;
     }
@@ -535,7 +555,8 @@ static int flush(struct ledger *l) {
         r = seglog_sync(l->log);
     }
     if (r != 0) {
-        log_event(LOG_ERROR, "ledger write or sync failed; ending at once, recovery decides", LOG_WORD("vendor", l->vendor), LOG_INT("code", r));
+        log_event(LOG_ERROR, "ledger write or sync failed; ending at once, recovery decides",
+                  LOG_WORD("vendor", l->vendor), LOG_INT("code", r));
         os_process_end(3);
     }
     for (size_t at = 0; at < l->pending.n;) {
@@ -559,7 +580,8 @@ static int flush(struct ledger *l) {
 /* Makes room for lines of these sizes, by a frame of their own for what waits. */
 static int make_room(struct ledger *l, size_t leaves, size_t body) {
     enum { PASSED_SPARE = 1024 };
-    bool fits = l->pending.cap - l->pending.n >= leaves + PASSED_SPARE && l->bodies.cap - l->bodies.n >= body + 8 && l->pending_leaves < LEAVES_MAX;
+    bool fits = l->pending.cap - l->pending.n >= leaves + PASSED_SPARE &&
+                l->bodies.cap - l->bodies.n >= body + 8 && l->pending_leaves < LEAVES_MAX;
     if (fits) {
         return 0;
     }
@@ -567,12 +589,14 @@ static int make_room(struct ledger *l, size_t leaves, size_t body) {
     return r != 0 ? r : (l->bodies.cap >= body + 8 ? 0 : BH_E_TOO_BIG);
 }
 
-static uint32_t shape_locked(struct ledger *l, uint16_t source, const struct ledger_pair *pairs, size_t count) {
+static uint32_t shape_locked(struct ledger *l, uint16_t source, const struct ledger_pair *pairs,
+                             size_t count) {
     struct shape_slot *slot = shape_find(l, source, pairs, count);
     if (slot->number != 0) {
         return slot->number;
     }
-    if (l->shape_count >= SHAPES_MAX / 2 || l->shape_pairs_count + count > SHAPES_MAX * 8U || make_room(l, 16 + 4 * count, 0) != 0) {
+    if (l->shape_count >= SHAPES_MAX / 2 || l->shape_pairs_count + count > SHAPES_MAX * 8U ||
+        make_room(l, 16 + 4 * count, 0) != 0) {
         slot->hash = 0;
         return 0;
     }
@@ -583,7 +607,8 @@ static uint32_t shape_locked(struct ledger *l, uint16_t source, const struct led
     return slot->number;
 }
 
-uint32_t ledger_shape(struct ledger *l, uint16_t source, const struct ledger_pair *pairs, size_t count) {
+uint32_t ledger_shape(struct ledger *l, uint16_t source, const struct ledger_pair *pairs,
+                      size_t count) {
     check(l->magic == MAGIC && !l->read_only && count <= LEAF_SHAPE_PAIRS_MAX);
     os_lock(&l->lock);
     uint32_t number = shape_locked(l, source, pairs, count);
@@ -594,8 +619,10 @@ uint32_t ledger_shape(struct ledger *l, uint16_t source, const struct ledger_pai
 static struct open_attempt *find_retry(struct ledger *l, const struct ledger_attempt *attempt) {
     for (uint32_t i = 0; i < l->open_count; i++) {
         struct open_attempt *a = &l->open[i];
-        if (!a->items_final && a->endpoint == attempt->endpoint && a->is_partial == (attempt->seqs != NULL) &&
-            memcmp(a->body_sha256, attempt->body_sha256, 32) == 0 && a->first_seq == attempt->first_seq && a->span == attempt->span) {
+        if (!a->items_final && a->endpoint == attempt->endpoint &&
+            a->is_partial == (attempt->seqs != NULL) &&
+            memcmp(a->body_sha256, attempt->body_sha256, 32) == 0 &&
+            a->first_seq == attempt->first_seq && a->span == attempt->span) {
             return a;
         }
     }
@@ -607,13 +634,15 @@ static void root_of_entries(const struct ledger_attempt *attempt, uint8_t out[32
     struct tlog_hash root;
     tlog_range_init(&tree);
     for (size_t i = 0; i < attempt->entry_count; i++) {
-        entry_append(&tree, attempt->entries[i].lid, attempt->entries[i].shape, attempt->entries[i].events);
+        entry_append(&tree, attempt->entries[i].lid, attempt->entries[i].shape,
+                     attempt->entries[i].events);
     }
     tlog_range_root(&tree, &root);
     memcpy(out, root.b, 32);
 }
 
-static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt, uint64_t *ret_number) {
+static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt,
+                          uint64_t *ret_number) {
     enum { VARINT_MAX = 10, ENTRY_MAX = 15 };
     const struct open_attempt *retry = find_retry(l, attempt);
     if (retry != NULL) {
@@ -629,7 +658,8 @@ static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt
     };
     memcpy(a.body_sha256, attempt->body_sha256, 32);
     close_passed(l);
-    int r = make_room(l, LEAF_ATTEMPT_SIZE + 2, VARINT_MAX + attempt->seq_count * 3 + attempt->entry_count * ENTRY_MAX);
+    int r = make_room(l, LEAF_ATTEMPT_SIZE + 2,
+                      VARINT_MAX + attempt->seq_count * 3 + attempt->entry_count * ENTRY_MAX);
     r = r == 0 ? open_add(l, &a, attempt->seqs, attempt->seq_count) : r;
     if (r != 0) {
         return r;
@@ -700,13 +730,15 @@ int ledger_outcome(struct ledger *l, const struct ledger_outcome *outcome) {
     return r;
 }
 
-static int passed_locked(struct ledger *l, uint64_t first_seq, uint64_t span, const struct ledger_reason_count *reasons, size_t count, const char *who,
+static int passed_locked(struct ledger *l, uint64_t first_seq, uint64_t span,
+                         const struct ledger_reason_count *reasons, size_t count, const char *who,
                          bool sync) {
     int r = make_room(l, 512, 0);
     if (r != 0) {
         return r;
     }
-    bool joins = l->passed.is_open && l->passed.first_seq + l->passed.span == first_seq && strcmp(l->passed.who, who) == 0;
+    bool joins = l->passed.is_open && l->passed.first_seq + l->passed.span == first_seq &&
+                 strcmp(l->passed.who, who) == 0;
     if (!joins) {
         close_passed(l);
         memset(&l->passed, 0, sizeof l->passed);
@@ -726,7 +758,8 @@ static int passed_locked(struct ledger *l, uint64_t first_seq, uint64_t span, co
     return sync ? flush(l) : 0;
 }
 
-int ledger_passed(struct ledger *l, uint64_t first_seq, uint64_t span, const struct ledger_reason_count *reasons, size_t count, const char *who,
+int ledger_passed(struct ledger *l, uint64_t first_seq, uint64_t span,
+                  const struct ledger_reason_count *reasons, size_t count, const char *who,
                   bool sync) {
     check(l->magic == MAGIC && !l->read_only);
     os_lock(&l->lock);
@@ -775,7 +808,8 @@ static int sign(struct ledger *l, uint64_t now) {
     }
     int r = checkpoint_write(l->path, l->origin, &l->keys, &l->tree);
     if (r == BH_E_IO) {
-        log_event(LOG_ERROR, "checkpoint write failed; ending at once, recovery decides", LOG_WORD("vendor", l->vendor));
+        log_event(LOG_ERROR, "checkpoint write failed; ending at once, recovery decides",
+                  LOG_WORD("vendor", l->vendor));
         os_process_end(3);
     }
     if (r == 0) {
@@ -824,7 +858,8 @@ void ledger_close(struct ledger *l) {
     if (!l->read_only) {
         /* What could not be written is decided anew after the next start. */
         if (ledger_flush(l) != 0) {
-            log_event(LOG_WARN, "last lines of the ledger not written", LOG_WORD("vendor", l->vendor));
+            log_event(LOG_WARN, "last lines of the ledger not written",
+                      LOG_WORD("vendor", l->vendor));
         }
         (void)seglog_close(l->log);
     }

@@ -25,22 +25,23 @@
 struct ledger;
 
 struct ledger_config {
-    const char *dir;    /* data/ledger */
+    const char *dir; /* data/ledger */
     const char *vendor;
     struct keyring *keyring;
     bool read_only;
 };
 
 struct ledger_recovery {
-    uint32_t log_number;  /* n of <vendor>-<n> */
+    uint32_t log_number; /* n of <vendor>-<n> */
     uint64_t leaves;
     uint64_t settled_seq; /* all below is settled: the courier's cursor */
     uint64_t attempts_without_outcome;
-    uint8_t state;        /* last type 7 line's state, 0 = never restored */
-    uint32_t contract;    /* last contract number */
+    uint8_t state;     /* last type 7 line's state, 0 = never restored */
+    uint32_t contract; /* last contract number */
 };
 
-int ledger_open(const struct ledger_config *config, struct ledger **ret_ledger, struct ledger_recovery *ret_recovery, struct err *err) BH_MUST_USE;
+int ledger_open(const struct ledger_config *config, struct ledger **ret_ledger,
+                struct ledger_recovery *ret_recovery, struct err *err) BH_MUST_USE;
 void ledger_close(struct ledger *ledger); /* flushes outcomes, signs a checkpoint */
 
 struct ledger_entry {
@@ -57,7 +58,8 @@ struct ledger_pair {
 };
 
 /* Number of the shape (source, sorted classes with forms); a new one gets its type 5 leaf in the next frame. Cached: 20 ns when known. */
-uint32_t ledger_shape(struct ledger *ledger, uint16_t source, const struct ledger_pair *pairs, size_t count);
+uint32_t ledger_shape(struct ledger *ledger, uint16_t source, const struct ledger_pair *pairs,
+                      size_t count);
 
 struct ledger_attempt {
     uint64_t time_ms;
@@ -65,29 +67,38 @@ struct ledger_attempt {
     uint32_t span;      /* seqs of the window */
     uint8_t endpoint;   /* connector's number, 1..15: bits 0-3 of flags */
     uint32_t events;
-    uint32_t withheld;  /* leaves withheld */
-    uint8_t body_sha256[32]; /* uncompressed request body */
+    uint32_t withheld;                  /* leaves withheld */
+    uint8_t body_sha256[32];            /* uncompressed request body */
     const struct ledger_entry *entries; /* sorted by ord, then shape; unique */
     size_t entry_count;
-    const uint64_t *seqs; /* NULL: all of the window that goes to this endpoint; else only these (bit 4) */
+    const uint64_t
+        *seqs; /* NULL: all of the window that goes to this endpoint; else only these (bit 4) */
     size_t seq_count;
 };
 
 /* Appends waiting outcomes and this attempt, syncs. A retry whose body hash, window and endpoint equal the attempt without complete outcome is that attempt again: its
  * number is returned and nothing is written. */
-int ledger_attempt(struct ledger *ledger, const struct ledger_attempt *attempt, uint64_t *ret_number) BH_MUST_USE;
+int ledger_attempt(struct ledger *ledger, const struct ledger_attempt *attempt,
+                   uint64_t *ret_number) BH_MUST_USE;
 
-enum ledger_result { RESULT_ACCEPTED = 1, RESULT_REFUSED = 2, RESULT_UNKNOWN = 3, RESULT_UNSENT = 4 };
+enum ledger_result {
+    RESULT_ACCEPTED = 1,
+    RESULT_REFUSED = 2,
+    RESULT_UNKNOWN = 3,
+    RESULT_UNSENT = 4
+};
 enum ledger_outcome_flag {
-    OUTCOME_ITEMS_FINAL = 1,    /* every item of the attempt is accepted or refused for good: none of them is sent again */
-    OUTCOME_WINDOW_SETTLED = 2, /* and with it the whole window: the cursor passes it once this line is durable */
+    OUTCOME_ITEMS_FINAL =
+        1, /* every item of the attempt is accepted or refused for good: none of them is sent again */
+    OUTCOME_WINDOW_SETTLED =
+        2, /* and with it the whole window: the cursor passes it once this line is durable */
 };
 struct ledger_outcome {
     uint64_t attempt;
     uint64_t time_ms;
-    uint16_t status; /* HTTP status, 0 = none */
-    uint8_t result;  /* enum ledger_result */
-    uint8_t flags;   /* enum ledger_outcome_flag */
+    uint16_t status;         /* HTTP status, 0 = none */
+    uint8_t result;          /* enum ledger_result */
+    uint8_t flags;           /* enum ledger_outcome_flag */
     const uint32_t *refused; /* ascending indexes of items within the attempt */
     size_t refused_count;
 };
@@ -99,10 +110,13 @@ struct ledger_reason_count {
     uint64_t events;
 };
 /* A range from which nothing is sent (all withheld, gap, discard). Joined with the line before when contiguous and waiting. */
-int ledger_passed(struct ledger *ledger, uint64_t first_seq, uint64_t span, const struct ledger_reason_count *reasons, size_t count,
-                  const char *who, bool sync) BH_MUST_USE;
-int ledger_contract(struct ledger *ledger, uint32_t number, const uint8_t sha256[32], uint64_t first_seq) BH_MUST_USE;
-int ledger_state(struct ledger *ledger, uint8_t state, const char *who, const char *why) BH_MUST_USE; /* enum vendor_state of deliver.h */
+int ledger_passed(struct ledger *ledger, uint64_t first_seq, uint64_t span,
+                  const struct ledger_reason_count *reasons, size_t count, const char *who,
+                  bool sync) BH_MUST_USE;
+int ledger_contract(struct ledger *ledger, uint32_t number, const uint8_t sha256[32],
+                    uint64_t first_seq) BH_MUST_USE;
+int ledger_state(struct ledger *ledger, uint8_t state, const char *who,
+                 const char *why) BH_MUST_USE; /* enum vendor_state of deliver.h */
 
 /* Writes and syncs what waits; signs a checkpoint when the tree has grown. Returns ms until it wants to be called again, or a negative error. */
 int64_t ledger_tick(struct ledger *ledger, uint64_t now_ms);
@@ -119,10 +133,10 @@ int ledger_checkpoint(struct ledger *ledger, struct buf *out) BH_MUST_USE;
 
 struct ledger_verify_report {
     uint64_t frames, leaves, attempts, outcomes, bytes;
-    uint64_t checkpoints; /* signatures checked */
-    uint64_t entries;     /* whose roots were recomputed */
+    uint64_t checkpoints;       /* signatures checked */
+    uint64_t entries;           /* whose roots were recomputed */
     uint64_t entries_unchecked; /* of attempts that name an erased or unknown ord */
-    char file[256];       /* of the first wrong byte */
+    char file[256];             /* of the first wrong byte */
     uint64_t offset;
     char text[256];
 };
@@ -137,11 +151,13 @@ struct ledger_verify_options {
     void (*progress)(void *context, uint64_t done, uint64_t total); /* bytes; may be NULL */
     void *context;
 };
-int ledger_verify(const struct ledger_verify_options *options, struct ledger_verify_report *ret_report) BH_MUST_USE;
+int ledger_verify(const struct ledger_verify_options *options,
+                  struct ledger_verify_report *ret_report) BH_MUST_USE;
 
 /* The index: one query walks cells of whole days and bodies of the ragged edges. A reader is one answer's handle. */
 struct ledger_reader;
-int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring, struct ledger_reader **ret_reader, struct err *err) BH_MUST_USE;
+int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring,
+                       struct ledger_reader **ret_reader, struct err *err) BH_MUST_USE;
 void ledger_reader_close(struct ledger_reader *reader);
 
 struct ledger_query {
@@ -164,7 +180,8 @@ struct ledger_row {
     const struct ledger_pair *pairs;
     size_t pair_count;
 };
-int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query, void (*each)(void *context, const struct ledger_row *row),
+int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query,
+                void (*each)(void *context, const struct ledger_row *row),
                 void *context) BH_MUST_USE;
 /* First opening line's time: since when this vendor has been watched. 0 = never. */
 uint64_t ledger_watched_since(struct ledger_reader *reader);

@@ -10,7 +10,8 @@
 
 enum { HISTORY_MAX = 256 * 1024 * 1024 };
 
-int checkpoint_read(const char *path, const char *origin, const uint8_t *public_key, struct tlog_checkpoint *ret_checkpoint, struct buf *note) {
+int checkpoint_read(const char *path, const char *origin, const uint8_t *public_key,
+                    struct tlog_checkpoint *ret_checkpoint, struct buf *note) {
     char file[LEDGER_PATH + 16];
     (void)snprintf(file, sizeof file, "%s/checkpoint", path);
     int r = os_file_read_whole(file, note->p, note->cap, &note->n);
@@ -33,13 +34,15 @@ static int append_history(const char *path, struct span note) {
     return r;
 }
 
-int checkpoint_write(const char *path, const char *origin, const struct log_keys *keys, const struct tlog_range *tree) {
+int checkpoint_write(const char *path, const char *origin, const struct log_keys *keys,
+                     const struct tlog_range *tree) {
     char file[LEDGER_PATH + 16];
     uint8_t room[TLOG_NOTE_MAX];
     struct buf note = buf_of(room, sizeof room - 1);
     struct tlog_hash root;
     tlog_range_root(tree, &root);
-    int r = tlog_checkpoint_sign(origin, tree->size, &root, origin, keys->sign_secret, keys->sign_public, &note);
+    int r = tlog_checkpoint_sign(origin, tree->size, &root, origin, keys->sign_secret,
+                                 keys->sign_public, &note);
     if (r != 0) {
         return r;
     }
@@ -62,7 +65,9 @@ static size_t note_size(struct span rest) {
     return signatures == SIZE_MAX ? SIZE_MAX : text + 2 + signatures + 1;
 }
 
-int checkpoint_history(const char *path, int (*each)(void *context, struct span note, uint64_t offset), void *context) {
+int checkpoint_history(const char *path,
+                       int (*each)(void *context, struct span note, uint64_t offset),
+                       void *context) {
     char file[LEDGER_PATH + 16];
     struct os_file history = OS_FILE_NONE;
     uint64_t size = 0;

@@ -15,7 +15,8 @@ enum {
 };
 
 /* seglog's seqs are leaf indexes + 1, so that a reader can seek by leaf. */
-void ledger_seglog_config(const char *path, const struct keyring *keyring, const uint8_t *wrapping, struct seglog_config *ret_config);
+void ledger_seglog_config(const char *path, const struct keyring *keyring, const uint8_t *wrapping,
+                          struct seglog_config *ret_config);
 /* "<dir>/<vendor>-<n>" and the checkpoint's origin "bulkhead/<deployment hex>/<instance>/<vendor>-<n>". */
 void ledger_log_path(const char *dir, const char *log_name, char *out, size_t cap);
 void ledger_origin(const struct keyring *keyring, const char *log_name, char *out, size_t cap);
@@ -23,9 +24,13 @@ void ledger_origin(const struct keyring *keyring, const char *log_name, char *ou
 uint32_t ledger_newest(const char *dir, const char *vendor);
 
 /* ledger_checkpoint.c: the newest note in `checkpoint`, all of them in `checkpoints`. */
-int checkpoint_read(const char *path, const char *origin, const uint8_t *public_key, struct tlog_checkpoint *ret_checkpoint, struct buf *note) BH_MUST_USE;
-int checkpoint_write(const char *path, const char *origin, const struct log_keys *keys, const struct tlog_range *tree) BH_MUST_USE;
+int checkpoint_read(const char *path, const char *origin, const uint8_t *public_key,
+                    struct tlog_checkpoint *ret_checkpoint, struct buf *note) BH_MUST_USE;
+int checkpoint_write(const char *path, const char *origin, const struct log_keys *keys,
+                     const struct tlog_range *tree) BH_MUST_USE;
 /* Calls `each` for every note of the history, oldest first; its non-zero return ends the walk. */
-int checkpoint_history(const char *path, int (*each)(void *context, struct span note, uint64_t offset), void *context) BH_MUST_USE;
+int checkpoint_history(const char *path,
+                       int (*each)(void *context, struct span note, uint64_t offset),
+                       void *context) BH_MUST_USE;
 
 #endif

@@ -12,8 +12,8 @@ static void put_text(struct buf *b, const char *text, size_t max) {
     buf_put(b, text, n);
 }
 
-void leaf_put_attempt(struct buf *b, const struct ledger_attempt *attempt, uint64_t number, uint32_t contract,
-                      const uint8_t entries_root[32]) {
+void leaf_put_attempt(struct buf *b, const struct ledger_attempt *attempt, uint64_t number,
+                      uint32_t contract, const uint8_t entries_root[32]) {
     size_t start = b->n;
     check(attempt->endpoint >= 1 && attempt->endpoint <= ATTEMPT_ENDPOINT_MASK);
     buf_put_byte(b, LEAF_ATTEMPT);
@@ -46,8 +46,8 @@ void leaf_put_outcome(struct buf *b, const struct ledger_outcome *outcome) {
     check(b->full || b->n - start == LEAF_OUTCOME_SIZE);
 }
 
-void leaf_put_passed(struct buf *b, uint64_t first_seq, uint64_t span, uint64_t time_ms, const struct ledger_reason_count *reasons, size_t count,
-                     const char *who) {
+void leaf_put_passed(struct buf *b, uint64_t first_seq, uint64_t span, uint64_t time_ms,
+                     const struct ledger_reason_count *reasons, size_t count, const char *who) {
     buf_put_byte(b, LEAF_PASSED);
     buf_put_byte(b, LEAF_FORMAT);
     buf_put_u16(b, (uint16_t)count);
@@ -62,7 +62,8 @@ void leaf_put_passed(struct buf *b, uint64_t first_seq, uint64_t span, uint64_t 
     put_text(b, who, 64);
 }
 
-void leaf_put_contract(struct buf *b, uint32_t number, uint64_t time_ms, uint64_t first_seq, const uint8_t sha[32]) {
+void leaf_put_contract(struct buf *b, uint32_t number, uint64_t time_ms, uint64_t first_seq,
+                       const uint8_t sha[32]) {
     buf_put_byte(b, LEAF_CONTRACT);
     buf_put_byte(b, LEAF_FORMAT);
     buf_put_u16(b, 0);
@@ -72,7 +73,8 @@ void leaf_put_contract(struct buf *b, uint32_t number, uint64_t time_ms, uint64_
     buf_put(b, sha, 32);
 }
 
-void leaf_put_shape(struct buf *b, uint32_t number, uint16_t source, const struct ledger_pair *pairs, size_t count) {
+void leaf_put_shape(struct buf *b, uint32_t number, uint16_t source,
+                    const struct ledger_pair *pairs, size_t count) {
     check(count <= LEAF_SHAPE_PAIRS_MAX);
     buf_put_byte(b, LEAF_SHAPE);
     buf_put_byte(b, LEAF_FORMAT);
@@ -86,7 +88,8 @@ void leaf_put_shape(struct buf *b, uint32_t number, uint16_t source, const struc
     }
 }
 
-void leaf_put_state(struct buf *b, uint8_t state, uint32_t generation, uint64_t time_ms, const char *who, const char *why) {
+void leaf_put_state(struct buf *b, uint8_t state, uint32_t generation, uint64_t time_ms,
+                    const char *who, const char *why) {
     buf_put_byte(b, LEAF_STATE);
     buf_put_byte(b, LEAF_FORMAT);
     buf_put_byte(b, state);
@@ -302,7 +305,8 @@ int entry_walk_next(struct entry_walk *walk, struct entry *ret_entry) {
     uint64_t delta = read_varint(&walk->_r);
     uint64_t shape = read_varint(&walk->_r);
     uint64_t events = read_varint(&walk->_r);
-    if (walk->_r.short_ || delta > UINT32_MAX - walk->_ord || shape > UINT32_MAX || events > UINT32_MAX) {
+    if (walk->_r.short_ || delta > UINT32_MAX - walk->_ord || shape > UINT32_MAX ||
+        events > UINT32_MAX) {
         return BH_E_CORRUPT;
     }
     walk->_left--;
@@ -313,7 +317,8 @@ int entry_walk_next(struct entry_walk *walk, struct entry *ret_entry) {
 
 bool attempt_names_seq(const struct leaf *attempt, uint64_t seq) {
     if ((attempt->attempt.flags & ATTEMPT_PARTIAL) == 0) {
-        return seq >= attempt->attempt.first_seq && seq - attempt->attempt.first_seq < attempt->attempt.span;
+        return seq >= attempt->attempt.first_seq &&
+               seq - attempt->attempt.first_seq < attempt->attempt.span;
     }
     struct reader r = reader_of(attempt->body);
     uint64_t count = read_varint(&r);

@@ -23,7 +23,13 @@ enum leaf_type {
     LEAF_SKIPPABLE = 128, /* types with this bit may be unknown */
 };
 
-enum { LEAF_ATTEMPT_SIZE = 112, LEAF_OUTCOME_SIZE = 28, LEAF_SHAPE_PAIRS_MAX = 64, LEAF_SIZE_MAX = 1024, FRAME_HEAD_SIZE = 8 };
+enum {
+    LEAF_ATTEMPT_SIZE = 112,
+    LEAF_OUTCOME_SIZE = 28,
+    LEAF_SHAPE_PAIRS_MAX = 64,
+    LEAF_SIZE_MAX = 1024,
+    FRAME_HEAD_SIZE = 8
+};
 enum attempt_flag { ATTEMPT_ENDPOINT_MASK = 15, ATTEMPT_PARTIAL = 16 };
 
 struct leaf {
@@ -75,14 +81,17 @@ struct leaf {
 };
 
 /* Each appends one leaf (without its size) to b. */
-void leaf_put_attempt(struct buf *b, const struct ledger_attempt *attempt, uint64_t number, uint32_t contract,
-                      const uint8_t entries_root[32]);
+void leaf_put_attempt(struct buf *b, const struct ledger_attempt *attempt, uint64_t number,
+                      uint32_t contract, const uint8_t entries_root[32]);
 void leaf_put_outcome(struct buf *b, const struct ledger_outcome *outcome);
-void leaf_put_passed(struct buf *b, uint64_t first_seq, uint64_t span, uint64_t time_ms, const struct ledger_reason_count *reasons, size_t count,
-                     const char *who);
-void leaf_put_contract(struct buf *b, uint32_t number, uint64_t time_ms, uint64_t first_seq, const uint8_t sha256[32]);
-void leaf_put_shape(struct buf *b, uint32_t number, uint16_t source, const struct ledger_pair *pairs, size_t count);
-void leaf_put_state(struct buf *b, uint8_t state, uint32_t generation, uint64_t time_ms, const char *who, const char *why);
+void leaf_put_passed(struct buf *b, uint64_t first_seq, uint64_t span, uint64_t time_ms,
+                     const struct ledger_reason_count *reasons, size_t count, const char *who);
+void leaf_put_contract(struct buf *b, uint32_t number, uint64_t time_ms, uint64_t first_seq,
+                       const uint8_t sha256[32]);
+void leaf_put_shape(struct buf *b, uint32_t number, uint16_t source,
+                    const struct ledger_pair *pairs, size_t count);
+void leaf_put_state(struct buf *b, uint8_t state, uint32_t generation, uint64_t time_ms,
+                    const char *who, const char *why);
 void leaf_put_open(struct buf *b, uint8_t kind, uint32_t log_number, uint64_t time_ms);
 /* Bodies. */
 void body_put_attempt(struct buf *b, const struct ledger_attempt *attempt);
@@ -112,7 +121,8 @@ struct entry {
     uint32_t events;
 };
 int entry_walk_begin(struct entry_walk *walk, const struct leaf *attempt) BH_MUST_USE;
-int entry_walk_next(struct entry_walk *walk, struct entry *ret_entry) BH_MUST_USE; /* 0, AGAIN at the end, CORRUPT */
+int entry_walk_next(struct entry_walk *walk,
+                    struct entry *ret_entry) BH_MUST_USE; /* 0, AGAIN at the end, CORRUPT */
 /* Whether a partial attempt's body lists this seq; for an attempt of the whole window always true. */
 bool attempt_names_seq(const struct leaf *attempt, uint64_t seq);
 

@@ -41,11 +41,13 @@ struct ledger_reader {
     uint64_t watched_ms;
 };
 
-int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring, struct ledger_reader **ret_reader, struct err *err) {
+int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring,
+                       struct ledger_reader **ret_reader, struct err *err) {
     char log_name[96];
     uint32_t n = ledger_newest(dir, vendor);
     if (n == 0) {
-        return err_set(err, BH_E_NOTFOUND, "there is no ledger of %s: nothing was ever sent to it from here", vendor);
+        return err_set(err, BH_E_NOTFOUND,
+                       "there is no ledger of %s: nothing was ever sent to it from here", vendor);
     }
     struct ledger_reader *r = calloc(1, sizeof *r);
     if (r == NULL) {
@@ -57,7 +59,9 @@ int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyr
     r->frame = malloc(SEGLOG_FRAME_MAX);
     r->shapes = calloc(SHAPES_MAX, sizeof *r->shapes);
     r->pairs = calloc(SHAPES_MAX, 8 * sizeof *r->pairs);
-    int result = r->frame != NULL && r->shapes != NULL && r->pairs != NULL ? 0 : err_set(err, BH_E_NOMEM, "out of memory");
+    int result = r->frame != NULL && r->shapes != NULL && r->pairs != NULL
+                     ? 0
+                     : err_set(err, BH_E_NOMEM, "out of memory");
     result = result == 0 ? keyring_log(keyring, log_name, false, &r->keys, err) : result;
     if (result != 0) {
         ledger_reader_close(r);
@@ -80,12 +84,16 @@ void ledger_reader_close(struct ledger_reader *reader) {
 }
 
 /* Calls `each` for every leaf of the log in order. AGAIN and TORN are its end. */
-static int walk_log(struct ledger_reader *reader, int (*each)(struct ledger_reader *reader, const struct leaf *leaf, void *context), void *context) {
+static int walk_log(struct ledger_reader *reader,
+                    int (*each)(struct ledger_reader *reader, const struct leaf *leaf,
+                                void *context),
+                    void *context) {
     struct seglog_reader *log = NULL;
     struct seglog_frame frame;
     struct err err;
     int r = seglog_reader_new(&reader->config, &log, &err);
-    while (r == 0 && (r = seglog_read_next(log, UINT64_MAX, reader->frame, SEGLOG_FRAME_MAX, &frame)) == 0) {
+    while (r == 0 &&
+           (r = seglog_read_next(log, UINT64_MAX, reader->frame, SEGLOG_FRAME_MAX, &frame)) == 0) {
         struct frame_walk walk;
         struct leaf leaf;
         r = frame_walk_begin(&walk, frame.plain);
@@ -111,12 +119,14 @@ static int told_add(struct ledger_reader *reader, uint64_t number, uint64_t time
         reader->told = more;
         reader->told_cap = cap;
     }
-    reader->told[reader->told_count++] = (struct told){.number = number, .time_ms = time_ms, .result = RESULT_UNKNOWN};
+    reader->told[reader->told_count++] =
+        (struct told){.number = number, .time_ms = time_ms, .result = RESULT_UNKNOWN};
     return 0;
 }
 
 static struct told *told_find(struct ledger_reader *reader, uint64_t number) {
-    if (reader->told_count == 0 || number < reader->told[0].number || number - reader->told[0].number >= reader->told_count) {
+    if (reader->told_count == 0 || number < reader->told[0].number ||
+        number - reader->told[0].number >= reader->told_count) {
         return NULL;
     }
     return &reader->told[number - reader->told[0].number];
@@ -142,12 +152,14 @@ static void told_outcome(struct told *told, uint8_t result, uint64_t time_ms) {
 }
 
 static int learn_shape(struct ledger_reader *reader, const struct leaf *leaf) {
-    if (leaf->shape.number >= SHAPES_MAX || reader->pairs_count + leaf->shape.count > SHAPES_MAX * 8U) {
+    if (leaf->shape.number >= SHAPES_MAX ||
+        reader->pairs_count + leaf->shape.count > SHAPES_MAX * 8U) {
         return BH_E_TOO_MANY;
     }
     struct shape *shape = &reader->shapes[leaf->shape.number];
     *shape = (struct shape){leaf->shape.source, leaf->shape.count, reader->pairs_count};
-    memcpy(&reader->pairs[reader->pairs_count], leaf->shape.pairs, leaf->shape.count * sizeof *reader->pairs);
+    memcpy(&reader->pairs[reader->pairs_count], leaf->shape.pairs,
+           leaf->shape.count * sizeof *reader->pairs);
     reader->pairs_count += leaf->shape.count;
     return 0;
 }
@@ -185,8 +197,10 @@ struct scan {
 static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
     const struct scan *scan = context;
     const struct ledger_query *query = scan->query;
-    const struct told *told = leaf->type == LEAF_ATTEMPT ? told_find(reader, leaf->attempt.number) : NULL;
-    if (told == NULL || told->time_ms > query->at_ms || told->time_ms >= query->to_ms || told->result == RESULT_UNSENT) {
+    const struct told *told =
+        leaf->type == LEAF_ATTEMPT ? told_find(reader, leaf->attempt.number) : NULL;
+    if (told == NULL || told->time_ms > query->at_ms || told->time_ms >= query->to_ms ||
+        told->result == RESULT_UNSENT) {
         return 0;
     }
     bool complete = is_complete(told->result) && told->outcome_ms != 0;
@@ -208,7 +222,8 @@ static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, v
         if (shape == NULL || shape->source == 0) {
             return BH_E_CORRUPT;
         }
-        if ((query->source == 0 || query->source == shape->source) && (query->ord == 0 || query->ord == entry.ord)) {
+        if ((query->source == 0 || query->source == shape->source) &&
+            (query->ord == 0 || query->ord == entry.ord)) {
             row.ord = entry.ord;
             row.source = shape->source;
             row.events = entry.events;
@@ -220,7 +235,8 @@ static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, v
     return r == BH_E_AGAIN ? 0 : r;
 }
 
-int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query, void (*each)(void *context, const struct ledger_row *row), void *context) {
+int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query,
+                void (*each)(void *context, const struct ledger_row *row), void *context) {
     struct ledger_query q = *query;
     struct scan scan = {query, each, context};
     reader->told_count = 0;
@@ -266,7 +282,8 @@ int ledger_seq_at(struct ledger_reader *reader, uint64_t at_ms, uint64_t *ret_se
 int ledger_reader_checkpoint(struct ledger_reader *reader, struct buf *out) {
     struct tlog_checkpoint checkpoint;
     struct buf note = buf_of(out->p + out->n, out->cap - out->n);
-    int r = checkpoint_read(reader->path, reader->origin, reader->keys.sign_public, &checkpoint, &note);
+    int r =
+        checkpoint_read(reader->path, reader->origin, reader->keys.sign_public, &checkpoint, &note);
     out->n += r == 0 ? note.n : 0;
     return r;
 }

@@ -49,10 +49,12 @@ static int add_claim(void *context, struct span note, uint64_t offset) {
     struct verify *v = context;
     struct tlog_checkpoint checkpoint;
     if (tlog_checkpoint_verify(note, v->origin, v->keys.sign_public, &checkpoint) != 0) {
-        return wrong(v, BH_E_TAMPERED, "checkpoints", offset, "this checkpoint is not signed by the log's key");
+        return wrong(v, BH_E_TAMPERED, "checkpoints", offset,
+                     "this checkpoint is not signed by the log's key");
     }
     if (v->claim_count != 0 && checkpoint.size < v->claims[v->claim_count - 1].size) {
-        return wrong(v, BH_E_TAMPERED, "checkpoints", offset, "this checkpoint is of a smaller tree than the one before");
+        return wrong(v, BH_E_TAMPERED, "checkpoints", offset,
+                     "this checkpoint is of a smaller tree than the one before");
     }
     if (v->claim_count == v->claim_cap) {
         size_t cap = v->claim_cap != 0 ? v->claim_cap * 2 : 256;
@@ -74,7 +76,9 @@ static int add_newest(struct verify *v) {
     struct tlog_checkpoint checkpoint;
     int r = checkpoint_read(v->path, v->origin, v->keys.sign_public, &checkpoint, &note);
     if (r == BH_E_NOTFOUND) {
-        return v->claim_count == 0 ? 0 : wrong(v, BH_E_CORRUPT, "checkpoint", 0, "the newest checkpoint is missing");
+        return v->claim_count == 0
+                   ? 0
+                   : wrong(v, BH_E_CORRUPT, "checkpoint", 0, "the newest checkpoint is missing");
     }
     if (r != 0) {
         return wrong(v, BH_E_TAMPERED, "checkpoint", 0, "the newest checkpoint does not verify");
@@ -88,8 +92,11 @@ static int check_claims(struct verify *v) {
         const struct claim *claim = &v->claims[v->claim_next++];
         tlog_range_root(&v->tree, &root);
         if (!secret_equal(root.b, claim->root.b, sizeof root.b)) {
-            return claim->offset == UINT64_MAX ? wrong(v, BH_E_TAMPERED, "checkpoint", 0, "the tree is not the one that was signed")
-                                               : wrong(v, BH_E_TAMPERED, "checkpoints", claim->offset, "the tree is not the one that was signed");
+            return claim->offset == UINT64_MAX
+                       ? wrong(v, BH_E_TAMPERED, "checkpoint", 0,
+                               "the tree is not the one that was signed")
+                       : wrong(v, BH_E_TAMPERED, "checkpoints", claim->offset,
+                               "the tree is not the one that was signed");
         }
     }
     return 0;
@@ -107,7 +114,8 @@ static int check_entries(struct verify *v, const struct leaf *leaf) {
     int r = entry_walk_begin(&walk, leaf);
     while (r == 0 && (r = entry_walk_next(&walk, &entry)) == 0) {
         uint8_t lid[16] = {0};
-        if (all_known && entry.ord != 0 && v->options->lid_of(v->options->context, entry.ord, lid) != 0) {
+        if (all_known && entry.ord != 0 &&
+            v->options->lid_of(v->options->context, entry.ord, lid) != 0) {
             all_known = false;
         }
         entry_append(&tree, lid, entry.shape, entry.events);
@@ -122,7 +130,9 @@ static int check_entries(struct verify *v, const struct leaf *leaf) {
     }
     v->report->entries += count;
     tlog_range_root(&tree, &root);
-    return secret_equal(root.b, leaf->attempt.entries_root, 32) ? 0 : wrong_frame(v, BH_E_TAMPERED, "an attempt's entries are not those of its line");
+    return secret_equal(root.b, leaf->attempt.entries_root, 32)
+               ? 0
+               : wrong_frame(v, BH_E_TAMPERED, "an attempt's entries are not those of its line");
 }
 
 static int check_leaf(struct verify *v, const struct leaf *leaf) {
@@ -182,13 +192,15 @@ static int check_log(struct verify *v, const struct seglog_config *config) {
     uint8_t *room = malloc(SEGLOG_FRAME_MAX);
     int r = room != NULL ? seglog_list(config->dir, config->kind, sum_bytes, &total) : BH_E_NOMEM;
     r = r == 0 ? seglog_reader_new(config, &reader, &err) : r;
-    while (r == 0 && (r = seglog_read_next(reader, UINT64_MAX, room, SEGLOG_FRAME_MAX, &frame)) == 0) {
+    while (r == 0 &&
+           (r = seglog_read_next(reader, UINT64_MAX, room, SEGLOG_FRAME_MAX, &frame)) == 0) {
         r = check_frame(v, &frame);
         if (v->options->progress != NULL) {
             v->options->progress(v->options->context, v->report->bytes, total);
         }
     }
-    if (reader != NULL && r != 0 && r != BH_E_AGAIN && r != BH_E_TORN && v->report->text[0] == '\0') {
+    if (reader != NULL && r != 0 && r != BH_E_AGAIN && r != BH_E_TORN &&
+        v->report->text[0] == '\0') {
         struct seglog_recovery where;
         seglog_reader_report(reader, &where);
         v->segment = where.rot_segment;
@@ -203,7 +215,8 @@ static int check_log(struct verify *v, const struct seglog_config *config) {
     return r == BH_E_AGAIN || r == BH_E_TORN ? 0 : r;
 }
 
-int ledger_verify(const struct ledger_verify_options *options, struct ledger_verify_report *ret_report) {
+int ledger_verify(const struct ledger_verify_options *options,
+                  struct ledger_verify_report *ret_report) {
     struct verify v = {.options = options, .report = ret_report};
     struct seglog_config config;
     struct err err = {0};
@@ -211,7 +224,9 @@ int ledger_verify(const struct ledger_verify_options *options, struct ledger_ver
     tlog_range_init(&v.tree);
     ledger_log_path(options->dir, options->log_name, v.path, sizeof v.path);
     ledger_origin(options->keyring, options->log_name, v.origin, sizeof v.origin);
-    int r = os_path_exists(v.path) ? keyring_log(options->keyring, options->log_name, false, &v.keys, &err) : BH_E_NOTFOUND;
+    int r = os_path_exists(v.path)
+                ? keyring_log(options->keyring, options->log_name, false, &v.keys, &err)
+                : BH_E_NOTFOUND;
     if (r != 0) {
         return wrong(&v, r, options->log_name, 0, "there is no such log, or no key for it");
     }
@@ -222,7 +237,8 @@ int ledger_verify(const struct ledger_verify_options *options, struct ledger_ver
     r = r == 0 ? check_claims(&v) : r;
     r = r == 0 ? check_log(&v, &config) : r;
     if (r == 0 && v.claim_next != v.claim_count) {
-        r = wrong(&v, BH_E_TAMPERED, "checkpoint", 0, "the log ends before the tree that was signed: lines are missing at its end");
+        r = wrong(&v, BH_E_TAMPERED, "checkpoint", 0,
+                  "the log ends before the tree that was signed: lines are missing at its end");
     }
     free(v.claims);
     return r;

@@ -77,7 +77,8 @@ static bool is_family(struct span s) {
         if (!span_starts(s, families[i])) {
             continue;
         }
-        if (s.n == n || (s.n <= n + FAMILY_VERSION_MAX && s.p[n] == ' ' && is_version(span_from(s, n + 1)))) {
+        if (s.n == n ||
+            (s.n <= n + FAMILY_VERSION_MAX && s.p[n] == ' ' && is_version(span_from(s, n + 1)))) {
             return true;
         }
     }
