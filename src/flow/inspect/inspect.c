@@ -78,8 +78,10 @@ static void look_string(struct inspector *in, struct span text, const struct jso
     }
     unsigned features = gate_features(raw.p, raw.n, text.p + text.n);
     bool json = raw.n >= 2 && (raw.p[0] == '{' || raw.p[0] == '[' || raw.p[0] <= ' ');
-    if ((features & ~(unsigned)HAS_RUN) != 0 || json || info->class_id != CLASS_NONE) {
+    if ((features & ~(unsigned)HAS_RUN) != 0 || json) {
         frames_look(in, raw, info, features, false);
+    } else if (info->class_id != CLASS_NONE) {
+        (void)detect_by_key(in, (enum json_kind)JSON_STRING, raw, info); /* nothing else can be in it */
     }
 }
 

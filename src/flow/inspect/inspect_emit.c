@@ -107,13 +107,18 @@ static void sift(struct finding *f, size_t root, size_t n) {
     }
 }
 
-/* Heap sort: libc's qsort may allocate. Nearly all items are small or sorted already. */
+/* Insertion for the few of an ordinary item, heap sort for many: libc's qsort may allocate. */
 static void sort(struct finding *f, size_t n) {
-    bool sorted = true;
-    for (size_t i = 1; i < n && sorted; i++) {
-        sorted = !precedes(&f[i], &f[i - 1]);
-    }
-    if (sorted) {
+    enum { FEW = 48 };
+    if (n <= FEW) {
+        for (size_t i = 1; i < n; i++) {
+            struct finding moved = f[i];
+            size_t at = i;
+            for (; at > 0 && precedes(&moved, &f[at - 1]); at--) {
+                f[at] = f[at - 1];
+            }
+            f[at] = moved;
+        }
         return;
     }
     for (size_t i = n / 2; i > 0; i--) {

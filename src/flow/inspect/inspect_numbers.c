@@ -57,14 +57,15 @@ static const struct {
 static uint8_t card_lengths[10000];
 
 static bool luhn(const uint8_t *digits, size_t n) {
+    /* What a digit adds when it is doubled. */
+    static const uint8_t doubled[10] = {0, 2, 4, 6, 8, 1, 3, 5, 7, 9};
     unsigned sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned d = (unsigned)(digits[n - 1 - i] - '0');
-        if ((i & 1) != 0) {
-            d = d > 4 ? 2 * d - 9 : 2 * d;
-        }
-        sum += d;
+    size_t i = n;
+    while (i >= 2) {
+        sum += (unsigned)(digits[i - 1] - '0') + doubled[digits[i - 2] - '0'];
+        i -= 2;
     }
+    sum += i == 1 ? (unsigned)(digits[0] - '0') : 0;
     return sum % 10 == 0;
 }
 
@@ -77,20 +78,26 @@ static bool ean13(const uint8_t *digits) {
     return sum % 10 == 0;
 }
 
-bool card_valid(const uint8_t *digits, size_t n) {
-    if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX) {
+static unsigned lengths_of(const uint8_t *digits) {
+    return card_lengths[(digits[0] - '0') * 1000 + (digits[1] - '0') * 100 + (digits[2] - '0') * 10 + (digits[3] - '0')];
+}
+
+/* n digits, of which 4 at least. */
+static bool is_card(const uint8_t *digits, size_t n) {
+    if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX || (lengths_of(digits) & LEN(n)) == 0) {
         return false;
     }
-    unsigned prefix = 0;
+    /* Cards of 13 digits are no longer issued; goods and phone numbers of that length abound. */
+    return luhn(digits, n) && !(n == 13 && (ean13(digits) || international(digits, n)));
+}
+
+bool card_valid(const uint8_t *digits, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (!is_digit(digits[i])) {
             return false;
         }
-        prefix = i < 4 ? prefix * 10 + (unsigned)(digits[i] - '0') : prefix;
     }
-    bool issued = (card_lengths[prefix] & LEN(n)) != 0;
-    /* Cards of 13 digits are no longer issued; goods and phone numbers of that length abound. */
-    return issued && luhn(digits, n) && !(n == 13 && (ean13(digits) || international(digits, n)));
+    return n >= CARD_DIGITS_MIN && is_card(digits, n);
 }
 
 /* --- groups ----------------------------------------------------------------------------------------------------------- */
@@ -170,6 +177,13 @@ static size_t separators_at(struct span text, size_t i, unsigned accepted, uint8
     return n + more;
 }
 
+/* All four in the high nibble 3, and none past 9 when 6 is added. */
+static bool four_digits(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return ((v & 0xf0f0f0f0) | ((v + 0x06060606) & 0xf0f0f0f0) >> 4) == 0x33333333;
+}
+
 /* Digit groups from i on (a digit), as long as `accepted` (enum separates) separators stand between them, to at most digits_max digits. */
 static void read_groups(struct span text, size_t i, unsigned accepted, size_t digits_max, struct groups *g) {
     g->total = 0;
@@ -179,12 +193,15 @@ static void read_groups(struct span text, size_t i, unsigned accepted, size_t di
     for (;;) {
         size_t from = i;
         size_t limit = from + digits_max - g->total < text.n ? from + digits_max - g->total : text.n;
+        while (limit - i >= 4 && four_digits(text.p + i)) {
+            memcpy(g->digits + g->total, text.p + i, 4);
+            g->total += 4;
+            i += 4;
+        }
         while (i < limit && is_digit(text.p[i])) {
-            i++;
+            g->digits[g->total++] = text.p[i++];
         }
         size_t length = i - from;
-        memcpy(g->digits + g->total, text.p + from, length);
-        g->total += length;
         g->length[g->count] = length;
         g->end[g->count] = i;
         g->separator[g->count] = separator;
@@ -266,22 +283,27 @@ static bool card_grouping(const struct groups *g, size_t count) {
     return count == 2 && ((g->length[0] == 6 && g->length[1] >= 6) || (g->length[0] == 8 && g->length[1] == 8));
 }
 
+/* The group at `start` has four digits at least. */
 static size_t match_card(struct span text, size_t start) {
+    if (lengths_of(text.p + start) == 0) {
+        return 0;
+    }
     struct groups g;
     read_groups(text, start, SEPARATES_CARD, CARD_DIGITS_MAX, &g);
     if (g.length[0] >= CARD_DIGITS_MIN) {
         bool whole = !(g.count == 1 && g.more) && letters_only_around(text, start, g.end[0]);
-        return whole && card_valid(g.digits, g.length[0]) ? g.end[0] : 0;
+        return whole && is_card(g.digits, g.length[0]) ? g.end[0] : 0;
     }
     if (g.length[0] < 4 || (start > 0 && is_alnum(text.p[start - 1]))) {
         return 0;
     }
     size_t digits = g.length[0];
     size_t matched = 0;
-    for (size_t count = 2; count <= g.count; count++) {
+    /* What is cut off in the middle of a group is no candidate. */
+    size_t whole = g.count - (g.more ? 1 : 0);
+    for (size_t count = 2; count <= whole; count++) {
         digits += g.length[count - 1];
-        bool cut = count == g.count && g.more;
-        if (!cut && digits >= CARD_DIGITS_MIN && card_grouping(&g, count) && card_valid(g.digits, digits)) {
+        if (digits >= CARD_DIGITS_MIN && (lengths_of(g.digits) & LEN(digits)) != 0 && card_grouping(&g, count) && is_card(g.digits, digits)) {
             matched = g.end[count - 1];
         }
     }
@@ -468,6 +490,11 @@ static bool is_north_american(const struct groups *g, size_t first) {
 
 /* 555-123-4567, (555) 123-4567, 1-555-123-4567 */
 static size_t match_north_american(struct span text, size_t start) {
+    /* Before all is read: three digits where the area code is. */
+    bool lone = text.n - start < 12 || !is_digit(text.p[start + 1]);
+    if (lone && (text.n - start < 14 || !is_digit(text.p[start + 3]) || !is_digit(text.p[start + 4]))) {
+        return 0;
+    }
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
     size_t first = g.count >= 4 && g.length[0] == 1 && g.digits[0] == '1' ? 1 : 0;

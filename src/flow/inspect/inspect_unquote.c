@@ -115,17 +115,31 @@ static bool unit_backslash(const uint8_t *p, size_t n, struct unit *u) {
     return false;
 }
 
+/* Names of the characters that shapes are made of. */
+static const struct {
+    char name[10];
+    uint8_t n;
+    uint8_t byte;
+} names[] = {
+#define NAMED(name, byte) {name, sizeof(name) - 1, (byte)}
+    NAMED("&amp;", '&'),     NAMED("&lt;", '<'),     NAMED("&gt;", '>'),    NAMED("&quot;", '"'),    NAMED("&apos;", '\''),
+    NAMED("&commat;", '@'),  NAMED("&period;", '.'), NAMED("&colon;", ':'), NAMED("&nbsp;", ' '),    NAMED("&equals;", '='),
+    NAMED("&sol;", '/'),     NAMED("&plus;", '+'),   NAMED("&num;", '#'),   NAMED("&percnt;", '%'),  NAMED("&lowbar;", '_'),
+#undef NAMED
+};
+
 static bool unit_named(const uint8_t *p, size_t n, struct unit *u) {
-    static const struct {
-        const char *name;
-        uint8_t byte;
-    } names[] = {{"&amp;", '&'},    {"&lt;", '<'},     {"&gt;", '>'},    {"&quot;", '"'},  {"&apos;", '\''}, {"&commat;", '@'},
-                 {"&period;", '.'}, {"&colon;", ':'},  {"&nbsp;", ' '},  {"&equals;", '='}, {"&sol;", '/'},  {"&plus;", '+'},
-                 {"&num;", '#'},    {"&percnt;", '%'}, {"&lowbar;", '_'}};
+    /* The semicolon first: in "?a=1&plan=pro" there is none. */
+    size_t end = 3;
+    while (end < n && end < 8 && p[end] != ';') {
+        end++;
+    }
+    if (end >= n || p[end] != ';') {
+        return false;
+    }
     for (size_t i = 0; i < BH_COUNT(names); i++) {
-        struct span name = span_str(names[i].name);
-        if (span_starts((struct span){p, n}, name)) {
-            *u = (struct unit){{names[i].byte}, 1, (uint8_t)name.n};
+        if (names[i].n == end + 1 && memcmp(p, names[i].name, end + 1) == 0) {
+            *u = (struct unit){{names[i].byte}, 1, names[i].n};
             return true;
         }
     }
@@ -188,22 +202,37 @@ bool unquote_changes(struct span source) {
     return false;
 }
 
+/* Marks for the decoded bytes [n, n + length), which source offset i begins: one unit, or plain bytes, each a unit of its own. */
+static size_t put_marks(uint32_t *marks, size_t next_mark, size_t n, size_t length, size_t i, bool plain) {
+    while (next_mark * UNQUOTE_MARK < n + length) {
+        size_t ahead = next_mark * UNQUOTE_MARK - n;
+        /* A mark names the unit that holds the byte, and how far into the unit that byte is. */
+        marks[next_mark++] = (uint32_t)(plain ? (i + ahead) << 2 : i << 2 | ahead);
+    }
+    return next_mark;
+}
+
 size_t unquote(struct span source, uint8_t *out, uint32_t *marks) {
     size_t n = 0;
     size_t next_mark = 0;
-    for (size_t i = 0; i < source.n;) {
-        struct unit u = {{source.p[i]}, 1, 1};
-        if (introduces(source.p[i])) {
+    size_t i = 0;
+    while (i < source.n) {
+        size_t plain = i;
+        while (plain < source.n && !introduces(source.p[plain])) {
+            plain++;
+        }
+        memcpy(out + n, source.p + i, plain - i);
+        next_mark = put_marks(marks, next_mark, n, plain - i, i, true);
+        n += plain - i;
+        i = plain;
+        if (i < source.n) {
+            struct unit u;
             (void)unit_at(source.p + i, source.n - i, &u); /* encoded or not, it is a unit */
+            memcpy(out + n, u.bytes, u.n);
+            next_mark = put_marks(marks, next_mark, n, u.n, i, false);
+            n += u.n;
+            i += u.consumed;
         }
-        /* A mark names the unit that holds decoded byte k * UNQUOTE_MARK, and how far into the unit that byte is. */
-        if (next_mark * UNQUOTE_MARK < n + u.n) {
-            marks[next_mark] = (uint32_t)(i << 2 | (next_mark * UNQUOTE_MARK - n));
-            next_mark++;
-        }
-        memcpy(out + n, u.bytes, u.n);
-        n += u.n;
-        i += u.consumed;
     }
     check(n <= source.n);
     return n;
@@ -215,9 +244,11 @@ static size_t unit_of(struct span source, const uint32_t *marks, size_t offset, 
     size_t at = mark >> 2;
     size_t decoded = offset / UNQUOTE_MARK * UNQUOTE_MARK - (mark & 3);
     for (;;) {
-        struct unit u;
         check(at < source.n);
-        (void)unit_at(source.p + at, source.n - at, &u); /* encoded or not, only the lengths matter here */
+        struct unit u = {{0}, 1, 1};
+        if (introduces(source.p[at])) {
+            (void)unit_at(source.p + at, source.n - at, &u); /* encoded or not, only the lengths matter here */
+        }
         if (offset < decoded + u.n) {
             *ret_length = u.consumed;
             return at;
