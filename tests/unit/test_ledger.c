@@ -194,6 +194,36 @@ static void strongest(void **state) {
     ledger_close(ledger);
 }
 
+/* A refusal such as 429 is certain from its answer on, and the same bytes go again until the items are final: possible in between. */
+static void tried_again(void **state) {
+    (void)state;
+    struct ledger_recovery recovery;
+    struct ledger *ledger = open_ledger(&recovery);
+    uint64_t a = attempt(ledger, 1000, 1, 4, 1);
+    outcome(ledger, a, RESULT_REFUSED, 1100, 0);
+    assert_int_equal(ledger_flush(ledger), 0);
+    struct tally t = scan(0, 1101, UINT64_MAX, 0);
+    assert_int_equal(t.certain[1], 3);
+    t = scan(2000, 3000, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1], 3);
+    outcome(ledger, a, RESULT_ACCEPTED, 4000, OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
+    assert_int_equal(ledger_flush(ledger), 0);
+    t = scan(2000, 3000, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1], 3);
+    assert_int_equal(t.certain[1], 0);
+    t = scan(4001, 5000, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1] + t.certain[1], 0);
+    /* Halved after 413: the whole is not final by itself, its window ends it. */
+    uint64_t b = attempt(ledger, 6000, 5, 4, 2);
+    outcome(ledger, b, RESULT_REFUSED, 6100, 0);
+    uint64_t c = attempt(ledger, 6200, 5, 4, 3);
+    outcome(ledger, c, RESULT_ACCEPTED, 6300, OUTCOME_ITEMS_FINAL | OUTCOME_WINDOW_SETTLED);
+    assert_int_equal(ledger_flush(ledger), 0);
+    t = scan(6301, 9000, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1] + t.certain[1], 0);
+    ledger_close(ledger);
+}
+
 /* What a restart believes: the cursor, retries by body hash, which events are final. */
 static void restart(void **state) {
     (void)state;
@@ -310,6 +340,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(windows, setup, teardown),
         cmocka_unit_test_setup_teardown(strongest, setup, teardown),
+        cmocka_unit_test_setup_teardown(tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(restart, setup, teardown),
         cmocka_unit_test_setup_teardown(flipped, setup, teardown),
         cmocka_unit_test_setup_teardown(older_log, setup, teardown),

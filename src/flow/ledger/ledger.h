@@ -174,7 +174,7 @@ struct ledger_row {
     bool certain;
     uint64_t attempt;
     uint64_t time_ms;    /* attempt */
-    uint64_t outcome_ms; /* 0 = none */
+    uint64_t outcome_ms; /* of the first complete answer; 0 = none */
     uint8_t result;      /* enum ledger_result; 3 when missing */
     uint32_t events;
     const struct ledger_pair *pairs;

@@ -13,11 +13,18 @@
 
 enum { SHAPES_MAX = 1 << 16 };
 
+/*
+ * What became of an attempt. A complete answer makes it certain from `complete_ms` on; but an answer such as 429 is complete and the same bytes are
+ * sent again, so the vendor may read them until `end_ms`: the outcome that says that its items are final, else the end of its window.
+ */
 struct told {
     uint64_t number;
     uint64_t time_ms;
-    uint64_t outcome_ms; /* of the first complete outcome, else of the last one; 0 = none */
-    uint8_t result;      /* strongest */
+    uint64_t first_seq;
+    uint64_t complete_ms; /* first complete answer; 0 = none */
+    uint64_t end_ms;      /* 0 = not yet: it may be sent again, or still be read */
+    uint8_t result;       /* strongest */
+    bool is_told;         /* it has an outcome */
 };
 
 struct shape {
@@ -106,7 +113,8 @@ static int walk_log(struct ledger_reader *reader,
     return r == BH_E_AGAIN || r == BH_E_TORN || r == BH_E_NOTFOUND ? 0 : r;
 }
 
-static int told_add(struct ledger_reader *reader, uint64_t number, uint64_t time_ms) {
+static int told_add(struct ledger_reader *reader, const struct leaf *leaf) {
+    uint64_t number = leaf->attempt.number;
     if (reader->told_count != 0 && number != reader->told[reader->told_count - 1].number + 1) {
         return BH_E_CORRUPT;
     }
@@ -119,8 +127,10 @@ static int told_add(struct ledger_reader *reader, uint64_t number, uint64_t time
         reader->told = more;
         reader->told_cap = cap;
     }
-    reader->told[reader->told_count++] =
-        (struct told){.number = number, .time_ms = time_ms, .result = RESULT_UNKNOWN};
+    reader->told[reader->told_count++] = (struct told){.number = number,
+                                                       .time_ms = leaf->attempt.time_ms,
+                                                       .first_seq = leaf->attempt.first_seq,
+                                                       .result = RESULT_UNKNOWN};
     return 0;
 }
 
@@ -136,19 +146,31 @@ static bool is_complete(uint8_t result) {
     return result == RESULT_ACCEPTED || result == RESULT_REFUSED;
 }
 
+/* All attempts of windows from this seq on are over: they stand at the end of the list. */
+static void told_end_from(struct ledger_reader *reader, uint64_t first_seq, uint64_t time_ms) {
+    for (size_t i = reader->told_count; i > 0 && reader->told[i - 1].first_seq >= first_seq; i--) {
+        struct told *told = &reader->told[i - 1];
+        told->end_ms = told->end_ms == 0 ? time_ms : told->end_ms;
+    }
+}
+
 /* The strongest result wins: complete, then unknown, then unsent. */
-static void told_outcome(struct told *told, uint8_t result, uint64_t time_ms) {
-    if (is_complete(told->result) && told->outcome_ms != 0) {
-        return;
-    }
+static void told_outcome(struct ledger_reader *reader, struct told *told, const struct leaf *leaf) {
+    uint8_t result = leaf->outcome.result;
+    uint64_t time_ms = leaf->outcome.time_ms;
     if (is_complete(result)) {
+        told->complete_ms = told->complete_ms == 0 ? time_ms : told->complete_ms;
         told->result = result;
-    } else if (told->outcome_ms == 0) {
-        told->result = result;
-    } else if (result == RESULT_UNKNOWN) {
-        told->result = RESULT_UNKNOWN;
+    } else if (told->complete_ms == 0) {
+        told->result = !told->is_told || result == RESULT_UNKNOWN ? result : told->result;
     }
-    told->outcome_ms = time_ms;
+    told->is_told = true;
+    if ((leaf->outcome.flags & OUTCOME_ITEMS_FINAL) != 0) {
+        told->end_ms = time_ms > told->end_ms ? time_ms : told->end_ms;
+    }
+    if ((leaf->outcome.flags & OUTCOME_WINDOW_SETTLED) != 0) {
+        told_end_from(reader, told->first_seq, time_ms);
+    }
 }
 
 static int learn_shape(struct ledger_reader *reader, const struct leaf *leaf) {
@@ -169,11 +191,16 @@ static int learn(struct ledger_reader *reader, const struct leaf *leaf, void *co
     struct told *told = NULL;
     switch (leaf->type) {
     case LEAF_ATTEMPT:
-        return told_add(reader, leaf->attempt.number, leaf->attempt.time_ms);
+        return told_add(reader, leaf);
     case LEAF_OUTCOME:
         told = told_find(reader, leaf->outcome.attempt);
         if (told != NULL && leaf->outcome.time_ms <= query->at_ms) {
-            told_outcome(told, leaf->outcome.result, leaf->outcome.time_ms);
+            told_outcome(reader, told, leaf);
+        }
+        return 0;
+    case LEAF_PASSED:
+        if (leaf->passed.time_ms <= query->at_ms) {
+            told_end_from(reader, leaf->passed.first_seq, leaf->passed.time_ms);
         }
         return 0;
     case LEAF_SHAPE:
@@ -203,15 +230,15 @@ static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, v
         told->result == RESULT_UNSENT) {
         return 0;
     }
-    bool complete = is_complete(told->result) && told->outcome_ms != 0;
-    if (complete && told->outcome_ms < query->from_ms) {
-        return 0; /* over before the window; without a complete answer it may still have been read inside it */
+    bool complete = told->complete_ms != 0;
+    if (complete && told->end_ms != 0 && told->end_ms < query->from_ms) {
+        return 0; /* over before the window; without an end it may still have been read inside it */
     }
     struct ledger_row row = {
-        .certain = complete && told->time_ms >= query->from_ms && told->outcome_ms < query->to_ms,
+        .certain = complete && told->time_ms >= query->from_ms && told->complete_ms < query->to_ms,
         .attempt = told->number,
         .time_ms = told->time_ms,
-        .outcome_ms = told->outcome_ms,
+        .outcome_ms = told->complete_ms,
         .result = told->result,
     };
     struct entry_walk walk;
