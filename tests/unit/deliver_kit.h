@@ -54,6 +54,7 @@ struct kit_vendor {
     _Atomic unsigned open;
     _Atomic unsigned posts;
     _Atomic uint64_t bytes;
+    _Atomic unsigned idle_passes; /* of the accepting thread, with nobody waiting */
     _Atomic bool hang_in_accept; /* takes connections and reads nothing */
     _Atomic bool hang_in_body;   /* reads heads, no body */
     _Atomic uint8_t arrived[KIT_EVENTS];  /* wholly read requests that held the event */
@@ -68,6 +69,8 @@ struct kit_vendor {
 
 void kit_vendor_start(struct kit_vendor *vendor);
 void kit_vendor_stop(struct kit_vendor *vendor);
+/* After a cut: until every connection that the kernel had taken is accepted, read to its end, and over. */
+void kit_vendor_settle(struct kit_vendor *vendor);
 /* The answer that Mixpanel gives to a request that it takes. */
 void kit_accept(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer);
 void kit_status(struct kit_answer *answer, int status);

@@ -635,5 +635,6 @@ int main(void) {
         TEST(rule_history),
 #undef TEST
     };
+    cmocka_set_test_filter(getenv("ONLY"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -185,6 +185,17 @@ static int commit_restore(void *context) {
     return 0;
 }
 
+/* Of a vendor to which nothing may leave: no connection, no memory, all that is known written. */
+static void put_away(struct courier *courier) {
+    if (!courier->is_resting) {
+        transfer_close(courier);
+        delivery_abandon(courier);
+        courier->cursor = courier->window.first_seq;
+        window_release(courier);
+        courier->is_resting = true;
+    }
+}
+
 static int discard(struct courier *courier, const struct restore_request *request) {
     uint64_t durable = journal_durable_seq(courier->config.journal);
     uint64_t from = courier->cursor;
@@ -202,6 +213,7 @@ static int discard(struct courier *courier, const struct restore_request *reques
 
 static int do_restore(struct courier *courier, const struct restore_request *request) {
     bool changed = false;
+    put_away(courier); /* the cut may have been noticed only now */
     int r = credential_read(courier->rules, &courier->credential, &changed, request->err);
     if (r != 0) {
         return r;
@@ -247,18 +259,6 @@ static void refuse_restore(struct courier *courier) {
 }
 
 /* -- the loop -------------------------------------------------------------------------------------------------------------------------------- */
-
-/* Everything of a vendor to which nothing may leave: no connection, no memory, all that is known written. */
-static void rest(struct courier *courier) {
-    if (!courier->is_resting) {
-        transfer_close(courier);
-        delivery_abandon(courier);
-        courier->cursor = courier->window.first_seq;
-        window_release(courier);
-        courier->is_resting = true;
-    }
-    courier_wait(courier, IDLE_MS);
-}
 
 /* How long the window's first event has waited: since it was read, and when nothing more is there to be read, since it arrived. */
 static uint64_t waited_ms(const struct window *window, bool is_caught_up) {
@@ -316,7 +316,8 @@ static void step(struct courier *courier) {
     take_restore(courier);
     enum vendor_state state = gate_state(&courier->gate);
     if (!gate_state_is_open(state)) {
-        rest(courier);
+        put_away(courier);
+        courier_wait(courier, IDLE_MS);
         return;
     }
     courier->is_resting = false;

@@ -65,7 +65,9 @@ static void emit(struct courier *courier, uint64_t attempt, uint8_t result, uint
         .flags = flags,
         .refused_count = refused_count,
     };
-    memcpy(last->refused, refused, refused_count * sizeof *refused);
+    if (refused_count != 0) {
+        memcpy(last->refused, refused, refused_count * sizeof *refused);
+    }
 }
 
 /* A result that leaves the items to be sent again; said once for each attempt, the stronger of two counts (lower is stronger). */

@@ -67,7 +67,7 @@ int credential_read(const struct rules *rules, struct credential *credential, bo
         secret_free(next);
         return r;
     }
-    memmove(next, text.p, text.n);
+    memmove(next, text.p, text.n); /* not empty by now */
     *ret_changed = credential->bytes == NULL || credential->n != text.n ||
                    !secret_equal(credential->bytes, next, text.n);
     secret_free(credential->bytes);
