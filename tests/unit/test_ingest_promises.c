@@ -1,0 +1,147 @@
+/* Who may put events in: tokens that are known, whole, and of this protocol; whoever else asks learns nothing. */
+/* depends: ingest mixpanel protocol wire http json crypto model os base */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "crypto/crypto.h"
+#include "flow/ingest/ingest.h"
+#include "model/limits.h"
+
+static struct ingester *ingester;
+static struct ingest_sources *sources;
+
+static int set_up(void **state) {
+    (void)state;
+    static const struct ingest_source list[] = {
+        {.number = 1,
+         .protocol = PROTOCOL_MIXPANEL,
+         .name = {(const uint8_t *)"web", 3},
+         .token = {(const uint8_t *)"token_of_the_web", 16}},
+        {.number = 2,
+         .protocol = PROTOCOL_MIXPANEL,
+         .name = {(const uint8_t *)"api", 3},
+         .token = {(const uint8_t *)"token_of_the_api", 16},
+         .import_secret = {(const uint8_t *)"secret_of_import", 16},
+         .import_project = {(const uint8_t *)"77", 2}},
+    };
+    return crypto_init() == 0 && ingest_sources_new(list, BH_COUNT(list), &sources) == 0
+               ? ingester_new(LIMIT_REQUEST_BYTES, &ingester)
+               : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    ingester_free(ingester);
+    ingest_sources_free(sources);
+    return 0;
+}
+
+static struct ingest_batch batch;
+
+/* `target` is a path with its query; `credentials` go into an Authorization header. */
+static enum reply_kind post(const char *target, const char *credentials, const char *body) {
+    static uint8_t room[8192];
+    static char head_text[1024];
+    static struct http_head head;
+    unsigned status = 0;
+    size_t n = strlen(body);
+    int size = snprintf(
+        head_text, sizeof head_text,
+        "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s%s%sContent-Length: %zu\r\n\r\n",
+        target, credentials != NULL ? "Authorization: Basic " : "",
+        credentials != NULL ? credentials : "", credentials != NULL ? "\r\n" : "", n);
+    assert_int_equal(
+        http_parse_head(span_of(head_text, (size_t)size), sizeof head_text, 512, &head, &status),
+        0);
+    memcpy(room, body, n);
+    struct http_request request = {.head = &head, .body = room, .body_size = n};
+    ingest_read(ingester, sources, &request, 1700000000000, &batch);
+    return batch.verdict;
+}
+
+static enum reply_kind track(const char *token) {
+    char body[300];
+    (void)snprintf(body, sizeof body,
+                   "[{\"event\":\"e\",\"properties\":{\"token\":\"%s\",\"distinct_id\":\"u\"}}]",
+                   token);
+    return post("/mixpanel/track", NULL, body);
+}
+
+static void a_known_token_names_its_source(void **state) {
+    (void)state;
+    assert_int_equal(track("token_of_the_web"), REPLY_KEPT);
+    assert_int_equal(batch.good, 1);
+    assert_int_equal(batch.sources[0]->number, 1);
+    assert_int_equal(track("token_of_the_api"), REPLY_KEPT);
+    assert_int_equal(batch.sources[0]->number, 2);
+}
+
+/* Parts of a token, more than it, another of its length, its other case, a secret in its place, none at all. */
+static void an_unknown_token_is_refused(void **state) {
+    (void)state;
+    static const char *const tokens[] = {"token_of_the_wez",
+                                         "token_of_the_we",
+                                         "token_of_the_webb",
+                                         "Token_of_the_web",
+                                         "secret_of_import",
+                                         "xxxxxxxxxxxxxxxx",
+                                         "x",
+                                         ""};
+    for (size_t i = 0; i < BH_COUNT(tokens); i++) {
+        assert_int_equal(track(tokens[i]), REPLY_UNAUTHORIZED);
+        assert_int_equal(batch.good, 0);
+    }
+    assert_null(
+        ingest_source_by_token(sources, PROTOCOL_MIXPANEL + 1, SPAN_LIT("token_of_the_web")));
+    assert_null(ingest_source_by_token(sources, PROTOCOL_MIXPANEL, SPAN_NONE));
+}
+
+/* Each item is its own token's: the unknown ones are counted bad, the others kept, none lent another's token. */
+static void items_of_a_batch_stand_for_themselves(void **state) {
+    (void)state;
+    assert_int_equal(
+        post(
+            "/mixpanel/track", NULL,
+            "[{\"event\":\"a\",\"properties\":{\"token\":\"token_of_the_web\"}},{\"event\":\"b\",\"properties\":{\"token\":\"token_of_the_wez\"}},"
+            "{\"event\":\"c\",\"properties\":{}},{\"event\":\"d\",\"properties\":{\"token\":\"token_of_the_api\"}}]"),
+        REPLY_KEPT);
+    assert_int_equal(batch.decoded.item_count, 4);
+    assert_int_equal(batch.good, 2);
+    assert_int_equal(batch.sources[0]->number, 1);
+    assert_null(batch.sources[1]);
+    assert_int_equal(batch.decoded.items[1].reason, REASON_UNKNOWN_TOKEN);
+    assert_null(batch.sources[2]);
+    assert_int_equal(batch.sources[3]->number, 2);
+}
+
+/* The import secret counts as a user, with its own project; the same bytes with another project do not. */
+static void an_import_secret_is_bound_to_its_project(void **state) {
+    (void)state;
+    static const char body[] =
+        "[{\"event\":\"a\",\"properties\":{\"time\":1700000000,\"distinct_id\":\"u\",\"$insert_id\":\"i\"}}]";
+    static const char good[] = "c2VjcmV0X29mX2ltcG9ydDo=";  /* secret_of_import: */
+    static const char other[] = "c2VjcmV0X29mX2ltcG9ydHM6"; /* secret_of_imports: */
+    assert_int_equal(post("/mixpanel/import?strict=1", good, body), REPLY_KEPT);
+    assert_int_equal(batch.sources[0]->number, 2);
+    assert_int_equal(post("/mixpanel/import?strict=1&project_id=77", good, body), REPLY_KEPT);
+    assert_int_equal(post("/mixpanel/import?strict=1&project_id=78", good, body),
+                     REPLY_UNAUTHORIZED);
+    assert_int_equal(post("/mixpanel/import?strict=1", other, body), REPLY_UNAUTHORIZED);
+    assert_int_equal(post("/mixpanel/import?strict=1", NULL, body), REPLY_UNAUTHORIZED);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_known_token_names_its_source),
+        cmocka_unit_test(an_unknown_token_is_refused),
+        cmocka_unit_test(items_of_a_batch_stand_for_themselves),
+        cmocka_unit_test(an_import_secret_is_bound_to_its_project),
+    };
+    return cmocka_run_group_tests_name("ingest_promises", tests, set_up, tear_down);
+}
