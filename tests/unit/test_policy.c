@@ -78,6 +78,11 @@ static void test_declared_leaves_leave(void **state) {
         rules,
         "\"cart\":{\"total\":9.50,\"x\":1,\"items\":[{\"sku\":\"S1\"},{\"sku\":\"T1\"},{\"sku\":\"S2\",\"n\":\"x\"}]}",
         "\"cart\":{\"total\":9.50,\"items\":[{\"sku\":\"S1\"},{\"sku\":\"S2\"}]}");
+    /* Members of a reserved field have names that nobody declared. */
+    expect_properties(
+        rules,
+        "\"$browser_version\":{\"x\":5},\"$os\":{\"a\":\"Linux\"},\"$duration\":[{\"y\":1}],\"company\":{\"z\":\"org\"}",
+        "");
     expect_properties(rules, "\"tok\\u0065ns\":1e2,\"scopes\":[],\"ok\":null",
                       "\"tok\\u0065ns\":1e2,\"scopes\":[],\"ok\":null");
     /* The resolver counts the values of a property and of a list, no deeper; what it does not count must not leave. */
@@ -196,6 +201,63 @@ static void test_ids(void **state) {
     expect(closed, "/engage", "{\"$token\":\"t\",\"$distinct_id\":\"u\",\"$set\":{\"score\":1}}",
            "null");
     ruleset_free(closed);
+}
+
+/* What an id must not be: a list, a card number, half of a link. */
+static void test_ids_that_do_not_leave(void **state) {
+    (void)state;
+    static const char *const ids[] = {"[\"u1\"]", "{\"a\":\"u1\"}",          "true",
+                                      "null",     "\"4111 1111 1111 1111\"", "\"\\u0000\""};
+    for (size_t i = 0; i < BH_COUNT(ids); i++) {
+        char item[256];
+        (void)snprintf(item, sizeof item,
+                       "{\"event\":\"Run\",\"properties\":{\"token\":\"t\",\"distinct_id\":%s}}",
+                       ids[i]);
+        const char *out = policy_kit_out(rules, "/track", item);
+        if (strcmp(out, "refused") != 0 && strstr(out, "\"distinct_id\":\"\"") == NULL) {
+            fail_msg("%s: %s", item, out);
+        }
+    }
+    expect(rules, "/track",
+           "{\"event\":\"$identify\",\"properties\":{\"token\":\"t\",\"distinct_id\":\"u\"}}",
+           "null");
+    expect(
+        rules, "/track",
+        "{\"event\":\"$identify\",\"properties\":{\"token\":\"t\",\"distinct_id\":\"u\",\"$user_id\":\"u\",\"$anon_distinct_id\":\"undefined\"}}",
+        "null");
+    expect(
+        rules, "/import",
+        "{\"event\":\"$merge\",\"properties\":{\"token\":\"t\",\"$distinct_ids\":[\"u\",\"a\",\"null\"]}}",
+        "null");
+}
+
+/* One rule set lets a value leave whole if nothing else is in it; another redacts it. What the first withholds, the second must not let leave. */
+static void test_each_rule_set_is_asked(void **state) {
+    (void)state;
+    struct policy *policy = policy_kit_vendor("one");
+    struct ruleset *raw = policy_kit_allow(
+        "  user.behavior: raw\n  user.behavior.browsing_history: raw\n  user.unique_id: pseudonym\n",
+        "", plan_text);
+    struct ruleset *redact = policy_kit_allow(
+        "  user.behavior: raw\n  user.behavior.browsing_history: redact\n  user.unique_id: pseudonym\n",
+        "", plan_text);
+    const struct ruleset *const one[] = {redact, NULL};
+    const struct ruleset *const both[] = {raw, redact, NULL};
+    const struct ruleset *const turned[] = {redact, raw, NULL};
+    assert_true(policy_kit_item(
+        "/track",
+        SPAN_LIT(
+            "{\"event\":\"Run\",\"properties\":{\"token\":\"t\",\"$current_url\":\"https://a.example/?m=jane.roe@example.com\",\"$referrer\":\"https://b.example/\"}}"),
+        true));
+    assert_non_null(strstr(policy_kit_apply(policy, one, false)->json,
+                           "\"$current_url\":\"[user.behavior.browsing_history]\""));
+    assert_null(strstr(policy_kit_apply(policy, both, false)->json, "$current_url"));
+    assert_non_null(strstr(policy_kit_apply(policy, both, false)->json,
+                           "\"$referrer\":\"[user.behavior.browsing_history]\""));
+    assert_null(strstr(policy_kit_apply(policy, turned, false)->json, "$current_url"));
+    ruleset_free(raw);
+    ruleset_free(redact);
+    policy_free(policy);
 }
 
 static void test_links(void **state) {
@@ -480,6 +542,8 @@ int main(void) {
         cmocka_unit_test(test_coarse_path),
         cmocka_unit_test(test_devices_and_places),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_ids_that_do_not_leave),
+        cmocka_unit_test(test_each_rule_set_is_asked),
         cmocka_unit_test(test_links),
         cmocka_unit_test(test_profiles_and_groups),
         cmocka_unit_test(test_findings),
