@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "crypto/crypto.h"
 #include "flow/inspect/inspect_int.h"
 
 enum { INSPECTOR_MAGIC = 0x1295ec70, SLAB_BYTES = 64 * 1024 };
@@ -61,6 +62,7 @@ static void item_reset(struct inspector *in, struct finding *findings, size_t ca
     in->error = 0;
     in->unsorted = false;
     in->frame_count = 0;
+    in->pool_high = in->pool_used > in->pool_high ? in->pool_used : in->pool_high;
     in->pool_used = 0;
     in->tokens_used = 0;
     in->segment_count = 0;
@@ -164,6 +166,14 @@ static size_t slab_count(const struct json_token *tokens, const struct inspect_i
     return n;
 }
 
+/* What was decoded may be what must never be on disk: it does not stay in memory either. */
+static void pool_wipe(struct inspector *in) {
+    size_t n = in->pool_used > in->pool_high ? in->pool_used : in->pool_high;
+    secret_wipe(in->pool, n);
+    in->pool_used = 0;
+    in->pool_high = 0;
+}
+
 void inspect_items(struct inspector *in, const struct protocol_ops *protocol, struct span text, const struct json_token *tokens,
                    size_t token_count, struct inspect_item *items, size_t item_count, struct finding *findings, size_t findings_cap) {
     check(in->magic == INSPECTOR_MAGIC);
@@ -188,6 +198,7 @@ void inspect_items(struct inspector *in, const struct protocol_ops *protocol, st
             used += item->finding_count;
         }
     }
+    pool_wipe(in);
 }
 
 size_t inspect_string(struct inspector *in, struct span value, struct finding *findings, size_t cap) {
@@ -206,5 +217,6 @@ size_t inspect_string(struct inspector *in, struct span value, struct finding *f
         secrets_flush(in);
     }
     emit_settle(in);
+    pool_wipe(in);
     return in->findings_count;
 }

@@ -255,6 +255,7 @@ struct inspector {
     int error;
     uint32_t frame_count;
     size_t pool_used;
+    size_t pool_high; /* what of the pool this request has used: wiped at its end, decoded secrets lay in it */
     size_t tokens_used;
     size_t segment_count;
     uint8_t *pool;
