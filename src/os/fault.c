@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "os/env.h"
+#include "os/fault_int.h"
 #include "os/file.h"
 
 /*
@@ -74,6 +75,7 @@ static struct {
     uint64_t operations;
     uint64_t loss_at; /* 0 = never */
     bool garble;
+    bool names; /* changes of names are lost too when their folder was not synced */
     bool on_signal;
     struct rule rules[RULES_MAX];
     unsigned rule_count;
@@ -244,6 +246,8 @@ static _Noreturn void lose_power(void) {
             spill(file);
         }
     }
+    /* After the bytes, which are found by the names that their files have now. */
+    fault_names_lose(next_random());
     _exit(OS_FAULT_LOSS_STATUS);
 }
 
@@ -269,7 +273,11 @@ static void leave(void) {
 
 static int fault_open(const char *path, int flags, unsigned mode) {
     (void)pthread_mutex_lock(&disk.mutex);
+    bool creates = disk.names && (flags & O_CREAT) != 0 && access(path, F_OK) != 0;
     int fd = disk.real->open(path, flags, mode);
+    if (fd >= 0 && creates) {
+        fault_names_created(path);
+    }
     if (fd >= 0) {
         track(fd, path);
         struct faulty_file *file = file_of(fd);
@@ -419,9 +427,15 @@ static int fault_rename(const char *from, const char *to) {
     step();
     int result = -1;
     if (!refused(OP_RENAME, from)) {
+        struct fault_names_before before = fault_names_before(disk.names ? to : "");
         name_goes(to);
         rename_known(from, to);
         result = disk.real->rename(from, to);
+        if (result == 0 && disk.names) {
+            fault_names_renamed(from, to, before);
+        } else {
+            fault_names_forget(before);
+        }
     }
     leave();
     return result;
@@ -429,16 +443,26 @@ static int fault_rename(const char *from, const char *to) {
 
 static int fault_unlink(const char *path) {
     step();
+    struct fault_names_before before = fault_names_before(disk.names ? path : "");
     name_goes(path);
     int result = disk.real->unlink(path);
+    if (result == 0 && disk.names) {
+        fault_names_unlinked(path, before);
+    } else {
+        int saved = errno;
+        fault_names_forget(before);
+        errno = saved;
+    }
     leave();
     return result;
 }
 
 static int fault_fsync_dir(int fd) {
-    (void)fd; /* names are never delayed */
     step();
     int result = refused(OP_DIR, "") ? -1 : 0;
+    if (result == 0) {
+        fault_names_synced(fd);
+    }
     leave();
     return result;
 }
@@ -523,6 +547,8 @@ static bool parse_setting(struct span name, struct span value) {
         disk.loss_at = number;
     } else if (span_is(name, "garble") && is_number) {
         disk.garble = number != 0;
+    } else if (span_is(name, "names") && is_number) {
+        disk.names = number != 0;
     } else if (span_is(name, "signal") && is_number) {
         disk.on_signal = number != 0;
     } else {
@@ -545,11 +571,13 @@ void os_fault_remove(void) {
         forget_pending(&disk.files[i]);
         disk.files[i].used = false;
     }
+    fault_names_reset();
     memset(disk.file_of_fd, 0, sizeof disk.file_of_fd);
     disk.rule_count = 0;
     disk.operations = 0;
     disk.loss_at = 0;
     disk.garble = false;
+    disk.names = false;
     disk.on_signal = false;
 }
 

@@ -17,13 +17,15 @@
  *                       truncate, rename, unlink
  *   signal=1            power loss on SIGUSR2
  *   garble=1            at a power loss some lost sectors hold random bytes instead of the old ones
+ *   names=1             changes of names (create, rename, unlink) that no sync of their folder
+ *                       followed are lost too, the newest first
  *   eio_sync=PART:WHEN  fdatasync fails with EIO on files whose path contains PART; the unsynced
  *                       bytes are partly lost
  *   eio_write=, eio_read=, eio_truncate=, eio_rename=, eio_dir=    the same for other operations
  *   enospc=PART:WHEN    fallocate fails with ENOSPC;   enospc_write= for writes
  *
  * WHEN is 3 (the third such operation), 3+ (from the third on), 3-9, or @FILE (while FILE exists).
- * A power loss ends the process with status OS_FAULT_LOSS_STATUS. Changes of names and sizes are
+ * A power loss ends the process with status OS_FAULT_LOSS_STATUS. Changes of sizes are
  * not delayed: they last at once. Sectors have 512 bytes; each is written wholly or not at all.
  *
  * Thread: install before any other thread starts; the operations from any thread. Memory: grows

@@ -219,7 +219,7 @@ static void a_rule_may_hang_on_a_file(void **state) {
 static void a_replaced_file_is_the_old_or_the_new_one(void **state) {
     (void)state;
     bool seen[2] = {false, false};
-    for (unsigned at = 1; at <= 12; at++) {
+    for (unsigned at = 1, round = 0; at <= 12; round++, at += round % 8 == 0 ? 1 : 0) {
         uint8_t bytes[SIZE];
         size_t n = 0;
         os_fault_remove();
@@ -229,7 +229,8 @@ static void a_replaced_file_is_the_old_or_the_new_one(void **state) {
         if (child == 0) {
             char spec[100];
             struct err err = {0};
-            (void)snprintf(spec, sizeof spec, "seed=%u,loss_at=%u", at * 7, at);
+            (void)snprintf(spec, sizeof spec, "seed=%u,names=%u,loss_at=%u", at * 7 + round,
+                           round % 2, at);
             int bad = os_fault_install(spec, &err);
             fill(bytes, 2);
             bad |= os_file_replace(path, bytes, SIZE, 0600);
@@ -256,6 +257,69 @@ static void a_replaced_file_is_the_old_or_the_new_one(void **state) {
     (void)unlink(left);
 }
 
+/* Child: `path` renamed over, a second file made, both synced; the folder too when asked. */
+static void change_names(unsigned seed, bool sync_folder) {
+    char other[250];
+    char folder[200];
+    (void)snprintf(other, sizeof other, "%s.other", path);
+    (void)snprintf(folder, sizeof folder, "%s", path);
+    *strrchr(folder, '/') = 0;
+    (void)unlink(other);
+    os_fault_remove();
+    assert_int_equal(os_file_replace(path, "old", 3, 0600), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        char spec[60];
+        struct err err = {0};
+        struct os_file file = OS_FILE_NONE;
+        (void)snprintf(spec, sizeof spec, "seed=%u,names=1", seed);
+        int bad = os_fault_install(spec, &err);
+        bad |= os_file_open(other, OS_OPEN_WRITE | OS_OPEN_CREATE, &file);
+        bad |= os_file_write_at(file, 0, "new", 3);
+        bad |= os_file_sync(file);
+        bad |= os_path_rename(other, path);
+        bad |= os_file_open(other, OS_OPEN_WRITE | OS_OPEN_CREATE, &file);
+        bad |= sync_folder ? os_dir_sync(folder) : 0;
+        if (bad != 0) {
+            _exit(1);
+        }
+        os_fault_power_loss();
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == OS_FAULT_LOSS_STATUS);
+}
+
+static void a_name_lasts_when_its_folder_was_synced(void **state) {
+    (void)state;
+    char other[250];
+    uint8_t bytes[8];
+    size_t n = 0;
+    unsigned seen[4] = {0};
+    (void)snprintf(other, sizeof other, "%s.other", path);
+    for (unsigned seed = 1; seed <= 100; seed++) {
+        change_names(seed, false);
+        assert_int_equal(os_file_read_whole(path, bytes, sizeof bytes, &n), 0);
+        bool renamed = span_is(span_of(bytes, n), "new");
+        assert_true(renamed || span_is(span_of(bytes, n), "old"));
+        /* Later changes never outlive earlier ones: a second file beside the old first one is the renamed one come back. */
+        bool exists = os_path_exists(other);
+        seen[(renamed ? 1 : 0) + (exists ? 2 : 0)]++;
+        if (!renamed && exists) {
+            assert_int_equal(os_file_read_whole(other, bytes, sizeof bytes, &n), 0);
+            assert_true(span_is(span_of(bytes, n), "new"));
+        }
+        change_names(seed, true);
+        assert_int_equal(os_file_read_whole(path, bytes, sizeof bytes, &n), 0);
+        assert_true(span_is(span_of(bytes, n), "new"));
+        assert_true(os_path_exists(other));
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(seen[i] > 5);
+    }
+    (void)unlink(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_power_loss_keeps_sectors_whole_and_synced_bytes_always),
@@ -264,6 +328,7 @@ int main(void) {
         cmocka_unit_test(rules_fail_the_operation_that_they_name),
         cmocka_unit_test(a_rule_may_hang_on_a_file),
         cmocka_unit_test(a_replaced_file_is_the_old_or_the_new_one),
+        cmocka_unit_test(a_name_lasts_when_its_folder_was_synced),
     };
     return cmocka_run_group_tests_name("os_fault", tests, set_up, tear_down);
 }

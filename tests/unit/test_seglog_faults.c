@@ -27,8 +27,8 @@ static char folder[128];
 static uint8_t wrapping[KEY_SIZE] = {9};
 static uint8_t payload[FRAME_LIMIT];
 static uint8_t room[SEGLOG_FRAME_MAX];
-/* Shared with the children: the last frame whose sync returned, and the one that was being
- * written. */
+/* Shared with the children: [0] the last frame whose sync returned, [1] the first frame that nobody
+ * asked to destroy. */
 static volatile uint64_t *acknowledged;
 static unsigned long seed;
 
@@ -93,6 +93,32 @@ static int append_next(struct seglog *log) {
     return code == 0 ? seglog_sync(log) : code;
 }
 
+struct oldest {
+    uint64_t count;
+    uint64_t number;
+    uint64_t last_frame;
+};
+
+static int find_oldest(void *context, const struct seglog_segment *segment) {
+    struct oldest *oldest = (struct oldest *)context;
+    if (oldest->count++ == 0) {
+        oldest->number = segment->number;
+        oldest->last_frame = segment->last_frame;
+    }
+    return 0;
+}
+
+/* Keeps three segments. */
+static int destroy_oldest(void) {
+    struct oldest oldest = {0, 0, 0};
+    int code = seglog_list(folder, SEGLOG_LEDGER, find_oldest, &oldest);
+    if (code != 0 || oldest.count <= 3) {
+        return code;
+    }
+    acknowledged[1] = oldest.last_frame + 1;
+    return seglog_drop(folder, oldest.number);
+}
+
 /* One process life: open, append until the power goes or enough is written. Exit status 0, or the
  * loss's. */
 static void live(const char *spec, unsigned variant, uint64_t frames) {
@@ -109,6 +135,9 @@ static void live(const char *spec, unsigned variant, uint64_t frames) {
             _exit(2);
         }
         acknowledged[0] = seglog_next_frame(log) - 1;
+        if (variant % 2 == 1 && destroy_oldest() != 0) {
+            _exit(4);
+        }
     }
     _exit(seglog_close(log) == 0 ? 0 : 3);
 }
@@ -120,27 +149,31 @@ static int wait_for(pid_t child) {
     return WEXITSTATUS(status);
 }
 
-/* Everything acknowledged is there; at most the one frame in flight more. Read without a recovery
- * first, as after a crash. */
+/* Everything acknowledged and not destroyed is there; at most the one frame in flight more. Read
+ * without a recovery first, as after a crash. */
 static void verify(const struct seglog_config *config) {
     struct seglog_reader *reader = NULL;
     struct seglog_frame frame;
-    uint64_t count = 0;
+    uint64_t last = 0;
     int code = 0;
     assert_int_equal(seglog_reader_new(config, &reader, NULL), 0);
     while ((code = seglog_read_next(reader, UINT64_MAX, room, sizeof room, &frame)) == 0) {
-        count++;
-        assert_int_equal(frame.number, count);
-        assert_int_equal(frame.first_seq, count * 2);
-        assert_true(span_equal(frame.plain, bytes_of(count)));
+        if (last == 0) {
+            assert_in_range(frame.number, 1, acknowledged[1]);
+            last = frame.number - 1;
+        }
+        last++;
+        assert_int_equal(frame.number, last);
+        assert_int_equal(frame.first_seq, last * 2);
+        assert_true(span_equal(frame.plain, bytes_of(last)));
     }
     seglog_reader_free(reader);
     if (code != BH_E_AGAIN && code != BH_E_TORN) {
-        fail_msg("read ended with %s after %llu frames", bh_error_text(code),
-                 (unsigned long long)count);
+        fail_msg("read ended with %s after frame %llu", bh_error_text(code),
+                 (unsigned long long)last);
     }
-    assert_in_range(count, acknowledged[0], acknowledged[0] + 1);
-    acknowledged[0] = count;
+    assert_in_range(last, acknowledged[0], acknowledged[0] + 1);
+    acknowledged[0] = last;
 }
 
 /* Power is lost before every single operation of a life, over and over on the same log. */
@@ -153,9 +186,11 @@ static void power_lost_at_every_operation(void **state) {
             char spec[100];
             empty_folder();
             acknowledged[0] = 0;
+            acknowledged[1] = 1;
             for (unsigned life = 0; life < LIVES; life++) {
-                (void)snprintf(spec, sizeof spec, "seed=%lu,garble=%u,loss_at=%u",
-                               seed * 1000 + at * 10 + life, at % 2, at + life * 3);
+                (void)snprintf(spec, sizeof spec, "seed=%lu,garble=%u,names=%u,loss_at=%u",
+                               seed * 1000 + at * 10 + life, at % 2, variant < 4 ? 1U : 0U,
+                               at + life * 3);
                 pid_t child = fork();
                 if (child == 0) {
                     live(spec, variant, FRAMES);
@@ -191,6 +226,7 @@ static void a_failed_sync_or_write_ends_the_log(void **state) {
             struct seglog_config config = config_of(at);
             empty_folder();
             acknowledged[0] = 0;
+            acknowledged[1] = 1;
             (void)snprintf(spec, sizeof spec, "seed=%lu,%s=:%u", seed + at, kinds[kind], at);
             assert_int_equal(os_fault_install(spec, &err), 0);
             assert_int_equal(seglog_open(&config, &recovery, &log, &err), 0);
@@ -234,6 +270,7 @@ static void no_space_is_a_state_that_ends(void **state) {
         struct seglog_config config = config_of(at);
         empty_folder();
         acknowledged[0] = 0;
+        acknowledged[1] = 1;
         (void)snprintf(spec, sizeof spec, "enospc=:%u-%u", at, at + at % 4);
         assert_int_equal(os_fault_install(spec, &err), 0);
         assert_int_equal(seglog_open(&config, &recovery, &log, &err), 0);

@@ -116,11 +116,31 @@ static bool continues(const struct seglog_reader *reader) {
            header->first_seq >= reader->next_seq;
 }
 
+/* Segments that can be read: one whose key is gone is being dropped, wherever that stands just now.
+ * */
+static int readable_span(const struct seglog_reader *reader, struct seglog_span *ret_span) {
+    int code = seglog_scan_dir(reader->dir, ret_span);
+    while (code == 0 && ret_span->count != 0) {
+        struct seglog_file file;
+        code = seglog_file_open(reader->dir, ret_span->first, SEGLOG_ANY_KIND, false, &file);
+        if (code == 0) {
+            seglog_file_close(&file);
+        }
+        if (code != BH_E_NOTFOUND) {
+            return code == BH_E_IO ? code : 0; /* damage is judged when it is read */
+        }
+        ret_span->first++;
+        ret_span->count--;
+        code = 0;
+    }
+    return code;
+}
+
 /* The segment in front of which the reader stands is not there: it was dropped, is yet to come, or
  * was taken out. */
 static int judge_absence(struct seglog_reader *reader) {
     struct seglog_span span;
-    int code = seglog_scan_dir(reader->dir, &span);
+    int code = readable_span(reader, &span);
     if (code != 0) {
         return code;
     }
@@ -134,7 +154,7 @@ static int open_segment(struct seglog_reader *reader) {
     check(reader->file.file.fd < 0);
     if (reader->segment == 0) {
         struct seglog_span span;
-        int code = seglog_scan_dir(reader->dir, &span);
+        int code = readable_span(reader, &span);
         if (code != 0 || span.count == 0) {
             return code != 0 ? code : BH_E_AGAIN;
         }
@@ -333,7 +353,7 @@ int seglog_skip_next(struct seglog_reader *reader, uint64_t up_to, struct seglog
 static int find_segment(struct seglog_reader *reader, uint64_t seq, uint64_t *ret_number,
                         bool *ret_older) {
     struct seglog_span span;
-    int code = seglog_scan_dir(reader->dir, &span);
+    int code = readable_span(reader, &span);
     if (code != 0 || span.count == 0) {
         *ret_number = 0;
         *ret_older = false;
