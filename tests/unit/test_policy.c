@@ -498,7 +498,7 @@ static void test_stories(void **state) {
             "\"scopes\":[\"read\",\"zz\"],\"password\":\"hunter2\",\"ip\":\"203.0.113.9\"}}"),
         true));
     const char *story = policy_kit_apply(policy, list, true)->story;
-    told(story, "/event user.behavior raw - | plan, allow user.behavior: raw\n");
+    told(story, "/event user.behavior raw - | plan event, allow user.behavior: raw\n");
     told(story, "/properties/token system.operations drop - | connector: ");
     told(story,
          "/properties/distinct_id user.unique_id pseudonym - | allow user.unique_id: pseudonym\n");

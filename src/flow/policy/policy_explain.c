@@ -116,7 +116,8 @@ static void put_left(struct policy *p, struct buf *out, const struct decision *d
         put_plan(out, d->plan);
         buf_put_str(out, ", ");
     } else if (d->because == BECAUSE_PLAN) {
-        buf_put_str(out, "plan, ");
+        buf_put_str(out, d->field != NULL && d->field->role == ROLE_EVENT_NAME ? "plan event, "
+                                                                               : "plan group, ");
     }
     if (d->act == ACT_KEEP && d->class_id == CLASS_NONE) {
         buf_put_str(out, "protocol");
