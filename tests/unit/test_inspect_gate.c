@@ -2,7 +2,7 @@
  * The gate's two forms give the same features for every input: random bytes of telling alphabets at every length and alignment, and mutations of
  * real values. BH_SEED=N repeats a run; BH_RUNS=N sets how many.
  */
-/* depends: inspect base */
+/* depends: inspect protocol json model base */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "flow/inspect/inspect.h"
 #include "flow/inspect/inspect_gate.h"
 
 enum { TEXT_MAX = 400, SLACK = 128 };
@@ -104,6 +105,43 @@ static void test_twins(void **state) {
     }
 }
 
+/* What follows from the features is one code; still, findings are what must be equal. */
+static void test_findings(void **state) {
+    (void)state;
+    enum { FINDINGS_MAX = 512 };
+    static uint8_t text[TEXT_MAX + SLACK];
+    static struct finding scalar[FINDINGS_MAX];
+    static struct finding simd[FINDINGS_MAX];
+    struct inspector *inspector = NULL;
+    struct err err;
+    assert_int_equal(inspect_tables_init(&err), 0);
+    if (!gate_has_avx2()) {
+        skip();
+    }
+    assert_int_equal(inspector_new(&inspector), 0);
+    seed = number_of("BH_SEED", 20261124);
+    uint64_t runs = number_of("BH_RUNS", 1000000) / 5;
+    uint64_t with_findings = 0;
+    for (uint64_t run = 0; run < runs; run++) {
+        size_t n = make(text);
+        gate_features = gate_scalar;
+        size_t count = inspect_string(inspector, (struct span){text, n}, scalar, FINDINGS_MAX);
+        gate_features = gate_avx2;
+        size_t count_simd = inspect_string(inspector, (struct span){text, n}, simd, FINDINGS_MAX);
+        bool equal = count == count_simd;
+        for (size_t i = 0; equal && i < count; i++) {
+            equal = scalar[i].leaf == simd[i].leaf && scalar[i].class_id == simd[i].class_id && scalar[i].by == simd[i].by &&
+                    scalar[i].start == simd[i].start && scalar[i].length == simd[i].length;
+        }
+        if (!equal) {
+            fail_msg("run %llu: other findings in %zu bytes", (unsigned long long)run, n);
+        }
+        with_findings += count > 0;
+    }
+    assert_true(with_findings > runs / 100);
+    inspector_free(inspector);
+}
+
 static void test_features(void **state) {
     (void)state;
     static const struct {
@@ -150,6 +188,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_twins),
+        cmocka_unit_test(test_findings),
     };
     return cmocka_run_group_tests_name("inspect gate", tests, NULL, NULL);
 }

@@ -265,14 +265,16 @@ static void detect_colons(struct inspector *in, struct span text) {
 
 /* --- key=value and "key": value in text --------------------------------------------------------------------------------- */
 
-static bool pair_key_char(uint8_t c) {
-    return is_alnum(c) || c >= 0x80 || c == '_' || c == '-' || c == '.' || c == '$' || c == '[' || c == ']';
+/* Forms write user[password]=; before a colon a bracket closes something else ("input[type=password]:focus"). */
+static bool pair_key_char(uint8_t c, bool colon) {
+    return is_alnum(c) || c >= 0x80 || c == '_' || c == '-' || c == '.' || c == '$' || (!colon && (c == '[' || c == ']'));
 }
 
+/* Past quotes, brackets and further '='; two of those compare and do not assign. */
 static size_t skip_value_opening(struct span text, size_t i, bool after_colon) {
     size_t limit = i + 4;
     while (i < text.n && i < limit &&
-           (text.p[i] == '"' || text.p[i] == '\'' || text.p[i] == '\\' || ((after_colon || text.p[i] == '[') && (text.p[i] == ' ' || text.p[i] == '[')))) {
+           (text.p[i] == '"' || text.p[i] == '\'' || text.p[i] == '\\' || text.p[i] == '=' || ((after_colon || text.p[i] == '[') && (text.p[i] == ' ' || text.p[i] == '[')))) {
         i++;
     }
     return i;
@@ -314,7 +316,7 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
         key_end--;
     }
     size_t key_start = key_end;
-    while (key_start > 0 && key_end - key_start < PAIR_KEY_MAX && pair_key_char(text.p[key_start - 1])) {
+    while (key_start > 0 && key_end - key_start < PAIR_KEY_MAX && pair_key_char(text.p[key_start - 1], colon)) {
         key_start--;
     }
     if (key_end - key_start < KEY_PHRASE_MIN) {

@@ -89,7 +89,8 @@ void keys_init(void);
 struct key_info keys_classify(struct span key, struct span above, bool profile);
 bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value);
 
-enum { KEY_PHRASE_MIN = 2, KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 1024, KEY_LONG_SLOTS = 64 };
+enum { KEY_PHRASE_MIN = 2, KEY_UNCACHED = 256,
+    KEY_SHORT_MAX = 32, KEY_LONG_MAX = 96, KEY_SHORT_SLOTS = 1024, KEY_LONG_SLOTS = 64 };
 
 /*
  * The keys that were seen last. A short key is held padded with zeros, so that it is compared without a loop; each remembers which key came
@@ -115,7 +116,9 @@ struct key_cache {
     struct key_short *last;
     struct key_short shorts[KEY_SHORT_SLOTS];
     struct key_long longs[KEY_LONG_SLOTS];
-    struct key_info uncached;
+    /* Of keys that are not kept. The walk holds on to one for each open level (32, and 4 nested encodings), so they go round. */
+    struct key_info uncached[KEY_UNCACHED];
+    uint8_t uncached_next;
 };
 
 /* Where a key stands, as far as it changes what the key means. */

@@ -1,7 +1,8 @@
 /*
  * The cache of keys: a product sends the same few hundred keys all day, so that their words are split and looked up once.
  *
- * Two slots for a key; one of them is simply taken over. Keys that are all different cost a classification each, which is bounded by the key's length.
+ * Two slots for a key; one of them is simply taken over. A key that could itself hold a secret (a long run, digits, an address) is never kept: what must
+ * not be on disk does not stay in memory either. Keys that are all different cost a classification each, which is bounded by the key's length.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -23,7 +24,7 @@ void key_cache_init(struct key_cache *cache) {
     }
 }
 
-static struct key_info key_learn(const struct key_place *at, struct span key) {
+static struct key_info key_learn(const struct key_place *at, struct span key, bool *ret_may_stay) {
     const struct field *field = NULL;
     if (at->protocol != NULL && at->place != PLACE_NONE) {
         field = at->protocol->field((enum field_place)at->place, key);
@@ -36,16 +37,29 @@ static struct key_info key_learn(const struct key_place *at, struct span key) {
     } else {
         info = keys_classify(key, SPAN_NONE, at->profile);
     }
-    bool plain = (gate_features(key.p, key.n, key.p + key.n) & ~(unsigned)HAS_RUN) == 0;
+    unsigned features = gate_features(key.p, key.n, key.p + key.n);
+    bool plain = (features & ~(unsigned)HAS_RUN) == 0;
+    *ret_may_stay = field != NULL || features == 0;
     info.flags = (uint8_t)(plain ? info.flags | KEY_PLAIN : info.flags & ~KEY_PLAIN);
     return info;
+}
+
+static const struct key_info *key_uncached(struct key_cache *cache, struct key_info info) {
+    struct key_info *slot = &cache->uncached[cache->uncached_next++];
+    *slot = info;
+    return slot;
 }
 
 static const struct key_info *lookup_long(struct key_cache *cache, const struct key_place *at, struct span key) {
     uint64_t hash = hash64(key.p, key.n, at->salt);
     struct key_long *slot = &cache->longs[hash & (KEY_LONG_SLOTS - 1)];
     if (slot->hash != hash || slot->length != key.n || slot->salt != at->salt || memcmp(slot->text, key.p, key.n) != 0) {
-        slot->info = key_learn(at, key);
+        bool may_stay = false;
+        struct key_info info = key_learn(at, key, &may_stay);
+        if (!may_stay) {
+            return key_uncached(cache, info);
+        }
+        slot->info = info;
         slot->hash = hash;
         slot->length = (uint8_t)key.n;
         slot->salt = at->salt;
@@ -67,8 +81,8 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
         if (key.n <= KEY_LONG_MAX) {
             return lookup_long(cache, at, key);
         }
-        cache->uncached = key_learn(at, key);
-        return &cache->uncached;
+        bool may_stay = false;
+        return key_uncached(cache, key_learn(at, key, &may_stay));
     }
     uint64_t words[KEY_SHORT_MAX / 8] = {0};
     if (BH_LIKELY(reach - key.p >= KEY_SHORT_MAX)) {
@@ -88,7 +102,12 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
         bool known = slot_holds(other, words, at->salt, key.n);
         slot = known || (slot->salt != 0 && (other->salt == 0 || (hash & 1) != 0)) ? other : slot;
         if (!known) {
-            slot->info = key_learn(at, key);
+            bool may_stay = false;
+            struct key_info info = key_learn(at, key, &may_stay);
+            if (!may_stay) {
+                return key_uncached(cache, info);
+            }
+            slot->info = info;
             memcpy(slot->words, words, sizeof words);
             slot->length = (uint8_t)key.n;
             slot->salt = at->salt;
@@ -100,3 +119,4 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
 }
 
 _Static_assert(KEY_SHORT_SLOTS == 1 << (64 - 54), "the hash's top bits number the slots");
+_Static_assert(KEY_UNCACHED == UINT8_MAX + 1, "uncached_next goes round by itself");

@@ -13,7 +13,7 @@
 
 #include "base/check.h"
 
-enum alphabet { HEX, LOWER, UPPER, ALNUM, URL, BASE64, BASE64URL, DOTTED, PATH, PERCENT, TOKEN68, DOLLAR, PUTTY, ALPHABETS };
+enum alphabet { HEX, HEXDASH, LOWER, UPPER, UPPERDASH, ALNUM, URL, BASE64, BASE64URL, DOTTED, PATH, PERCENT, TOKEN68, DOLLAR, PUTTY, ALPHABETS };
 
 _Static_assert((int)ALPHABETS <= (int)ALPHABETS_MAX, "a run is remembered for each alphabet");
 
@@ -22,9 +22,9 @@ enum secret_check {
     CHECK_DIGIT,     /* a digit among the characters */
     CHECK_MIXED,     /* a digit and a letter */
     CHECK_MIXEDCASE, /* a digit, a capital and a small letter */
-    CHECK_UPPER,     /* no small letter */
     CHECK_UUID,      /* dashes where a UUID has them */
     CHECK_BACK,      /* 14 letters or digits stand before the anchor */
+    CHECK_AZURE,     /* three characters and a digit stand before it */
     CHECK_TELEGRAM,  /* 6 to 12 digits stand before it */
     CHECK_BASIC,     /* decodes to text with a colon */
     CHECK_JWT,       /* two dots */
@@ -46,7 +46,7 @@ static const struct secret secrets[] = {
 #undef SECRET
 };
 
-enum { SECRETS_COUNT = sizeof secrets / sizeof secrets[0], PEM_MAX = 16384, BACK_MAX = 64 };
+enum { SECRETS_COUNT = sizeof secrets / sizeof secrets[0], PEM_MAX = 16384, BACK_MAX = 64, BASIC_MAX = 1024 };
 
 /* Bit per alphabet. */
 static uint16_t alphabets[256];
@@ -70,7 +70,7 @@ static void alphabets_init(void) {
         bool capital;
         const char *others;
     } made[] = {
-        {HEX, false, false, "abcdefABCDEF"}, {LOWER, true, false, ""},      {UPPER, false, true, "-"},   {ALNUM, true, true, ""},
+        {HEX, false, false, "abcdefABCDEF"}, {HEXDASH, false, false, "abcdefABCDEF-"}, {LOWER, true, false, ""},      {UPPER, false, true, ""}, {UPPERDASH, false, true, "-"},   {ALNUM, true, true, ""},
         {URL, true, true, "-_"},             {BASE64, true, true, "+/="},   {BASE64URL, true, true, "+/=-_"},
         {DOTTED, true, true, ".-_"},         {PATH, true, true, "/-_.@"},   {PERCENT, true, true, "%-_.~+/="},
         {TOKEN68, true, true, "-._~+/="},    {DOLLAR, true, true, "$"},     {PUTTY, true, true, ":+/=-.,_ \r\n()"},
@@ -174,23 +174,23 @@ static bool has_uuid_dashes(const uint8_t *p) {
     return p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-';
 }
 
+/* Whether base64 at p decodes to text with a colon in it: user and password. */
 static bool basic_credential(const uint8_t *p, size_t n) {
     uint32_t v = 0;
+    size_t i = 0;
     bool colon = false;
-    for (size_t i = 0; i < n && i < 256 && p[i] != '='; i++) {
+    for (; i < n && i < BASIC_MAX && p[i] != '='; i++) {
         v = v << 6 | gate_base64[p[i]];
-        if ((i & 3) == 3) {
-            for (int shift = 16; shift >= 0; shift -= 8) {
-                unsigned byte = v >> shift & 255;
-                if (byte < 0x20 || byte == 0x7f) {
-                    return false;
-                }
-                colon |= byte == ':';
+        /* Each character but the first of four completes a byte. */
+        if ((i & 3) != 0) {
+            unsigned byte = v >> (6 - 2 * (i & 3)) & 255;
+            if (byte < 0x20 || byte == 0x7f) {
+                return false;
             }
+            colon |= byte == ':';
         }
     }
-    /* The last one or two bytes may hold the colon of an empty password. */
-    return colon || (n < 16 && n >= 8);
+    return colon;
 }
 
 /* How many characters of the alphabet, at most BACK_MAX, stand before `at`. */
@@ -212,8 +212,6 @@ static bool check_passes(struct hits *h, const struct secret *s, size_t *start, 
         return has_kind(h, KIND_DIGIT, after, *end) && (has_kind(h, KIND_SMALL, after, *end) || has_kind(h, KIND_CAPITAL, after, *end));
     case CHECK_MIXEDCASE:
         return has_kind(h, KIND_DIGIT, after, *end) && has_kind(h, KIND_SMALL, after, *end) && has_kind(h, KIND_CAPITAL, after, *end);
-    case CHECK_UPPER:
-        return !has_kind(h, KIND_SMALL, after, *end);
     case CHECK_UUID:
         return has_uuid_dashes(p);
     case CHECK_BASIC:
@@ -222,6 +220,12 @@ static bool check_passes(struct hits *h, const struct secret *s, size_t *start, 
         size_t back = run_before(h, ALNUM, *start, false);
         *start -= back;
         return back >= 14;
+    }
+    case CHECK_AZURE: {
+        size_t back = run_before(h, DOTTED, *start, false);
+        bool digit = back >= 4 && is_digit(h->text[*start - 1]);
+        *start -= digit ? 4 : 0;
+        return digit;
     }
     case CHECK_TELEGRAM: {
         size_t back = run_before(h, ALNUM, *start, true);
@@ -295,7 +299,8 @@ static int on_anchor(unsigned id, unsigned long long from, unsigned long long to
     const struct secret *s = &secrets[id];
     size_t after = (size_t)to;
     size_t start = after - s->anchor_length;
-    bool joined = start > 0 && is_alnum(h->text[start]) && is_alnum(h->text[start - 1]);
+    bool looks_back = s->check == CHECK_BACK || s->check == CHECK_AZURE || s->check == CHECK_TELEGRAM;
+    bool joined = !looks_back && start > 0 && is_alnum(h->text[start]) && is_alnum(h->text[start - 1]);
     if (joined || (h->count > 0 && start < h->hit[h->count - 1].end)) {
         return 0;
     }
