@@ -22,9 +22,9 @@ enum change_kind { CHANGE_CREATED, CHANGE_RENAMED, CHANGE_UNLINKED };
 
 struct change {
     enum change_kind kind;
+    int old_fd;
     dev_t device; /* of the folder */
     ino_t folder;
-    int old_fd;
     char path[PATH_BYTES];
     char from[PATH_BYTES];
 };
