@@ -1,8 +1,11 @@
 /*
- * The cache of keys: a product sends the same few hundred keys all day, so that their words are split and looked up once.
+ * The cache of keys: a product sends the same few hundred keys all day, so that their words are
+ * split and looked up once.
  *
- * Two slots for a key; one of them is simply taken over. A key that could itself hold a secret (a long run, digits, an address) is never kept: what must
- * not be on disk does not stay in memory either. Keys that are all different cost a classification each, which is bounded by the key's length.
+ * Two slots for a key; one of them is simply taken over. A key that could itself hold a secret (a
+ * long run, digits, an address) is never kept: what must not be on disk does not stay in memory
+ * either. Keys that are all different cost a classification each, which is bounded by the key's
+ * length.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -50,10 +53,12 @@ static const struct key_info *key_uncached(struct key_cache *cache, struct key_i
     return slot;
 }
 
-static const struct key_info *lookup_long(struct key_cache *cache, const struct key_place *at, struct span key) {
+static const struct key_info *lookup_long(struct key_cache *cache, const struct key_place *at,
+                                          struct span key) {
     uint64_t hash = hash64(key.p, key.n, at->salt);
     struct key_long *slot = &cache->longs[hash & (KEY_LONG_SLOTS - 1)];
-    if (slot->hash != hash || slot->length != key.n || slot->salt != at->salt || memcmp(slot->text, key.p, key.n) != 0) {
+    if (slot->hash != hash || slot->length != key.n || slot->salt != at->salt ||
+        memcmp(slot->text, key.p, key.n) != 0) {
         bool may_stay = false;
         struct key_info info = key_learn(at, key, &may_stay);
         if (!may_stay) {
@@ -68,7 +73,8 @@ static const struct key_info *lookup_long(struct key_cache *cache, const struct 
     return &slot->info;
 }
 
-static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint8_t salt, size_t length) {
+static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint8_t salt,
+                       size_t length) {
     uint64_t differ = 0;
     for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
         differ |= slot->words[i] ^ words[i];
@@ -76,7 +82,8 @@ static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint
     return differ == 0 && slot->length == length && slot->salt == salt;
 }
 
-const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key_place *at, struct span key, const uint8_t *reach) {
+const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key_place *at,
+                                       struct span key, const uint8_t *reach) {
     if (BH_UNLIKELY(key.n > KEY_SHORT_MAX)) {
         if (key.n <= KEY_LONG_MAX) {
             return lookup_long(cache, at, key);
@@ -93,11 +100,16 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
     for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
         words[i] &= key_masks[key.n][i];
     }
-    uint64_t hash = (words[0] ^ (words[1] << 32 | words[1] >> 32) ^ ((uint64_t)at->salt << 8 | key.n)) * 0x9e3779b97f4a7c15u;
+    uint64_t hash =
+        (words[0] ^ (words[1] << 32 | words[1] >> 32) ^ ((uint64_t)at->salt << 8 | key.n)) *
+        0x9e3779b97f4a7c15u;
     hash = (hash ^ hash >> 29 ^ words[2] ^ words[3]) * 0xd6e8feb86659fd93u;
     struct key_short *slot = &cache->shorts[hash >> 54];
     if (!slot_holds(slot, words, at->salt, key.n)) {
-        /* Two places for each key, or two keys that are sent together could push each other out for ever. */
+        /*
+         * Two places for each key, or two keys that are sent together could push each other out for
+         * ever.
+         */
         struct key_short *other = &cache->shorts[hash >> 54 ^ 1];
         bool known = slot_holds(other, words, at->salt, key.n);
         slot = known || (slot->salt != 0 && (other->salt == 0 || (hash & 1) != 0)) ? other : slot;
