@@ -263,10 +263,9 @@ static uint8_t plan_reason(const struct judge *j, const struct walk *w, const st
 }
 
 /* All other leaves: declared by the table if the value is what the row expects, else by the plan. */
-static void judge_data(const struct judge *j, const struct walk *w, enum json_kind kind,
-                       struct span value, struct decision *d) {
-    const struct field *field = d->field;
-    const struct rule_field *plan = d->plan;
+static void judge_data(const struct judge *j, const struct walk *w, const struct field *field,
+                       const struct rule_field *plan, enum json_kind kind, struct span value,
+                       struct decision *d) {
     bool by_table = field != NULL && !w->is_nested && field_fits(field, kind, value);
     bool by_plan = !by_table && plan != NULL && (plan->type == 0 || rule_fits(plan, kind, value));
     bool has_class = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
@@ -300,12 +299,12 @@ static void judge_data(const struct judge *j, const struct walk *w, enum json_ki
 
 /* d holds field and plan, and withholds. */
 static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t token,
+                       const struct field *field, const struct rule_field *plan,
                        struct decision *d) {
     enum json_kind kind = (enum json_kind)j->p->tokens[token].kind;
-    const struct field *field = d->field;
     struct span value = SPAN_NONE;
     if (!policy_value(j->p, token, &value)) {
-        d->reason = d->plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED;
+        d->reason = plan != NULL ? REASON_WRONG_TYPE : REASON_UNDECLARED;
         return;
     }
     if (kind == JSON_OBJECT || kind == JSON_ARRAY) {
@@ -341,7 +340,7 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
         break;
     }
     if (d->act == ACT_WITHHOLD) {
-        judge_data(j, w, kind, value, d);
+        judge_data(j, w, field, plan, kind, value, d);
     } else {
         d->class_id = field->class_id;
         d->because = BECAUSE_CONNECTOR;
@@ -497,7 +496,7 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
                                    : (uint8_t)REASON_UNDECLARED,
              field, plan);
     if (!parent->is_withheld && reason == REASON_NONE) {
-        judge_leaf(j, parent, token, d);
+        judge_leaf(j, parent, token, field, plan, d);
         if (p->judging != NULL && (d->act == ACT_SHAPE || d->act == ACT_KEEP)) {
             policy_check_found(p, token, d, &j->finding_next);
         }

@@ -228,6 +228,13 @@ static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, 
 }
 
 void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor) {
+    const struct record_event *event = p->in->event;
+    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
+        ++*cursor;
+    }
+    if (*cursor == event->finding_count || event->findings[*cursor].leaf != token) {
+        return; /* nothing was found in it: most leaves */
+    }
     struct shape shape;
     struct edits edits;
     uint8_t reason = shape_leaf(p, token, d, &shape, &edits, cursor);
