@@ -1,6 +1,7 @@
 /*
- * Inspect on any JSON item and any string: no crash, findings inside their tokens and in order, the twins of the gate agree on every
- * string, overwriting keeps the tokens and leaves nothing for a second look, findings survive the journal's form.
+ * Inspect on any JSON item and any string: no crash, findings inside their tokens and in order, the
+ * twins of the gate agree on every string, overwriting keeps the tokens and leaves nothing for a
+ * second look, findings survive the journal's form.
  */
 /* depends: inspect protocol json model base */
 #include "fuzz/fuzz_entry.h"

@@ -1,5 +1,6 @@
 /*
- * How fast inspect looks at events: clean ones, ones dense with findings, and the worst that is known for each of its parts.
+ * How fast inspect looks at events: clean ones, ones dense with findings, and the worst that is
+ * known for each of its parts.
  *
  *   bench_inspect [--json] [SECONDS [clean|dense]]      MB/s of JSON (already parsed) and µs an event, best of several rounds
  */
@@ -43,7 +44,9 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* An event as mixpanel-browser sends it, about 600 bytes, without anything personal in the values. */
+/*
+ * An event as mixpanel-browser sends it, about 600 bytes, without anything personal in the values.
+ */
 static void put_clean(struct buf *b) {
     buf_printf(
         b,

@@ -1,6 +1,7 @@
 /*
- * Inspect: what is found, by class, in one text. Each row is a text and its findings: "class start+length" (or "class *" for the whole),
- * comma-separated; an empty string is a hard negative: ordinary data that must pass.
+ * Inspect: what is found, by class, in one text. Each row is a text and its findings: "class
+ * start+length" (or "class *" for the whole), comma-separated; an empty string is a hard negative:
+ * ordinary data that must pass.
  */
 /* depends: inspect protocol json model base */
 #include <setjmp.h>
@@ -31,7 +32,8 @@ static void render(const struct finding *f, size_t count, struct buf *b) {
         if (f[i].length == FINDING_WHOLE) {
             buf_printf(b, "%s%s *", i > 0 ? ", " : "", class_name(f[i].class_id));
         } else {
-            buf_printf(b, "%s%s %u+%u", i > 0 ? ", " : "", class_name(f[i].class_id), f[i].start, f[i].length);
+            buf_printf(b, "%s%s %u+%u", i > 0 ? ", " : "", class_name(f[i].class_id), f[i].start,
+                       f[i].length);
         }
     }
     buf_put_byte(b, 0);
@@ -45,7 +47,8 @@ static void expect_rows(const struct row *rows, size_t count) {
         size_t n = inspect_string(inspector, span_str(rows[i].text), findings, FINDINGS_MAX);
         render(findings, n, &b);
         if (strcmp(memory, rows[i].expected) != 0) {
-            print_error("%s\n  expected: %s\n  found:    %s\n", rows[i].text, rows[i].expected, memory);
+            print_error("%s\n  expected: %s\n  found:    %s\n", rows[i].text, rows[i].expected,
+                        memory);
             wrong++;
         }
     }
@@ -148,7 +151,8 @@ static void test_ip(void **state) {
         {"http://127.0.0.1:41699/", ""},
         {"0.0.0.0", ""},
         {"::1", ""},
-        {"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36", ""},
+        {"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36",
+         ""},
         {"version 1.2.3.4", ""},
         {"v1.2.3.4", ""},
         {"1.2.3.4.5", ""},
@@ -181,7 +185,11 @@ static void test_card(void **state) {
         {"501800000009", "user.financial.credit_card 0+12"},
         {"4222222222222", "user.financial.credit_card 0+13"},
         {"4111+1111+1111+1111", "user.financial.credit_card 0+19"},
-        {"4111\xc2\xa0" "1111\xc2\xa0" "1111\xc2\xa0" "1111", "user.financial.credit_card 0+22"},
+        {"4111\xc2\xa0"
+         "1111\xc2\xa0"
+         "1111\xc2\xa0"
+         "1111",
+         "user.financial.credit_card 0+22"},
         {"visa4111111111111111", "user.financial.credit_card 4+16"},
         {"user_4111111111111111", "user.financial.credit_card 5+16"},
         {"4111111111111112", ""},
@@ -231,25 +239,50 @@ static void test_secrets(void **state) {
     static const struct row rows[] = {
         {"AKIAIOSFODNN7EXAMPLE", CRED " 0+20"},
         {"key=AKIAIOSFODNN7EXAMPLE;", CRED " 4+20"},
-        {"ghp_" "16C7e42F292c6912E7710c838347Ae178B4a", CRED " 0+40"},
-        {"see glpat-" "aB3dE5gH7jK9mN1pQ3sT here", CRED " 4+26"},
-        {"xoxb-" "123456789012-1234567890123-abcdefghijklmnopqrstuvwx", CRED " 0+56"},
-        {"sk_live_" "4eC39HqLyjWDarjtT1zdp7dc", CRED " 0+32"},
-        {"AIza" "SyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY", CRED " 0+39"},
-        {"my key sk-proj-" "abcdefghijklmnopqrstuvwxyz0123456789", CRED " 7+44"},
-        {"sk-" "abcdefghijklmnopqrstT3BlbkFJabcdefghijklmnopqrst", CRED " 0+51"},
-        {"sk-ant-" "api03-abcdefghijklmnopqrstuvwxyz0123456789-abcdAA", CRED " 0+56"},
-        {"SG." "ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr", CRED " 0+69"},
-        {"SK" "0123456789abcdef0123456789abcdef", CRED " 0+34"},
-        {"npm_" "abcdefghijklmnopqrstuvwxyz0123456789", CRED " 0+40"},
-        {"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U", CRED " 0+84"},
+        {"ghp_"
+         "16C7e42F292c6912E7710c838347Ae178B4a",
+         CRED " 0+40"},
+        {"see glpat-"
+         "aB3dE5gH7jK9mN1pQ3sT here",
+         CRED " 4+26"},
+        {"xoxb-"
+         "123456789012-1234567890123-abcdefghijklmnopqrstuvwx",
+         CRED " 0+56"},
+        {"sk_live_"
+         "4eC39HqLyjWDarjtT1zdp7dc",
+         CRED " 0+32"},
+        {"AIza"
+         "SyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY",
+         CRED " 0+39"},
+        {"my key sk-proj-"
+         "abcdefghijklmnopqrstuvwxyz0123456789",
+         CRED " 7+44"},
+        {"sk-"
+         "abcdefghijklmnopqrstT3BlbkFJabcdefghijklmnopqrst",
+         CRED " 0+51"},
+        {"sk-ant-"
+         "api03-abcdefghijklmnopqrstuvwxyz0123456789-abcdAA",
+         CRED " 0+56"},
+        {"SG."
+         "ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr",
+         CRED " 0+69"},
+        {"SK"
+         "0123456789abcdef0123456789abcdef",
+         CRED " 0+34"},
+        {"npm_"
+         "abcdefghijklmnopqrstuvwxyz0123456789",
+         CRED " 0+40"},
+        {"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+         CRED " 0+84"},
         {"Authorization: Bearer abcdef0123456789abcdef", CRED " 15+29"},
         {"Basic am9uYXM6aHVudGVyMg==", CRED " 0+26"},
         {"https://jonas:hunter2@example.com/x", CRED " 14+7"},
         {"postgres://app:p4ss@db.internal:5432/main", CRED " 15+4"},
         {"110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", CRED " 0+44"},
-        {"https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX", CRED " 8+69"},
-        {"-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc+/=\n-----END RSA PRIVATE KEY-----\nrest", CRED " 0+85"},
+        {"https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+         CRED " 8+69"},
+        {"-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc+/=\n-----END RSA PRIVATE KEY-----\nrest",
+         CRED " 0+85"},
         {"password=hunter2&x=1", "user.authorization.password 9+7"},
         {"https://x.example/?user=j&pwd=s3cr%26t&y=1", "user.authorization.password 30+8"},
         {"{'password': 'hunter2'}", "user.authorization.password 14+7"},
@@ -320,9 +353,12 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_email),   cmocka_unit_test(test_phone),
-        cmocka_unit_test(test_ip),      cmocka_unit_test(test_card),
-        cmocka_unit_test(test_bank_and_government), cmocka_unit_test(test_secrets),
+        cmocka_unit_test(test_email),
+        cmocka_unit_test(test_phone),
+        cmocka_unit_test(test_ip),
+        cmocka_unit_test(test_card),
+        cmocka_unit_test(test_bank_and_government),
+        cmocka_unit_test(test_secrets),
         cmocka_unit_test(test_nested),
     };
     return cmocka_run_group_tests_name("inspect", tests, setup, teardown);

@@ -1,6 +1,7 @@
 /*
- * The gate's two forms give the same features for every input: random bytes of telling alphabets at every length and alignment, and mutations of
- * real values. BH_SEED=N repeats a run; BH_RUNS=N sets how many.
+ * The gate's two forms give the same features for every input: random bytes of telling alphabets at
+ * every length and alignment, and mutations of real values. BH_SEED=N repeats a run; BH_RUNS=N sets
+ * how many.
  */
 /* depends: inspect protocol json model base */
 #include <setjmp.h>
@@ -41,7 +42,8 @@ static const char *const alphabets[] = {
     "IJKLMNOPQRSTUVWXYZabcdefghw0145/",
     "0",
     ":./ ",
-    "\x80\xff\xc3\xa4" "a@:%5\x5c\x5f\x7e\x40\x3a\x2f",
+    "\x80\xff\xc3\xa4"
+    "a@:%5\x5c\x5f\x7e\x40\x3a\x2f",
 };
 
 static const char *const values[] = {
@@ -94,7 +96,8 @@ static void test_twins(void **state) {
         unsigned scalar = gate_scalar(text, n, text + n);
         unsigned simd = gate_avx2(text, n, text + n + reach);
         if (scalar != simd) {
-            fail_msg("run %llu: scalar %x, simd %x, %zu bytes", (unsigned long long)run, scalar, simd, n);
+            fail_msg("run %llu: scalar %x, simd %x, %zu bytes", (unsigned long long)run, scalar,
+                     simd, n);
         }
         for (unsigned bit = 0; bit < 8; bit++) {
             by_feature[bit] += scalar >> bit & 1;
@@ -130,8 +133,9 @@ static void test_findings(void **state) {
         size_t count_simd = inspect_string(inspector, (struct span){text, n}, simd, FINDINGS_MAX);
         bool equal = count == count_simd;
         for (size_t i = 0; equal && i < count; i++) {
-            equal = scalar[i].leaf == simd[i].leaf && scalar[i].class_id == simd[i].class_id && scalar[i].by == simd[i].by &&
-                    scalar[i].start == simd[i].start && scalar[i].length == simd[i].length;
+            equal = scalar[i].leaf == simd[i].leaf && scalar[i].class_id == simd[i].class_id &&
+                    scalar[i].by == simd[i].by && scalar[i].start == simd[i].start &&
+                    scalar[i].length == simd[i].length;
         }
         if (!equal) {
             fail_msg("run %llu: other findings in %zu bytes", (unsigned long long)run, n);

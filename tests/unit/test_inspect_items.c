@@ -1,8 +1,9 @@
 /*
- * Inspect, whole items: reserved fields by schema, keys in every style, containers, keys as places, numbers, escapes, limits, order; and findings as they lie in
- * the journal.
+ * Inspect, whole items: reserved fields by schema, keys in every style, containers, keys as places,
+ * numbers, escapes, limits, order; and findings as they lie in the journal.
  *
- * A row is an item and its findings without those by schema: "path class start+length by", where path is the token's own text.
+ * A row is an item and its findings without those by schema: "path class start+length by", where
+ * path is the token's own text.
  */
 /* depends: inspect protocol json model base */
 #include <setjmp.h>
@@ -39,7 +40,8 @@ static size_t parse(const char *text) {
 static struct inspect_item look(const char *text, uint8_t kind) {
     size_t count = parse(text);
     struct inspect_item item = {0, kind, 0, 0, 0};
-    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count, &item, 1, findings, FINDINGS_MAX);
+    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count,
+                  &item, 1, findings, FINDINGS_MAX);
     return item;
 }
 
@@ -56,7 +58,8 @@ static void render(const char *text, const struct inspect_item *item, bool schem
             continue;
         }
         struct span token = json_span(span_str(text), &tokens[item->root + f->leaf]);
-        buf_printf(b, "%s%.*s: %s", b->n > 0 ? ", " : "", (int)(token.n < 30 ? token.n : 30), (const char *)token.p, class_name(f->class_id));
+        buf_printf(b, "%s%.*s: %s", b->n > 0 ? ", " : "", (int)(token.n < 30 ? token.n : 30),
+                   (const char *)token.p, class_name(f->class_id));
         if (f->length != FINDING_WHOLE) {
             buf_printf(b, " %u+%u", f->start, f->length);
         }
@@ -65,7 +68,8 @@ static void render(const char *text, const struct inspect_item *item, bool schem
     buf_put_byte(b, 0);
 }
 
-static void expect_rows(const struct row *rows, size_t count, uint8_t kind, const char *before, const char *after, bool schema) {
+static void expect_rows(const struct row *rows, size_t count, uint8_t kind, const char *before,
+                        const char *after, bool schema) {
     unsigned wrong = 0;
     for (size_t i = 0; i < count; i++) {
         char memory[4096];
@@ -75,24 +79,28 @@ static void expect_rows(const struct row *rows, size_t count, uint8_t kind, cons
         assert_int_equal(item.error, 0);
         render(text_memory, &item, schema, &b);
         if (strcmp(memory, rows[i].expected) != 0) {
-            print_error("%s\n  expected: %s\n  found:    %s\n", rows[i].text, rows[i].expected, memory);
+            print_error("%s\n  expected: %s\n  found:    %s\n", rows[i].text, rows[i].expected,
+                        memory);
             wrong++;
         }
     }
     assert_int_equal(wrong, 0);
 }
 
-#define EXPECT_PROPERTIES(rows) \
-    expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), EVENT_TRACK, "{\"event\":\"E\",\"properties\":{", "}}", false)
-#define EXPECT_TRAITS(rows) \
-    expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), EVENT_PROFILE, "{\"$distinct_id\":\"u\",\"$set\":{", "}}", false)
-#define EXPECT_WHOLE(rows, kind) expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), (kind), "", "", true)
+#define EXPECT_PROPERTIES(rows)                                        \
+    expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), EVENT_TRACK, \
+                "{\"event\":\"E\",\"properties\":{", "}}", false)
+#define EXPECT_TRAITS(rows)                                              \
+    expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), EVENT_PROFILE, \
+                "{\"$distinct_id\":\"u\",\"$set\":{", "}}", false)
+#define EXPECT_WHOLE(rows, kind) \
+    expect_rows((rows), sizeof(rows) / sizeof((rows)[0]), (kind), "", "", true)
 
-#define PASSWORD "user.authorization.password"
+#define PASSWORD    "user.authorization.password"
 #define CREDENTIALS "user.authorization.credentials"
-#define EMAIL "user.contact.email"
-#define PHONE "user.contact.phone_number"
-#define CARD "user.financial.credit_card"
+#define EMAIL       "user.contact.email"
+#define PHONE       "user.contact.phone_number"
+#define CARD        "user.financial.credit_card"
 
 static void test_keys(void **state) {
     (void)state;
@@ -106,7 +114,9 @@ static void test_keys(void **state) {
         {"\"login_page_password\":\"hunter2\"", "hunter2: " PASSWORD " key"},
         {"\"Passwort\":\"geheim\"", "geheim: " PASSWORD " key"},
         {"\"mot_de_passe\":\"secret\"", "secret: " PASSWORD " key"},
-        {"\"contrase\xc3\xb1" "a\":\"secreto\"", "secreto: " PASSWORD " key"},
+        {"\"contrase\xc3\xb1"
+         "a\":\"secreto\"",
+         "secreto: " PASSWORD " key"},
         {"\"\xd0\x9f\xd0\xb0\xd1\x80\xd0\xbe\xd0\xbb\xd1\x8c\":\"x\"", "x: " PASSWORD " key"},
         {"\"\xe7\x94\xa8\xe6\x88\xb7\xe5\xaf\x86\xe7\xa0\x81\":\"x\"", "x: " PASSWORD " key"},
         {"\"password\":12345", "12345: " PASSWORD " key"},
@@ -123,7 +133,8 @@ static void test_keys(void **state) {
         {"\"credit_card\":5555444433332222", "5555444433332222: " CARD " key"},
         {"\"cvv\":\"123\"", "123: user.payment key"},
         {"\"iban\":\"XX12 3456\"", "XX12 3456: user.financial.bank_account key"},
-        {"\"ssn\":\"123456789\"", "123456789: user.government_id.national_identification_number key"},
+        {"\"ssn\":\"123456789\"",
+         "123456789: user.government_id.national_identification_number key"},
         {"\"ssn\":123456789", "123456789: user.government_id.national_identification_number key"},
         {"\"passportNumber\":\"C01X00T47\"", "C01X00T47: user.government_id.passport_number key"},
         {"\"diagnosis\":\"flu\"", "flu: user.health_and_medical key"},
@@ -183,11 +194,14 @@ static void test_keys(void **state) {
 static void test_places(void **state) {
     (void)state;
     static const struct row rows[] = {
-        {"\"a\":{\"b\":[{\"c\":\"jonas@example.com\"}]}", "jonas@example.com: " EMAIL " 0+17 value"},
+        {"\"a\":{\"b\":[{\"c\":\"jonas@example.com\"}]}",
+         "jonas@example.com: " EMAIL " 0+17 value"},
         {"\"jonas@example.com\":1", "jonas@example.com: " EMAIL " 0+17 value"},
         {"\"x 4111111111111111\":{}", "x 4111111111111111: " CARD " 2+16 value"},
-        {"\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\":1", "sk_live_4eC39HqLyjWDarjtT1zdp7: " CREDENTIALS " 0+32 value"},
-        {"\"password\":{\"old\":\"a\",\"n\":[\"b\",3]}", "a: " PASSWORD " key, b: " PASSWORD " key, 3: " PASSWORD " key"},
+        {"\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\":1",
+         "sk_live_4eC39HqLyjWDarjtT1zdp7: " CREDENTIALS " 0+32 value"},
+        {"\"password\":{\"old\":\"a\",\"n\":[\"b\",3]}",
+         "a: " PASSWORD " key, b: " PASSWORD " key, 3: " PASSWORD " key"},
         {"\"address\":{\"line\":\"Main St 1\",\"city\":\"Berlin\"}",
          "Main St 1: user.contact.address.street key, Berlin: user.contact.address.city key"},
         {"\"card\":{\"number\":\"4242\",\"brand\":\"visa\"}", "4242: " CARD " key"},
@@ -197,10 +211,13 @@ static void test_places(void **state) {
         {"\"n\":-4111111111111111", ""},
         {"\"t\":\"tab\\tjonas@example.com\"", "tab\\tjonas@example.com: " EMAIL " 4+17 value"},
         {"\"t\":\"\\u006aonas@example.com\"", "\\u006aonas@example.com: " EMAIL " 0+17 value"},
-        {"\"t\":\"\\\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\\\"\"", "\\\"sk_live_4eC39HqLyjWDarjtT1zd: " CREDENTIALS " 1+32 value"},
-        {"\"t\":\"{\\\"password\\\":\\\"hunter2\\\"}\"", "{\\\"password\\\":\\\"hunter2\\\"}: " PASSWORD " 13+7 key"},
+        {"\"t\":\"\\\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\\\"\"",
+         "\\\"sk_live_4eC39HqLyjWDarjtT1zd: " CREDENTIALS " 1+32 value"},
+        {"\"t\":\"{\\\"password\\\":\\\"hunter2\\\"}\"",
+         "{\\\"password\\\":\\\"hunter2\\\"}: " PASSWORD " 13+7 key"},
         {"\"a\":\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\",\"b\":\"x\",\"c\":\"ghp_16C7e42F292c6912E7710c838347Ae178B4a\"",
-         "sk_live_4eC39HqLyjWDarjtT1zdp7: " CREDENTIALS " 0+32 value, ghp_16C7e42F292c6912E7710c8383: " CREDENTIALS " 0+40 value"},
+         "sk_live_4eC39HqLyjWDarjtT1zdp7: " CREDENTIALS
+         " 0+32 value, ghp_16C7e42F292c6912E7710c8383: " CREDENTIALS " 0+40 value"},
         {"\"distinct_id\":\"jonas@example.com\"", "jonas@example.com: " EMAIL " 0+17 value"},
         {"\"$current_url\":\"https://x.example/?email=jonas%40example.com\"",
          "https://x.example/?email=jonas: " EMAIL " 25+19 value"},
@@ -231,7 +248,10 @@ static void test_schema(void **state) {
         struct buf b = buf_of(memory, sizeof memory);
         struct inspect_item item = look(rows[i].text, EVENT_TRACK);
         render(rows[i].text, &item, true, &b);
-        /* The exact class of a field is the protocol table's business: compare where it agrees with this table. */
+        /*
+         * The exact class of a field is the protocol table's business: compare where it agrees with
+         * this table.
+         */
         for (unsigned f = 0; f < item.finding_count; f++) {
             assert_int_equal(findings[f].by, FOUND_BY_SCHEMA);
             assert_int_equal(findings[f].length, FINDING_WHOLE);
@@ -243,10 +263,14 @@ static void test_schema(void **state) {
 
 static void test_requests(void **state) {
     (void)state;
-    /* Several items of one text: leaf numbers are relative, counts and ranges follow each other, one bad item spoils no other. */
-    static const char text[] = "[{\"event\":\"a\",\"properties\":{\"x\":\"a@example.com\"}},"
-                               "{\"event\":\"b\",\"properties\":{\"x\":\"plain\"}},"
-                               "{\"event\":\"c\",\"properties\":{\"x\":\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\"}}]";
+    /*
+     * Several items of one text: leaf numbers are relative, counts and ranges follow each other,
+     * one bad item spoils no other.
+     */
+    static const char text[] =
+        "[{\"event\":\"a\",\"properties\":{\"x\":\"a@example.com\"}},"
+        "{\"event\":\"b\",\"properties\":{\"x\":\"plain\"}},"
+        "{\"event\":\"c\",\"properties\":{\"x\":\"sk_live_4eC39HqLyjWDarjtT1zdp7dc\"}}]";
     size_t count = parse(text);
     struct inspect_item items[3];
     uint32_t root = 1;
@@ -254,7 +278,8 @@ static void test_requests(void **state) {
         items[i] = (struct inspect_item){root, EVENT_TRACK, 9, 9, 9};
         root = tokens[root].next;
     }
-    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count, items, 3, findings, FINDINGS_MAX);
+    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count,
+                  items, 3, findings, FINDINGS_MAX);
     static const uint16_t classes[] = {CLASS_EMAIL, CLASS_NONE, CLASS_CREDENTIALS};
     uint32_t first = 0;
     for (size_t i = 0; i < 3; i++) {
@@ -273,7 +298,8 @@ static void test_requests(void **state) {
         assert_true(seen);
     }
     /* No room for the last. */
-    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count, items, 3, findings, first - 1);
+    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), span_str(text), tokens, count,
+                  items, 3, findings, first - 1);
     assert_int_equal(items[0].error, 0);
     assert_int_equal(items[2].error, BH_E_FULL);
     assert_int_equal(items[2].finding_count, 0);
@@ -328,9 +354,12 @@ static void test_codec(void **state) {
     for (unsigned run = 0; run < 20000; run++) {
         size_t count = random_next() % 64;
         for (size_t i = 0; i < count; i++) {
-            findings[i] = (struct finding){(uint16_t)(random_next() % LIMIT_EVENT_TOKENS), classes[random_next() % class_count],
-                                           (uint8_t)(1 + random_next() % 3), (uint32_t)(random_next() % LIMIT_EVENT_BYTES),
-                                           random_next() % 3 == 0 ? FINDING_WHOLE : (uint32_t)(random_next() % LIMIT_EVENT_BYTES)};
+            findings[i] = (struct finding){
+                (uint16_t)(random_next() % LIMIT_EVENT_TOKENS),
+                classes[random_next() % class_count], (uint8_t)(1 + random_next() % 3),
+                (uint32_t)(random_next() % LIMIT_EVENT_BYTES),
+                random_next() % 3 == 0 ? FINDING_WHOLE
+                                       : (uint32_t)(random_next() % LIMIT_EVENT_BYTES)};
         }
         struct buf b = buf_of(memory, sizeof memory);
         findings_write(&b, findings, count);
@@ -370,8 +399,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),     cmocka_unit_test(test_places), cmocka_unit_test(test_schema),
-        cmocka_unit_test(test_requests), cmocka_unit_test(test_limits), cmocka_unit_test(test_codec),
+        cmocka_unit_test(test_keys),   cmocka_unit_test(test_places),
+        cmocka_unit_test(test_schema), cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_codec),
     };
     return cmocka_run_group_tests_name("inspect items", tests, setup, teardown);
 }

@@ -1,7 +1,8 @@
 /*
- * Never-on-disk data does not survive inspect_overwrite: a marked secret of every class is put at a random place in a random encoding, and every byte
- * that carries it must be overwritten, the item keep its length and its tokens, and a second look find nothing new to overwrite.
- * BH_SEED=N repeats a run; BH_RUNS=N sets how many.
+ * Never-on-disk data does not survive inspect_overwrite: a marked secret of every class is put at a
+ * random place in a random encoding, and every byte that carries it must be overwritten, the item
+ * keep its length and its tokens, and a second look find nothing new to overwrite. BH_SEED=N
+ * repeats a run; BH_RUNS=N sets how many.
  */
 /* depends: inspect protocol json model base */
 #include <setjmp.h>
@@ -100,7 +101,8 @@ static void make_iban(struct buf *b) {
 }
 
 static void make_ssn(struct buf *b) {
-    buf_printf(b, "%03u-%02u-%04u", (unsigned)(100 + random_below(500)), (unsigned)(1 + random_below(99)), (unsigned)(1 + random_below(9999)));
+    buf_printf(b, "%03u-%02u-%04u", (unsigned)(100 + random_below(500)),
+               (unsigned)(1 + random_below(99)), (unsigned)(1 + random_below(9999)));
 }
 
 static void make_secret(struct buf *b) {
@@ -109,8 +111,14 @@ static void make_secret(struct buf *b) {
         const char *alphabet;
         unsigned n;
     } kinds[] = {
-        {"AKIA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16}, {"ghp_", alnum, 36}, {"sk_live_", alnum, 24}, {"xoxb-12345678901-", alnum, 24},
-        {"sk-proj-", url_safe, 48},                         {"AIza", url_safe, 35}, {"npm_", alnum, 36},     {"glpat-", url_safe, 20},
+        {"AKIA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16},
+        {"ghp_", alnum, 36},
+        {"sk_live_", alnum, 24},
+        {"xoxb-12345678901-", alnum, 24},
+        {"sk-proj-", url_safe, 48},
+        {"AIza", url_safe, 35},
+        {"npm_", alnum, 36},
+        {"glpat-", url_safe, 20},
     };
     size_t kind = random_below(8);
     buf_put_str(b, kinds[kind].prefix);
@@ -149,7 +157,8 @@ static void encode_percent(struct span in, struct buf *out) {
 
 static void encode_base64(struct span in, struct buf *out, const char *last_two, bool pad) {
     char alphabet[65];
-    (void)snprintf(alphabet, sizeof alphabet, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%s", last_two);
+    (void)snprintf(alphabet, sizeof alphabet,
+                   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%s", last_two);
     for (size_t i = 0; i < in.n; i += 3) {
         uint32_t v = (uint32_t)in.p[i] << 16;
         v |= i + 1 < in.n ? (uint32_t)in.p[i + 1] << 8 : 0;
@@ -191,8 +200,9 @@ static void encode_unicode(struct span in, struct buf *out) {
 }
 
 typedef void encode_text(struct span in, struct buf *out);
-static encode_text *const encoders[] = {encode_none,     encode_percent, encode_standard, encode_url_safe,
-                                        encode_json,     encode_entities, encode_unicode};
+static encode_text *const encoders[] = {encode_none,     encode_percent, encode_standard,
+                                        encode_url_safe, encode_json,    encode_entities,
+                                        encode_unicode};
 
 /* --- items --- */
 
@@ -208,7 +218,8 @@ struct marked {
 };
 
 static void surround(struct span in, struct buf *out) {
-    static const char *const before[] = {"", "see ", "x=", "https://x.example/?q=", "https://x.example/#t=", "<b>", "a, "};
+    static const char *const before[] = {
+        "", "see ", "x=", "https://x.example/?q=", "https://x.example/#t=", "<b>", "a, "};
     static const char *const after[] = {"", " now", "&y=1", "&y=1", "", "</b>", " and more"};
     size_t i = random_below(7);
     buf_put_str(out, before[i]);
@@ -243,8 +254,10 @@ static void make_value(struct marked *m, struct buf *value, unsigned levels) {
 
 static void put_item(struct marked *m, struct span value, bool as_key, bool secret_key) {
     struct buf b = buf_of(m->text, TEXT_MAX);
-    static const char *const secret_keys[] = {"password", "userPassword", "api_key", "client-secret", "X-Auth-Token", "cardNumber9"};
-    buf_put_str(&b, "{\"event\":\"Signed Up\",\"properties\":{\"distinct_id\":\"u1\",\"n\":[1,{\"k\":");
+    static const char *const secret_keys[] = {"password",      "userPassword", "api_key",
+                                              "client-secret", "X-Auth-Token", "cardNumber9"};
+    buf_put_str(&b,
+                "{\"event\":\"Signed Up\",\"properties\":{\"distinct_id\":\"u1\",\"n\":[1,{\"k\":");
     if (secret_key) {
         buf_put_str(&b, "{\"");
         buf_put_str(&b, secret_keys[random_below(5)]);
@@ -282,9 +295,11 @@ static void make_item(struct marked *m) {
 
 static struct inspect_item look(const uint8_t *text, size_t n, size_t *ret_count) {
     size_t offset = 0;
-    assert_int_equal(json_parse((struct span){text, n}, 33, tokens, TOKENS_MAX, ret_count, &offset), 0);
+    assert_int_equal(json_parse((struct span){text, n}, 33, tokens, TOKENS_MAX, ret_count, &offset),
+                     0);
     struct inspect_item item = {0, EVENT_TRACK, 0, 0, 0};
-    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), (struct span){text, n}, tokens, *ret_count, &item, 1, findings, FINDINGS_MAX);
+    inspect_items(inspector, protocol_by_id(PROTOCOL_MIXPANEL), (struct span){text, n}, tokens,
+                  *ret_count, &item, 1, findings, FINDINGS_MAX);
     assert_int_equal(item.error, 0);
     return item;
 }
@@ -292,7 +307,8 @@ static struct inspect_item look(const uint8_t *text, size_t n, size_t *ret_count
 static void expect_same_tokens(const uint8_t *text, size_t n, size_t count) {
     size_t count_after = 0;
     size_t offset = 0;
-    assert_int_equal(json_parse((struct span){text, n}, 33, tokens_after, TOKENS_MAX, &count_after, &offset), 0);
+    assert_int_equal(
+        json_parse((struct span){text, n}, 33, tokens_after, TOKENS_MAX, &count_after, &offset), 0);
     assert_int_equal(count, count_after);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(tokens[i].start, tokens_after[i].start);
@@ -307,7 +323,10 @@ static bool mark_remains(const struct marked *m) {
     enum { WINDOW = 6 };
     for (size_t i = 0; i + WINDOW <= m->mark_n; i++) {
         struct span piece = {m->mark + i, WINDOW};
-        bool published = span_find(SPAN_LIT("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI sk_live_ sk-proj- xoxb-12345678901-"), piece) != SIZE_MAX;
+        bool published =
+            span_find(
+                SPAN_LIT("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI sk_live_ sk-proj- xoxb-12345678901-"),
+                piece) != SIZE_MAX;
         if (!published && span_find((struct span){m->text, m->n}, piece) != SIZE_MAX) {
             return true;
         }
@@ -327,7 +346,8 @@ static void test_marks(void **state) {
         memcpy(before, m.text, m.n);
         size_t count = 0;
         struct inspect_item item = look(m.text, m.n, &count);
-        bool overwritten = inspect_overwrite(m.text, tokens, 0, findings + item.finding_first, item.finding_count);
+        bool overwritten =
+            inspect_overwrite(m.text, tokens, 0, findings + item.finding_first, item.finding_count);
         expect_same_tokens(m.text, m.n, count);
         size_t stars = 0;
         for (size_t i = m.from; i < m.to; i++) {
@@ -335,14 +355,16 @@ static void test_marks(void **state) {
         }
         bool all = stars == m.to - m.from;
         if (!overwritten || stars < 8 || (m.opaque && !all) || mark_remains(&m)) {
-            fail_msg("run %llu, %s: %.*s", (unsigned long long)run, m.how, (int)m.n, (const char *)before);
+            fail_msg("run %llu, %s: %.*s", (unsigned long long)run, m.how, (int)m.n,
+                     (const char *)before);
         }
         /* Nothing outside the carrier changed. */
         assert_memory_equal(m.text, before, m.from);
         assert_memory_equal(m.text + m.to, before + m.to, m.n - m.to);
         memcpy(before, m.text, m.n);
         item = look(m.text, m.n, &count);
-        (void)inspect_overwrite(m.text, tokens, 0, findings + item.finding_first, item.finding_count);
+        (void)inspect_overwrite(m.text, tokens, 0, findings + item.finding_first,
+                                item.finding_count);
         assert_memory_equal(m.text, before, m.n);
     }
 }
@@ -353,11 +375,13 @@ static void expect_overwritten(const char *text, const char *expected) {
     memcpy(memory, text, n);
     size_t count = 0;
     struct inspect_item item = look(memory, n, &count);
-    bool overwritten = inspect_overwrite(memory, tokens, 0, findings + item.finding_first, item.finding_count);
+    bool overwritten =
+        inspect_overwrite(memory, tokens, 0, findings + item.finding_first, item.finding_count);
     assert_int_equal(overwritten, strcmp(text, expected) != 0);
     expect_same_tokens(memory, n, count);
     if (memcmp(memory, expected, n) != 0) {
-        fail_msg("%s\n  expected %s\n  found    %.*s", text, expected, (int)n, (const char *)memory);
+        fail_msg("%s\n  expected %s\n  found    %.*s", text, expected, (int)n,
+                 (const char *)memory);
     }
 }
 
@@ -367,17 +391,26 @@ static void test_exact(void **state) {
         const char *text;
         const char *expected;
     } rows[] = {
-        {"{\"properties\":{\"x\":\"my card 4111 1111 1111 1111!\"}}", "{\"properties\":{\"x\":\"my card *******************!\"}}"},
+        {"{\"properties\":{\"x\":\"my card 4111 1111 1111 1111!\"}}",
+         "{\"properties\":{\"x\":\"my card *******************!\"}}"},
         {"{\"properties\":{\"x\":4111111111111111}}", "{\"properties\":{\"x\":1111111111111111}}"},
         {"{\"properties\":{\"password\":-12.5e3}}", "{\"properties\":{\"password\":-11.1e1}}"},
-        {"{\"properties\":{\"password\":\"hunter2\"}}", "{\"properties\":{\"password\":\"*******\"}}"},
-        {"{\"properties\":{\"x\":\"a\\n4111111111111111\"}}", "{\"properties\":{\"x\":\"*******************\"}}"},
-        {"{\"properties\":{\"x\":\"a %34111111111111111\"}}", "{\"properties\":{\"x\":\"********************\"}}"},
-        {"{\"properties\":{\"c 4111111111111111\":1}}", "{\"properties\":{\"c ****************\":1}}"},
-        {"{\"properties\":{\"x\":\"https://u:hunter2@h.example/\"}}", "{\"properties\":{\"x\":\"https://u:*******@h.example/\"}}"},
-        {"{\"properties\":{\"x\":\"?token=ab12cd34&y=1\"}}", "{\"properties\":{\"x\":\"?token=********&y=1\"}}"},
-        {"{\"properties\":{\"password\":{\"a\":[\"b\",1,true,null]}}}", "{\"properties\":{\"password\":{\"a\":[\"*\",1,true,null]}}}"},
-        {"{\"properties\":{\"x\":\"jonas@example.com\",\"diagnosis\":\"flu\"}}", "{\"properties\":{\"x\":\"jonas@example.com\",\"diagnosis\":\"flu\"}}"},
+        {"{\"properties\":{\"password\":\"hunter2\"}}",
+         "{\"properties\":{\"password\":\"*******\"}}"},
+        {"{\"properties\":{\"x\":\"a\\n4111111111111111\"}}",
+         "{\"properties\":{\"x\":\"*******************\"}}"},
+        {"{\"properties\":{\"x\":\"a %34111111111111111\"}}",
+         "{\"properties\":{\"x\":\"********************\"}}"},
+        {"{\"properties\":{\"c 4111111111111111\":1}}",
+         "{\"properties\":{\"c ****************\":1}}"},
+        {"{\"properties\":{\"x\":\"https://u:hunter2@h.example/\"}}",
+         "{\"properties\":{\"x\":\"https://u:*******@h.example/\"}}"},
+        {"{\"properties\":{\"x\":\"?token=ab12cd34&y=1\"}}",
+         "{\"properties\":{\"x\":\"?token=********&y=1\"}}"},
+        {"{\"properties\":{\"password\":{\"a\":[\"b\",1,true,null]}}}",
+         "{\"properties\":{\"password\":{\"a\":[\"*\",1,true,null]}}}"},
+        {"{\"properties\":{\"x\":\"jonas@example.com\",\"diagnosis\":\"flu\"}}",
+         "{\"properties\":{\"x\":\"jonas@example.com\",\"diagnosis\":\"flu\"}}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         expect_overwritten(rows[i].text, rows[i].expected);

@@ -1,6 +1,6 @@
 /*
- * Every line of secrets.def finds a secret made to its measure, whole, alone and in a sentence, and does not find one that is a character
- * too short. BH_SEED=N repeats a run.
+ * Every line of secrets.def finds a secret made to its measure, whole, alone and in a sentence, and
+ * does not find one that is a character too short. BH_SEED=N repeats a run.
  */
 /* depends: inspect protocol json model base */
 #include <setjmp.h>
@@ -30,7 +30,7 @@ static uint64_t random_below(uint64_t n) {
     return (z ^ z >> 31) % n;
 }
 
-#define DIGITS "0123456789"
+#define DIGITS  "0123456789"
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 static const char HEX[] = DIGITS "abcdef";
 static const char HEXDASH[] = DIGITS "abcdef";
@@ -117,7 +117,8 @@ static bool found(struct span text, size_t start, size_t end) {
     size_t count = inspect_string(inspector, text, findings, FINDINGS_MAX);
     for (size_t i = 0; i < count; i++) {
         const struct finding *f = &findings[i];
-        bool covers = f->length == FINDING_WHOLE || (f->start <= start && f->start + f->length >= end);
+        bool covers =
+            f->length == FINDING_WHOLE || (f->start <= start && f->start + f->length >= end);
         if (f->class_id == CLASS_CREDENTIALS && covers) {
             return true;
         }
@@ -126,7 +127,8 @@ static bool found(struct span text, size_t start, size_t end) {
 }
 
 static void expect_row(const struct secret_row *row) {
-    static const char *const around[][2] = {{"", ""}, {"see ", " here"}, {"x=", "&y=1"}, {"\"", "\""}, {"(", ")"}, {"<b>", "</b>"}};
+    static const char *const around[][2] = {{"", ""},     {"see ", " here"}, {"x=", "&y=1"},
+                                            {"\"", "\""}, {"(", ")"},        {"<b>", "</b>"}};
     for (size_t i = 0; i < sizeof around / sizeof around[0]; i++) {
         uint8_t memory[TEXT_MAX];
         struct buf b = buf_of(memory, sizeof memory);
@@ -156,16 +158,21 @@ static void test_all(void **state) {
     (void)state;
     const char *text = getenv("BH_SEED");
     seed = text != NULL ? strtoull(text, NULL, 10) : 20261124;
-    print_message("seed %llu, %zu secrets\n", (unsigned long long)seed, sizeof rows / sizeof rows[0]);
+    print_message("seed %llu, %zu secrets\n", (unsigned long long)seed,
+                  sizeof rows / sizeof rows[0]);
     unsigned too_short = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         for (unsigned round = 0; round < 20; round++) {
             expect_row(&rows[i]);
         }
-        bool measured = !is(&rows[i], "JWT") && !is(&rows[i], "PEM") && !is(&rows[i], "BASIC") && !is(&rows[i], "UUID") && rows[i].min > 0;
+        bool measured = !is(&rows[i], "JWT") && !is(&rows[i], "PEM") && !is(&rows[i], "BASIC") &&
+                        !is(&rows[i], "UUID") && rows[i].min > 0;
         too_short += measured && short_one_found(&rows[i]);
     }
-    /* Rows that are wider cover these: the general sk- key, GitHub's and GitLab's variants, Slack's and the like. */
+    /*
+     * Rows that are wider cover these: the general sk- key, GitHub's and GitLab's variants, Slack's
+     * and the like.
+     */
     assert_true(too_short <= 16);
 }
 

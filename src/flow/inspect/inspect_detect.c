@@ -1,8 +1,9 @@
 /*
- * Detectors of shapes that are not made of digits, in one text: e-mail, credentials in URLs, IPv6 and MAC addresses, key=value pairs.
+ * Detectors of shapes that are not made of digits, in one text: e-mail, credentials in URLs, IPv6
+ * and MAC addresses, key=value pairs.
  *
- * Each runs only when the gate saw its characters, starts from the rare one ('@', ':', '=') and looks a bounded way to both sides; no byte is
- * looked at by more than a few starts.
+ * Each runs only when the gate saw its characters, starts from the rare one ('@', ':', '=') and
+ * looks a bounded way to both sides; no byte is looked at by more than a few starts.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -10,9 +11,10 @@
 
 enum { LOCAL_PART_MAX = 64, DOMAIN_MAX = 253, PAIR_KEY_MAX = 64, IPV6_MAX = 45 };
 
-/* --- by key --------------------------------------------------------------------------------------------------------- */
+/* --- by key --- */
 
-bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info) {
+bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text,
+                   const struct key_info *info) {
     uint16_t class_id = info->class_id;
     if (class_id == CLASS_NONE || !shape_fits((enum key_shape)info->shape, kind, text)) {
         return false;
@@ -21,7 +23,8 @@ bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text, 
     return class_is_never_disk(class_id);
 }
 
-void detect_scalar(struct inspector *in, enum json_kind kind, struct span text, const struct key_info *info) {
+void detect_scalar(struct inspector *in, enum json_kind kind, struct span text,
+                   const struct key_info *info) {
     if (!detect_by_key(in, kind, text, info) && kind == JSON_NUMBER && text.n >= 12) {
         if (card_valid(text.p, text.n)) {
             emit_whole(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE);
@@ -37,7 +40,7 @@ static size_t next_of(struct span text, size_t i, uint8_t c) {
     return next == SIZE_MAX ? text.n : i + next;
 }
 
-/* --- e-mail --------------------------------------------------------------------------------------------------------- */
+/* --- e-mail --- */
 
 static bool local_char(uint8_t c) {
     return is_alnum(c) || c >= 0x80 || c == '.' || c == '_' || c == '-' || c == '+' || c == '\'';
@@ -82,7 +85,8 @@ static bool domain_valid(struct span domain) {
 }
 
 static bool userinfo_char(uint8_t c) {
-    return c > ' ' && c != '/' && c != '?' && c != '#' && c != '"' && c != '<' && c != '>' && c != 0x7f;
+    return c > ' ' && c != '/' && c != '?' && c != '#' && c != '"' && c != '<' && c != '>' &&
+           c != 0x7f;
 }
 
 /* Whether the '@' whose local part begins at `start` ends the password of a URL. */
@@ -91,7 +95,8 @@ static bool in_userinfo(struct span text, size_t start) {
         return false;
     }
     size_t i = start - 1;
-    while (i > 0 && start - i < 2 * LOCAL_PART_MAX && userinfo_char(text.p[i - 1]) && text.p[i - 1] != '@') {
+    while (i > 0 && start - i < 2 * LOCAL_PART_MAX && userinfo_char(text.p[i - 1]) &&
+           text.p[i - 1] != '@') {
         i--;
     }
     return i >= 2 && text.p[i - 1] == '/' && text.p[i - 2] == '/';
@@ -102,7 +107,8 @@ static void detect_email(struct inspector *in, struct span text, size_t at) {
     while (start > 0 && at - start < LOCAL_PART_MAX && local_char(text.p[start - 1])) {
         start--;
     }
-    while (start < at && (text.p[start] == '.' || text.p[start] == '-' || text.p[start] == '\'' || text.p[start] == '+')) {
+    while (start < at && (text.p[start] == '.' || text.p[start] == '-' || text.p[start] == '\'' ||
+                          text.p[start] == '+')) {
         start++;
     }
     if (start == at || text.p[at - 1] == '.') {
@@ -118,15 +124,19 @@ static void detect_email(struct inspector *in, struct span text, size_t at) {
     if (!domain_valid(span_cut(text, at + 1, end - at - 1))) {
         return;
     }
-    bool ssh_remote = at - start == 3 && memcmp(text.p + start, "git", 3) == 0 && end < text.n && text.p[end] == ':';
+    bool ssh_remote = at - start == 3 && memcmp(text.p + start, "git", 3) == 0 && end < text.n &&
+                      text.p[end] == ':';
     if (!ssh_remote && !in_userinfo(text, start)) {
         emit(in, CLASS_EMAIL, FOUND_BY_VALUE, start, end - start);
     }
 }
 
-/* --- credentials in URLs ---------------------------------------------------------------------------------------------- */
+/* --- credentials in URLs --- */
 
-/* scheme://user:password@host, with the authority's start at `start`. The last '@' before the path ends the user info. */
+/*
+ * scheme://user:password@host, with the authority's start at `start`. The last '@' before the path
+ * ends the user info.
+ */
 static void detect_userinfo(struct inspector *in, struct span text, size_t start, size_t *ret_end) {
     size_t end = start;
     size_t at = SIZE_MAX;
@@ -168,7 +178,7 @@ static void detect_at_signs(struct inspector *in, struct span text) {
     }
 }
 
-/* --- IPv6 and MAC ------------------------------------------------------------------------------------------------------ */
+/* --- IPv6 and MAC --- */
 
 static int hex_value(uint8_t c) {
     if (is_digit(c)) {
@@ -179,10 +189,10 @@ static int hex_value(uint8_t c) {
 }
 
 struct colon_groups {
-    unsigned groups;     /* of hex digits */
-    unsigned pairs;      /* groups of exactly two digits */
+    unsigned groups; /* of hex digits */
+    unsigned pairs;  /* groups of exactly two digits */
     unsigned hex_digits;
-    unsigned gaps;       /* "::" */
+    unsigned gaps; /* "::" */
     bool has_digit;
     bool dotted; /* ends in an IPv4 address */
     bool bad;
@@ -229,7 +239,9 @@ static void detect_colon_run(struct inspector *in, struct span text, size_t star
     unsigned needed = g.dotted ? 6 : 8;
     bool full = g.gaps == 0 && g.groups == needed && run.p[0] != ':';
     /* "std::cc" and "::1" (this machine) are no one's address. */
-    bool shortened = g.gaps == 1 && g.groups < needed && (g.dotted || (g.groups >= 2 && g.hex_digits >= 4 && (g.has_digit || g.groups >= 4)));
+    bool shortened =
+        g.gaps == 1 && g.groups < needed &&
+        (g.dotted || (g.groups >= 2 && g.hex_digits >= 4 && (g.has_digit || g.groups >= 4)));
     if (full || shortened) {
         emit(in, CLASS_IP_ADDRESS, FOUND_BY_VALUE, start, end - start);
     }
@@ -243,7 +255,8 @@ static void detect_colons(struct inspector *in, struct span text) {
         }
         size_t start = i;
         unsigned colons = 0;
-        while (i < text.n && (hex_value(text.p[i]) >= 0 || text.p[i] == ':' || (text.p[i] == '.' && colons >= 2))) {
+        while (i < text.n && (hex_value(text.p[i]) >= 0 || text.p[i] == ':' ||
+                              (text.p[i] == '.' && colons >= 2))) {
             colons += text.p[i] == ':';
             i++;
         }
@@ -263,18 +276,23 @@ static void detect_colons(struct inspector *in, struct span text) {
     }
 }
 
-/* --- key=value and "key": value in text --------------------------------------------------------------------------------- */
+/* --- key=value and "key": value in text --- */
 
-/* Forms write user[password]=; before a colon a bracket closes something else ("input[type=password]:focus"). */
+/*
+ * Forms write user[password]=; before a colon a bracket closes something else
+ * ("input[type=password]:focus").
+ */
 static bool pair_key_char(uint8_t c, bool colon) {
-    return is_alnum(c) || c >= 0x80 || c == '_' || c == '-' || c == '.' || c == '$' || (!colon && (c == '[' || c == ']'));
+    return is_alnum(c) || c >= 0x80 || c == '_' || c == '-' || c == '.' || c == '$' ||
+           (!colon && (c == '[' || c == ']'));
 }
 
 /* Past quotes, brackets and further '='; two of those compare and do not assign. */
 static size_t skip_value_opening(struct span text, size_t i, bool after_colon) {
     size_t limit = i + 4;
     while (i < text.n && i < limit &&
-           (text.p[i] == '"' || text.p[i] == '\'' || text.p[i] == '\\' || text.p[i] == '=' || ((after_colon || text.p[i] == '[') && (text.p[i] == ' ' || text.p[i] == '[')))) {
+           (text.p[i] == '"' || text.p[i] == '\'' || text.p[i] == '\\' || text.p[i] == '=' ||
+            ((after_colon || text.p[i] == '[') && (text.p[i] == ' ' || text.p[i] == '[')))) {
         i++;
     }
     return i;
@@ -284,7 +302,8 @@ static bool value_ends(uint8_t c, uint8_t quote) {
     if (quote != 0) {
         return c == quote;
     }
-    return c <= ' ' || c == '&' || c == ';' || c == '"' || c == '\'' || c == '<' || c == '>' || c == ',' || c == '}';
+    return c <= ' ' || c == '&' || c == ';' || c == '"' || c == '\'' || c == '<' || c == '>' ||
+           c == ',' || c == '}';
 }
 
 static size_t value_end(struct span text, size_t i, uint8_t quote) {
@@ -301,7 +320,8 @@ static size_t value_end(struct span text, size_t i, uint8_t quote) {
 static size_t extend_scheme(struct span text, size_t start, size_t end) {
     static const char *const schemes[] = {"bearer", "basic", "token", "digest", "apikey"};
     for (size_t i = 0; i < BH_COUNT(schemes); i++) {
-        if (span_equal_nocase(span_cut(text, start, end - start), span_str(schemes[i])) && end + 1 < text.n && text.p[end] == ' ') {
+        if (span_equal_nocase(span_cut(text, start, end - start), span_str(schemes[i])) &&
+            end + 1 < text.n && text.p[end] == ' ') {
             return value_end(text, end + 1, 0);
         }
     }
@@ -312,11 +332,14 @@ static size_t extend_scheme(struct span text, size_t start, size_t end) {
 static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
     bool colon = text.p[at] == ':';
     size_t key_end = at;
-    while (key_end > 0 && at - key_end < 3 && (text.p[key_end - 1] == '"' || text.p[key_end - 1] == '\'' || text.p[key_end - 1] == '\\' || text.p[key_end - 1] == ' ')) {
+    while (key_end > 0 && at - key_end < 3 &&
+           (text.p[key_end - 1] == '"' || text.p[key_end - 1] == '\'' ||
+            text.p[key_end - 1] == '\\' || text.p[key_end - 1] == ' ')) {
         key_end--;
     }
     size_t key_start = key_end;
-    while (key_start > 0 && key_end - key_start < PAIR_KEY_MAX && pair_key_char(text.p[key_start - 1], colon)) {
+    while (key_start > 0 && key_end - key_start < PAIR_KEY_MAX &&
+           pair_key_char(text.p[key_start - 1], colon)) {
         key_start--;
     }
     if (key_end - key_start < KEY_PHRASE_MIN) {
@@ -330,12 +353,15 @@ static size_t detect_pair(struct inspector *in, struct span text, size_t at) {
         return at + 1;
     }
     size_t start = skip_value_opening(text, at + 1, colon);
-    uint8_t quote = start > at + 1 && (text.p[start - 1] == '"' || text.p[start - 1] == '\'') ? text.p[start - 1] : 0;
+    uint8_t quote = start > at + 1 && (text.p[start - 1] == '"' || text.p[start - 1] == '\'')
+                        ? text.p[start - 1]
+                        : 0;
     size_t end = value_end(text, start, quote);
     if (quote == 0) {
         end = extend_scheme(text, start, end);
     }
-    if (end > start && shape_fits((enum key_shape)info.shape, JSON_STRING, span_cut(text, start, end - start))) {
+    if (end > start &&
+        shape_fits((enum key_shape)info.shape, JSON_STRING, span_cut(text, start, end - start))) {
         emit(in, info.class_id, FOUND_BY_KEY, start, end - start);
         return end;
     }
@@ -352,7 +378,8 @@ static void detect_pairs(struct inspector *in, struct span text, unsigned featur
     }
 }
 
-void detect_text(struct inspector *in, struct span text, const struct key_info *info, unsigned features) {
+void detect_text(struct inspector *in, struct span text, const struct key_info *info,
+                 unsigned features) {
     if ((features & HAS_AT) != 0) {
         detect_at_signs(in, text);
     }

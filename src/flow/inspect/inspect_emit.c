@@ -1,8 +1,9 @@
 /*
  * Emit: from a match in some frame to a finding on the leaf.
  *
- * Offsets go down the stack of frames to the leaf's decoded string. A never-on-disk match that lies under any encoding stands for the
- * whole leaf, since nothing less can be overwritten safely. emit_settle puts an item's findings in order and drops what says nothing new.
+ * Offsets go down the stack of frames to the leaf's decoded string. A never-on-disk match that lies
+ * under any encoding stands for the whole leaf, since nothing less can be overwritten safely.
+ * emit_settle puts an item's findings in order and drops what says nothing new.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -18,7 +19,8 @@ static void put(struct inspector *in, const struct finding *f) {
     }
 }
 
-void emit_on_leaf(struct inspector *in, uint16_t leaf, uint16_t class_id, enum finding_by by, uint32_t start, uint32_t length) {
+void emit_on_leaf(struct inspector *in, uint16_t leaf, uint16_t class_id, enum finding_by by,
+                  uint32_t start, uint32_t length) {
     check(class_id != CLASS_NONE && class_id < CLASS_LIMIT);
     if (in->findings_count > 0 && in->findings[in->findings_count - 1].leaf >= leaf) {
         in->unsorted = true;
@@ -27,7 +29,10 @@ void emit_on_leaf(struct inspector *in, uint16_t leaf, uint16_t class_id, enum f
     put(in, &f);
 }
 
-/* From an offset range of frame `f` to one of the frame below; whether bytes there differ from what was matched. */
+/*
+ * From an offset range of frame `f` to one of the frame below; whether bytes there differ from what
+ * was matched.
+ */
 static bool map_down(const struct frame *f, size_t *start, size_t *length) {
     size_t from = *start;
     size_t n = *length;
@@ -37,7 +42,8 @@ static bool map_down(const struct frame *f, size_t *start, size_t *length) {
     }
     if (f->how == FRAME_UNQUOTE && n > 0) {
         const struct frame *below = f - 1;
-        unquote_map(span_cut(below->text, f->source_start, f->source_length), f->marks, from, n, start, length);
+        unquote_map(span_cut(below->text, f->source_start, f->source_length), f->marks, from, n,
+                    start, length);
         *start += f->source_start;
         return *length != n;
     }
@@ -46,7 +52,8 @@ static bool map_down(const struct frame *f, size_t *start, size_t *length) {
     return true;
 }
 
-void emit(struct inspector *in, uint16_t class_id, enum finding_by by, size_t start, size_t length) {
+void emit(struct inspector *in, uint16_t class_id, enum finding_by by, size_t start,
+          size_t length) {
     bool encoded = false;
     for (uint32_t i = in->frame_count; i > 1; i--) {
         encoded |= map_down(&in->frames[i - 1], &start, &length);
@@ -137,12 +144,15 @@ static uint64_t end_of(const struct finding *f) {
 }
 
 /*
- * Whether `kept` (which begins no later) makes `f` superfluous: it covers it, and is of the same class, or both are never-on-disk, or `kept` is and f is only
- * another reading of the same bytes. A schema's or key's word over the whole leaf hides no value match of another class, since forms may differ.
+ * Whether `kept` (which begins no later) makes `f` superfluous: it covers it, and is of the same
+ * class, or both are never-on-disk, or `kept` is and f is only another reading of the same bytes. A
+ * schema's or key's word over the whole leaf hides no value match of another class, since forms may
+ * differ.
  */
 static bool covers(const struct finding *kept, const struct finding *f) {
     bool never = class_is_never_disk(kept->class_id);
-    if (kept->leaf != f->leaf || end_of(f) > end_of(kept) || (class_is_never_disk(f->class_id) && !never)) {
+    if (kept->leaf != f->leaf || end_of(f) > end_of(kept) ||
+        (class_is_never_disk(f->class_id) && !never)) {
         return false;
     }
     /* Equal ranges may be one encoded run that holds both. */
@@ -158,16 +168,19 @@ void emit_settle(struct inspector *in) {
     sort(in->findings, in->findings_count);
     in->unsorted = false;
     size_t kept = 0;
-    size_t widest = 0; /* of this leaf: the never-on-disk finding, or the value match, that reaches furthest */
+    size_t widest =
+        0; /* of this leaf: the never-on-disk finding, or the value match, that reaches furthest */
     for (size_t i = 0; i < in->findings_count; i++) {
         struct finding f = in->findings[i];
         bool same_leaf = kept > 0 && in->findings[kept - 1].leaf == f.leaf;
-        if (same_leaf && f.by != FOUND_BY_SCHEMA && (covers(&in->findings[kept - 1], &f) || covers(&in->findings[widest], &f))) {
+        if (same_leaf && f.by != FOUND_BY_SCHEMA &&
+            (covers(&in->findings[kept - 1], &f) || covers(&in->findings[widest], &f))) {
             continue;
         }
         in->findings[kept] = f;
         const struct finding *w = &in->findings[widest];
-        if (!same_leaf || end_of(&f) > end_of(w) || (class_is_never_disk(f.class_id) && !class_is_never_disk(w->class_id))) {
+        if (!same_leaf || end_of(&f) > end_of(w) ||
+            (class_is_never_disk(f.class_id) && !class_is_never_disk(w->class_id))) {
             widest = kept;
         }
         kept++;

@@ -6,12 +6,14 @@
  *   frame 2   a base64 run of it             {"email":"jonas@example.com"}
  *   frame 3   a string of that JSON          jonas@example.com
  *
- * A frame is opened (its text looked at), then asked for its next child until it has none. Which children it has is decided once:
+ * A frame is opened (its text looked at), then asked for its next child until it has none. Which
+ * children it has is decided once:
  *   JSON that parses    -> each string and key of it
  *   else, if unquoting changes it -> the unquoted text
  *   else                -> each base64 run that decodes to text
- * so that the children of a frame lie in disjoint parts of it. With at most DECODES_MAX decodings inside each other the work is at most 1 + DECODES_MAX
- * times the bytes. JSON that does not parse (an SDK truncates strings) is text like any other.
+ * so that the children of a frame lie in disjoint parts of it. With at most DECODES_MAX decodings
+ * inside each other the work is at most 1 + DECODES_MAX times the bytes. JSON that does not parse
+ * (an SDK truncates strings) is text like any other.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -72,7 +74,8 @@ static bool frame_parse(struct inspector *in, struct frame *f) {
     size_t count = 0;
     size_t offset = 0;
     struct json_token *tokens = in->nested + in->tokens_used;
-    int rc = json_parse(f->text, LIMIT_JSON_DEPTH, tokens, NESTED_TOKENS_MAX - in->tokens_used, &count, &offset);
+    int rc = json_parse(f->text, LIMIT_JSON_DEPTH, tokens, NESTED_TOKENS_MAX - in->tokens_used,
+                        &count, &offset);
     if (rc == BH_E_TOO_MANY || rc == BH_E_TOO_DEEP) {
         in->error = BH_E_TOO_MANY; /* too much to look at is too much to take */
         return false;
@@ -117,13 +120,15 @@ static void frame_open(struct inspector *in, struct frame *f, unsigned features)
     }
     detect_text(in, f->text, &f->info, features);
     if (f->decodes < DECODES_MAX) {
-        f->mode = (features & HAS_QUOTED) != 0 ? MODE_UNQUOTE : (features & HAS_BASE64) != 0 ? MODE_BASE64 : MODE_DONE;
+        f->mode = (features & HAS_QUOTED) != 0   ? MODE_UNQUOTE
+                  : (features & HAS_BASE64) != 0 ? MODE_BASE64
+                                                 : MODE_DONE;
     }
 }
 
 /* A new top frame over `text`, which stands for [start, start + length) of the frame below. */
-static struct frame *frame_push(struct inspector *in, struct span text, enum frame_how how, size_t start, size_t length,
-                                const struct key_info *info) {
+static struct frame *frame_push(struct inspector *in, struct span text, enum frame_how how,
+                                size_t start, size_t length, const struct key_info *info) {
     check(in->frame_count > 0 && in->frame_count < FRAMES_MAX);
     const struct frame *below = &in->frames[in->frame_count - 1];
     struct frame *f = &in->frames[in->frame_count++];
@@ -148,7 +153,8 @@ static void child_open(struct inspector *in, struct frame *f) {
 }
 
 /* A string or key of a JSON frame becomes a frame of its own. */
-static void child_string(struct inspector *in, const struct frame *parent, const struct walk_step *step) {
+static void child_string(struct inspector *in, const struct frame *parent,
+                         const struct walk_step *step) {
     struct span raw = json_span(parent->text, step->token);
     if (raw.n == 0) {
         return;
@@ -196,13 +202,17 @@ static bool step_unquote(struct inspector *in, struct frame *f) {
         return false;
     }
     struct span text = pool_keep(in, room, unquote(f->text, room, marks));
-    struct frame *child = frame_push(in, text, FRAME_UNQUOTE, 0, f->text.n, &(struct key_info){.flags = f->info.flags});
+    struct frame *child = frame_push(in, text, FRAME_UNQUOTE, 0, f->text.n,
+                                     &(struct key_info){.flags = f->info.flags});
     child->marks = marks;
     child_open(in, child);
     return true;
 }
 
-/* Decodes text from base64 at p until it ends or stops being text; returns the decoded length and how much was read. */
+/*
+ * Decodes text from base64 at p until it ends or stops being text; returns the decoded length and
+ * how much was read.
+ */
 static size_t base64_decode(const uint8_t *p, size_t n, uint8_t *out, size_t *ret_read) {
     size_t made = 0;
     size_t i = 0;
@@ -215,7 +225,10 @@ static size_t base64_decode(const uint8_t *p, size_t n, uint8_t *out, size_t *re
         for (unsigned k = 0; k < 3; k++) {
             out[made + k] = (uint8_t)(v >> (16 - 8 * k));
         }
-        /* Control characters mean that this is not, or no more, text. Bytes above 0x7f are let through: names are not ASCII. */
+        /*
+         * Control characters mean that this is not, or no more, text. Bytes above 0x7f are let
+         * through: names are not ASCII.
+         */
         for (unsigned k = 0; k < 3; k++) {
             if (out[made + k] < 0x20 && !is_space(out[made + k])) {
                 *ret_read = i + 1;
@@ -243,7 +256,8 @@ static bool step_base64(struct inspector *in, struct frame *f) {
     size_t n = f->text.n;
     size_t i = f->cursor;
     while (i + 8 <= n) {
-        if ((gate_bits[p[i]] & GATE_ALNUM) == 0 || (i > 0 && (gate_bits[p[i - 1]] & GATE_ALNUM) != 0)) {
+        if ((gate_bits[p[i]] & GATE_ALNUM) == 0 ||
+            (i > 0 && (gate_bits[p[i - 1]] & GATE_ALNUM) != 0)) {
             i++;
             continue;
         }
@@ -285,7 +299,8 @@ static bool frame_step(struct inspector *in, struct frame *f) {
     }
 }
 
-void frames_look(struct inspector *in, struct span text, const struct key_info *info, unsigned features, bool decoded) {
+void frames_look(struct inspector *in, struct span text, const struct key_info *info,
+                 unsigned features, bool decoded) {
     struct frame *root = &in->frames[0];
     root->text = text;
     root->how = FRAME_ROOT;

@@ -4,35 +4,41 @@
 #include "base/check.h"
 
 #define ALNUM (GATE_ALNUM | GATE_BASE64)
-#define HEX (GATE_ALNUM | GATE_BASE64 | GATE_HEX)
+#define HEX   (GATE_ALNUM | GATE_BASE64 | GATE_HEX)
 
 const uint8_t gate_bits[256] = {
-    ['0'] = HEX, ['1'] = HEX, ['2'] = HEX, ['3'] = HEX, ['4'] = HEX, ['5'] = HEX, ['6'] = HEX,
-    ['7'] = HEX, ['8'] = HEX, ['9'] = HEX, ['a'] = HEX, ['b'] = HEX, ['c'] = HEX, ['d'] = HEX,
-    ['e'] = HEX, ['f'] = HEX, ['A'] = HEX, ['B'] = HEX, ['C'] = HEX, ['D'] = HEX, ['E'] = HEX,
-    ['F'] = HEX,
-    ['g'] = ALNUM, ['h'] = ALNUM, ['i'] = ALNUM, ['j'] = ALNUM, ['k'] = ALNUM, ['l'] = ALNUM,
-    ['m'] = ALNUM, ['n'] = ALNUM, ['o'] = ALNUM, ['p'] = ALNUM, ['q'] = ALNUM, ['r'] = ALNUM,
-    ['s'] = ALNUM, ['t'] = ALNUM, ['u'] = ALNUM, ['v'] = ALNUM, ['w'] = ALNUM, ['x'] = ALNUM,
-    ['y'] = ALNUM, ['z'] = ALNUM, ['G'] = ALNUM, ['H'] = ALNUM, ['I'] = ALNUM, ['J'] = ALNUM,
-    ['K'] = ALNUM, ['L'] = ALNUM, ['M'] = ALNUM, ['N'] = ALNUM, ['O'] = ALNUM, ['P'] = ALNUM,
-    ['Q'] = ALNUM, ['R'] = ALNUM, ['S'] = ALNUM, ['T'] = ALNUM, ['U'] = ALNUM, ['V'] = ALNUM,
-    ['W'] = ALNUM, ['X'] = ALNUM, ['Y'] = ALNUM, ['Z'] = ALNUM,
-    ['-'] = GATE_BASE64, ['_'] = GATE_BASE64, ['+'] = GATE_BASE64, ['/'] = GATE_BASE64,
+    ['0'] = HEX,         ['1'] = HEX,         ['2'] = HEX,         ['3'] = HEX,
+    ['4'] = HEX,         ['5'] = HEX,         ['6'] = HEX,         ['7'] = HEX,
+    ['8'] = HEX,         ['9'] = HEX,         ['a'] = HEX,         ['b'] = HEX,
+    ['c'] = HEX,         ['d'] = HEX,         ['e'] = HEX,         ['f'] = HEX,
+    ['A'] = HEX,         ['B'] = HEX,         ['C'] = HEX,         ['D'] = HEX,
+    ['E'] = HEX,         ['F'] = HEX,         ['g'] = ALNUM,       ['h'] = ALNUM,
+    ['i'] = ALNUM,       ['j'] = ALNUM,       ['k'] = ALNUM,       ['l'] = ALNUM,
+    ['m'] = ALNUM,       ['n'] = ALNUM,       ['o'] = ALNUM,       ['p'] = ALNUM,
+    ['q'] = ALNUM,       ['r'] = ALNUM,       ['s'] = ALNUM,       ['t'] = ALNUM,
+    ['u'] = ALNUM,       ['v'] = ALNUM,       ['w'] = ALNUM,       ['x'] = ALNUM,
+    ['y'] = ALNUM,       ['z'] = ALNUM,       ['G'] = ALNUM,       ['H'] = ALNUM,
+    ['I'] = ALNUM,       ['J'] = ALNUM,       ['K'] = ALNUM,       ['L'] = ALNUM,
+    ['M'] = ALNUM,       ['N'] = ALNUM,       ['O'] = ALNUM,       ['P'] = ALNUM,
+    ['Q'] = ALNUM,       ['R'] = ALNUM,       ['S'] = ALNUM,       ['T'] = ALNUM,
+    ['U'] = ALNUM,       ['V'] = ALNUM,       ['W'] = ALNUM,       ['X'] = ALNUM,
+    ['Y'] = ALNUM,       ['Z'] = ALNUM,       ['-'] = GATE_BASE64, ['_'] = GATE_BASE64,
+    ['+'] = GATE_BASE64, ['/'] = GATE_BASE64,
 };
 
 #define NO 255
 const uint8_t gate_base64[256] = {
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, 62, NO, 62, NO, 63, 52, 53, 54, 55,
-    56, 57, 58, 59, 60, 61, NO, NO, NO, NO, NO, NO, NO, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
-    13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, NO, NO, NO, NO, 63, NO, 26, 27, 28, 29, 30, 31, 32,
-    33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
-    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, 62, NO, 62, NO, 63,
+    52, 53, 54, 55, 56, 57, 58, 59, 60, 61, NO, NO, NO, NO, NO, NO, NO, 0,  1,  2,  3,  4,  5,  6,
+    7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, NO, NO, NO, NO, 63,
+    NO, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48,
+    49, 50, 51, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
+    NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO,
 };
 #undef NO
 
@@ -141,7 +147,8 @@ static unsigned gate_scalar_part(const uint8_t *p, size_t n) {
         features |= run >= 16 ? HAS_RUN : 0U;
         if (run >= 8 && (features & HAS_BASE64) == 0) {
             size_t start = i - 7;
-            bool begins = (gate_bits[p[start]] & GATE_ALNUM) != 0 && (start == 0 || (gate_bits[p[start - 1]] & GATE_ALNUM) == 0);
+            bool begins = (gate_bits[p[start]] & GATE_ALNUM) != 0 &&
+                          (start == 0 || (gate_bits[p[start - 1]] & GATE_ALNUM) == 0);
             features |= begins && gate_base64_text(p + start) ? HAS_BASE64 : 0U;
         }
     }

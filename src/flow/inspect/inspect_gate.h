@@ -18,17 +18,22 @@ enum {
 };
 
 enum feature {
-    HAS_AT = 1,       /* '@' */
-    HAS_QUOTED = 2,   /* '%' or '\\', or '&' and ';': may hold encoded characters */
-    HAS_EQUALS = 4,   /* '=' */
-    HAS_COLON = 8,    /* ':' */
-    HAS_DIGITS = 16,  /* 7 digits or more, or 4 with 3 dots; a short string of letters and digits alone needs 12 in a row, or begins as an IBAN does */
-    HAS_BASE64 = 32,  /* a run that decodes to text for its first six bytes */
-    HAS_RUN = 64,     /* 16 characters of base64 (either alphabet) in a row: a secret may lie here */
+    HAS_AT = 1,     /* '@' */
+    HAS_QUOTED = 2, /* '%' or '\\', or '&' and ';': may hold encoded characters */
+    HAS_EQUALS = 4, /* '=' */
+    HAS_COLON = 8,  /* ':' */
+    HAS_DIGITS =
+        16, /* 7 digits or more, or 4 with 3 dots; a short string of letters and digits alone needs 12 in a row, or begins as an IBAN does */
+    HAS_BASE64 = 32, /* a run that decodes to text for its first six bytes */
+    HAS_RUN = 64,    /* 16 characters of base64 (either alphabet) in a row: a secret may lie here */
     HAS_COLONS = 128, /* two or more ':' */
 };
 
-/* Enum feature bits of a string; a UUID at its end, alone or behind a separator, counts as HAS_RUN only; strings of up to 4 bytes have no feature. `reach` is the end of readable memory behind it (>= p + n): the SIMD form may read, never use, bytes up to there. */
+/*
+ * Enum feature bits of a string; a UUID at its end, alone or behind a separator, counts as HAS_RUN
+ * only; strings of up to 4 bytes have no feature. `reach` is the end of readable memory behind it
+ * (>= p + n): the SIMD form may read, never use, bytes up to there.
+ */
 typedef unsigned gate_function(const uint8_t *p, size_t n, const uint8_t *reach);
 
 gate_function gate_scalar;
@@ -56,19 +61,22 @@ bool gate_uuid_ends(const uint8_t *p, size_t n);
 extern const uint8_t gate_base64[256];
 
 /*
- * Whether eight characters at p decode from base64 (either alphabet) to six bytes of text: printable ASCII, or UTF-8 at its start.
- * The gate and the decoder ask the same question, so that they never differ.
+ * Whether eight characters at p decode from base64 (either alphabet) to six bytes of text:
+ * printable ASCII, or UTF-8 at its start. The gate and the decoder ask the same question, so that
+ * they never differ.
  */
 bool gate_base64_decodes(const uint8_t *p);
 
 static inline bool gate_base64_text(const uint8_t *p) {
-    /* Most words fail here: the first byte must be text, and the second too or continue a UTF-8 character. */
+    /*
+     * Most words fail here: the first byte must be text, and the second too or continue a UTF-8
+     * character.
+     */
     unsigned first = gate_base64[p[0]];
     unsigned second = gate_base64[p[1]];
     bool ascii = (first - 8 < 24 || first - 2 < 2) && (second & 8) == 0;
     bool utf8 = first - 48 < 14 && (second & 12) == 8;
     return (ascii || utf8) && gate_base64_decodes(p);
 }
-
 
 #endif

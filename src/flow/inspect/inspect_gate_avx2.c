@@ -1,6 +1,7 @@
 /*
- * The gate in AVX2: bytes as bit masks, 32 at once for a short string, else 64 in windows that overlap by 16, so that a run of up to 16 lies
- * whole in one of them. Gives what gate_scalar gives, for every input.
+ * The gate in AVX2: bytes as bit masks, 32 at once for a short string, else 64 in windows that
+ * overlap by 16, so that a run of up to 16 lies whole in one of them. Gives what gate_scalar gives,
+ * for every input.
  */
 #include "flow/inspect/inspect_gate.h"
 
@@ -10,24 +11,27 @@ enum { WINDOW = 64, STRIDE = 48 };
 
 /* Classes of a byte, found as table[low nibble] & table[high nibble]. */
 enum {
-    C_AT = 1,         /* 40 @ */
-    C_QUOTED = 2,     /* 25 % 26 & */
-    C_PAIR = 4,       /* 3d = 3a : */
-    C_SEMICOLON = 8,  /* 3b ; */
-    C_DOT = 16,       /* 2e . */
-    C_SIGN = 32,      /* 2b + 2d - 2f / */
+    C_AT = 1,          /* 40 @ */
+    C_QUOTED = 2,      /* 25 % 26 & */
+    C_PAIR = 4,        /* 3d = 3a : */
+    C_SEMICOLON = 8,   /* 3b ; */
+    C_DOT = 16,        /* 2e . */
+    C_SIGN = 32,       /* 2b + 2d - 2f / */
     C_UNDERSCORE = 64, /* 5f _ */
     C_BACKSLASH = 128, /* 5c \ */
 };
 
 static BH_ALWAYS_INLINE __m256i classes(__m256i v) {
     const __m256i low = _mm256_setr_epi8(
-        C_AT, 0, 0, 0, 0, C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON, (char)C_BACKSLASH, C_PAIR | C_SIGN, C_DOT,
-        C_SIGN | C_UNDERSCORE, C_AT, 0, 0, 0, 0, C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON, (char)C_BACKSLASH,
+        C_AT, 0, 0, 0, 0, C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON,
+        (char)C_BACKSLASH, C_PAIR | C_SIGN, C_DOT, C_SIGN | C_UNDERSCORE, C_AT, 0, 0, 0, 0,
+        C_QUOTED, C_QUOTED, 0, 0, 0, C_PAIR, C_SIGN | C_SEMICOLON, (char)C_BACKSLASH,
         C_PAIR | C_SIGN, C_DOT, C_SIGN | C_UNDERSCORE);
-    const __m256i high = _mm256_setr_epi8(
-        0, 0, C_QUOTED | C_DOT | C_SIGN, C_PAIR | C_SEMICOLON, C_AT, (char)(C_UNDERSCORE | C_BACKSLASH), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        C_QUOTED | C_DOT | C_SIGN, C_PAIR | C_SEMICOLON, C_AT, (char)(C_UNDERSCORE | C_BACKSLASH), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i high =
+        _mm256_setr_epi8(0, 0, C_QUOTED | C_DOT | C_SIGN, C_PAIR | C_SEMICOLON, C_AT,
+                         (char)(C_UNDERSCORE | C_BACKSLASH), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                         C_QUOTED | C_DOT | C_SIGN, C_PAIR | C_SEMICOLON, C_AT,
+                         (char)(C_UNDERSCORE | C_BACKSLASH), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
     __m256i nibble = _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
     /* A byte >= 0x80 gives 0 from the first shuffle: its top bit selects zero. */
     return _mm256_and_si256(_mm256_shuffle_epi8(low, v), _mm256_shuffle_epi8(high, nibble));
@@ -61,7 +65,9 @@ static BH_ALWAYS_INLINE uint64_t equal_to(const struct block *k, char c) {
 static BH_ALWAYS_INLINE uint64_t having(const struct block *k, __m256i ca, __m256i cb, int bits) {
     const __m256i wanted = _mm256_set1_epi8((char)bits);
     const __m256i zero = _mm256_setzero_si256();
-    return ~mask_of(k, _mm256_cmpeq_epi8(_mm256_and_si256(ca, wanted), zero), _mm256_cmpeq_epi8(_mm256_and_si256(cb, wanted), zero)) & k->valid;
+    return ~mask_of(k, _mm256_cmpeq_epi8(_mm256_and_si256(ca, wanted), zero),
+                    _mm256_cmpeq_epi8(_mm256_and_si256(cb, wanted), zero)) &
+           k->valid;
 }
 
 static BH_ALWAYS_INLINE uint64_t runs_of_8(uint64_t m) {
@@ -88,30 +94,36 @@ static BH_ALWAYS_INLINE void tally_special(struct tally *t, const struct block *
     t->semicolon |= equal_to(k, ';') != 0;
 }
 
-static BH_ALWAYS_INLINE void tally_runs(struct tally *t, const uint8_t *p, uint64_t alnum, uint64_t base64, bool previous_alnum) {
+static BH_ALWAYS_INLINE void tally_runs(struct tally *t, const uint8_t *p, uint64_t alnum,
+                                        uint64_t base64, bool previous_alnum) {
     uint64_t run = runs_of_8(base64);
     if (run == 0) {
         return;
     }
     t->features |= (run & run >> 8) != 0 ? HAS_RUN : 0U;
     uint64_t before = alnum << 1 | (previous_alnum ? 1U : 0U);
-    for (uint64_t starts = run & alnum & ~before; starts != 0 && (t->features & HAS_BASE64) == 0; starts &= starts - 1) {
+    for (uint64_t starts = run & alnum & ~before; starts != 0 && (t->features & HAS_BASE64) == 0;
+         starts &= starts - 1) {
         t->features |= gate_base64_text(p + __builtin_ctzll(starts)) ? HAS_BASE64 : 0U;
     }
 }
 
 /*
- * `fresh` marks the bytes that no earlier window has counted. A run that starts near the end of a window is seen whole in the next one.
+ * `fresh` marks the bytes that no earlier window has counted. A run that starts near the end of a
+ * window is seen whole in the next one.
  */
 struct kinds {
     uint64_t digit;
     uint64_t alnum;
 };
 
-static BH_ALWAYS_INLINE struct kinds tally_block(struct tally *t, const uint8_t *p, const struct block *k, uint64_t fresh, bool previous_alnum) {
+static BH_ALWAYS_INLINE struct kinds tally_block(struct tally *t, const uint8_t *p,
+                                                 const struct block *k, uint64_t fresh,
+                                                 bool previous_alnum) {
     const __m256i lower = _mm256_set1_epi8(0x20);
     uint64_t digit = mask_of(k, in_range(k->a, '0', 10), in_range(k->b, '0', 10));
-    uint64_t alnum = digit | mask_of(k, in_range(_mm256_or_si256(k->a, lower), 'a', 26), in_range(_mm256_or_si256(k->b, lower), 'a', 26));
+    uint64_t alnum = digit | mask_of(k, in_range(_mm256_or_si256(k->a, lower), 'a', 26),
+                                     in_range(_mm256_or_si256(k->b, lower), 'a', 26));
     __m256i ca = classes(k->a);
     __m256i cb = k->wide ? classes(k->b) : _mm256_setzero_si256();
     uint64_t base64 = alnum | having(k, ca, cb, C_SIGN | C_UNDERSCORE);
@@ -185,7 +197,8 @@ static BH_ALWAYS_INLINE bool uuid_ends(const uint8_t *p, size_t n) {
     }
     __m256i a = load(p + n - 36);
     __m256i b = load(p + n - 32);
-    return dashes(a) == FIRST && dashes(b) == SECOND && hex_digits(a) == ~(uint32_t)FIRST && hex_digits(b) == ~(uint32_t)SECOND;
+    return dashes(a) == FIRST && dashes(b) == SECOND && hex_digits(a) == ~(uint32_t)FIRST &&
+           hex_digits(b) == ~(uint32_t)SECOND;
 }
 
 /* What a short string of letters and digits alone needs beside seven digits. */
@@ -196,10 +209,12 @@ static BH_ALWAYS_INLINE bool digits_alone(const uint8_t *p, size_t n, uint64_t d
 
 static BH_ALWAYS_INLINE unsigned gate_short(const uint8_t *p, size_t n, const uint8_t *reach) {
     struct tally t = {0, 0, 0, 0, false, false};
-    struct block k = {load_part(p, n, reach), _mm256_setzero_si256(), _bzhi_u64(~(uint64_t)0, (unsigned)n), false};
+    struct block k = {load_part(p, n, reach), _mm256_setzero_si256(),
+                      _bzhi_u64(~(uint64_t)0, (unsigned)n), false};
     struct kinds kinds = tally_block(&t, p, &k, k.valid, false);
     unsigned features = tally_features(&t);
-    if ((features & HAS_DIGITS) != 0 && kinds.alnum == k.valid && !digits_alone(p, n, kinds.digit)) {
+    if ((features & HAS_DIGITS) != 0 && kinds.alnum == k.valid &&
+        !digits_alone(p, n, kinds.digit)) {
         features &= ~(unsigned)HAS_DIGITS;
     }
     return features;

@@ -36,10 +36,7 @@ enum {
     WALK_DEPTH_MAX = LIMIT_JSON_DEPTH + 2,
 };
 
-/*
- * --- keys
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* --- keys --- */
 
 enum key_words {
     WORDS_ANYWHERE, /* the words stand anywhere in the key, unless another says that the key is about them ("password_length") */
@@ -189,10 +186,7 @@ static inline const struct key_info *key_lookup(struct key_cache *cache, const s
     return key_lookup_slow(cache, at, key, reach);
 }
 
-/*
- * --- walk
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* --- walk --- */
 
 struct walk_level {
     uint32_t end;         /* index past the container's subtree */
@@ -219,10 +213,7 @@ struct walk_step {
     const struct key_info *info;    /* what binds it; holds until the next key is looked up */
 };
 
-/*
- * --- frames
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* --- frames --- */
 
 enum frame_how {
     FRAME_ROOT,    /* the decoded string of the leaf itself */

@@ -3,15 +3,24 @@
  *
  *   "billingEMail_Address2" -> billing e mail address 2 -> "emailaddress" (then "2", which is neutral) -> user.contact.email
  *
- * A key is split into words once and each run of up to four words is looked up joined, so that one line of keys.def serves every way
- * of writing. Scripts without spaces between words are searched for phrases inside the word. The work is bounded by KEY_BYTES
- * whatever the key's length; callers keep the answer in a cache, since a product has few keys.
+ * A key is split into words once and each run of up to four words is looked up joined, so that one
+ * line of keys.def serves every way of writing. Scripts without spaces between words are searched
+ * for phrases inside the word. The work is bounded by KEY_BYTES whatever the key's length; callers
+ * keep the answer in a cache, since a product has few keys.
  */
 #include "flow/inspect/inspect_int.h"
 
 #include "base/check.h"
 
-enum { KEY_BYTES = 128, WORDS_MAX = 16, PHRASE_WORDS_MAX = 4, TABLE_SLOTS = 2048, PHRASE_BYTES_MAX = 40, DENSE_CHARS_MAX = 8, OPENING_BITS = 8192 };
+enum {
+    KEY_BYTES = 128,
+    WORDS_MAX = 16,
+    PHRASE_WORDS_MAX = 4,
+    TABLE_SLOTS = 2048,
+    PHRASE_BYTES_MAX = 40,
+    DENSE_CHARS_MAX = 8,
+    OPENING_BITS = 8192
+};
 
 struct phrase {
     const char *text;
@@ -23,7 +32,14 @@ static const struct phrase phrases[] = {
 #include "flow/inspect/keys.def"
 };
 
-enum word_kind { WORD_NEUTRAL = 1, WORD_ABOUT = 2, WORD_ASKS = 4, WORD_OWNER = 8, WORD_JOINS = 16, WORD_VERSIONED = 32 };
+enum word_kind {
+    WORD_NEUTRAL = 1,
+    WORD_ABOUT = 2,
+    WORD_ASKS = 4,
+    WORD_OWNER = 8,
+    WORD_JOINS = 16,
+    WORD_VERSIONED = 32
+};
 
 static const struct {
     uint8_t kind;
@@ -55,8 +71,11 @@ static uint64_t hash_bytes(const uint8_t *p, size_t n) {
     return hash;
 }
 
-/* Two texts of our tables with one hash would be a bug of the tables, which keys_init checks; a key's text may collide with a phrase only by an attack on
- * 64-bit FNV, whose gain is that his own harmless key is treated as sensitive. */
+/*
+ * Two texts of our tables with one hash would be a bug of the tables, which keys_init checks; a
+ * key's text may collide with a phrase only by an attack on 64-bit FNV, whose gain is that his own
+ * harmless key is treated as sensitive.
+ */
 static struct slot *slot_of(uint64_t hash) {
     size_t at = (size_t)(hash ^ hash >> 32) & (TABLE_SLOTS - 1);
     while (table[at].hash != hash && table[at].hash != 0) {
@@ -65,14 +84,17 @@ static struct slot *slot_of(uint64_t hash) {
     return &table[at];
 }
 
-/* Which first three bytes some phrase has: nearly every word that means nothing is known by them. */
+/*
+ * Which first three bytes some phrase has: nearly every word that means nothing is known by them.
+ */
 static uint8_t openings[OPENING_BITS / 8];
 /* Owners by their first letter, one list after another. */
 static uint8_t owners[BH_COUNT(words)];
 static uint8_t owners_first[27];
 
 static unsigned opening_of(const uint8_t *p) {
-    return ((unsigned)p[0] * 0x9e5u ^ (unsigned)p[1] * 0x3b1u ^ (unsigned)p[2] * 0x67u) & (OPENING_BITS - 1);
+    return ((unsigned)p[0] * 0x9e5u ^ (unsigned)p[1] * 0x3b1u ^ (unsigned)p[2] * 0x67u) &
+           (OPENING_BITS - 1);
 }
 
 static bool opens(const uint8_t *p) {
@@ -148,7 +170,10 @@ static enum char_kind char_kind(uint8_t c) {
     return is_alpha(c) ? (c < 'a' ? CHAR_UPPER : CHAR_LOWER) : CHAR_NONE;
 }
 
-/* Lower case of Latin-1 and Cyrillic letters in place, the two that capital phrases of keys.def need. */
+/*
+ * Lower case of Latin-1 and Cyrillic letters in place, the two that capital phrases of keys.def
+ * need.
+ */
 static void fold_two_bytes(uint8_t *p) {
     if (p[0] == 0xc3 && p[1] >= 0x80 && p[1] <= 0x9e) {
         p[1] = (uint8_t)(p[1] + 0x20);
@@ -196,7 +221,8 @@ static void key_split(struct span key, struct key_text *text) {
 
 static unsigned word_kinds(const struct key_text *text, unsigned word) {
     size_t start = text->start[word];
-    return slot_of(hash_bytes(text->bytes + start, (size_t)text->start[word + 1] - start))->word_kinds;
+    return slot_of(hash_bytes(text->bytes + start, (size_t)text->start[word + 1] - start))
+        ->word_kinds;
 }
 
 static bool is_numeral(const struct key_text *text, unsigned word) {
@@ -204,7 +230,8 @@ static bool is_numeral(const struct key_text *text, unsigned word) {
 }
 
 /* Whether a phrase that lies in words [first, end) counts there. */
-static bool rule_binds(const struct key_text *text, const struct key_rule *rule, unsigned first, unsigned end, bool profile) {
+static bool rule_binds(const struct key_text *text, const struct key_rule *rule, unsigned first,
+                       unsigned end, bool profile) {
     if (rule->words == WORDS_ALL || rule->words == WORDS_PROFILE) {
         return first == 0 && end == text->count && (rule->words == WORDS_ALL || profile);
     }
@@ -221,8 +248,9 @@ static bool rule_binds(const struct key_text *text, const struct key_rule *rule,
     }
     unsigned last = text->count - 1U;
     bool about = end <= last && ((word_kinds(text, last) & WORD_ABOUT) != 0 ||
-                                 (class_is_within(rule->class_id, CLASS_AUTHORIZATION) && end == last &&
-                                  text->start[last + 1] - text->start[last] == 2 && memcmp(text->bytes + text->start[last], "id", 2) == 0));
+                                 (class_is_within(rule->class_id, CLASS_AUTHORIZATION) &&
+                                  end == last && text->start[last + 1] - text->start[last] == 2 &&
+                                  memcmp(text->bytes + text->start[last], "id", 2) == 0));
     return !about && !(first > 0 && (word_kinds(text, 0) & WORD_ASKS) != 0);
 }
 
@@ -232,7 +260,8 @@ struct best {
 };
 
 /* Never-on-disk before all else, then the longer phrase. */
-static void consider(const struct key_text *text, uint64_t hash, size_t length, unsigned first, unsigned end, bool profile, struct best *best) {
+static void consider(const struct key_text *text, uint64_t hash, size_t length, unsigned first,
+                     unsigned end, bool profile, struct best *best) {
     const struct slot *slot = slot_of(hash);
     if (slot->phrase == 0) {
         return;
@@ -249,8 +278,12 @@ static void consider(const struct key_text *text, uint64_t hash, size_t length, 
     }
 }
 
-/* Chinese, Japanese, Korean and others write words without spaces: look for phrases of up to DENSE_CHARS_MAX characters inside the word. */
-static void consider_dense(const struct key_text *text, unsigned word, bool profile, struct best *best) {
+/*
+ * Chinese, Japanese, Korean and others write words without spaces: look for phrases of up to
+ * DENSE_CHARS_MAX characters inside the word.
+ */
+static void consider_dense(const struct key_text *text, unsigned word, bool profile,
+                           struct best *best) {
     size_t end = text->start[word + 1];
     for (size_t i = text->start[word]; i < end; i++) {
         if ((text->bytes[i] & 0xc0) == 0x80) {
@@ -268,7 +301,8 @@ static void consider_dense(const struct key_text *text, unsigned word, bool prof
     }
 }
 
-static void consider_owned(const struct key_text *text, unsigned word, bool profile, struct best *best) {
+static void consider_owned(const struct key_text *text, unsigned word, bool profile,
+                           struct best *best) {
     const uint8_t *p = text->bytes + text->start[word];
     size_t n = (size_t)text->start[word + 1] - text->start[word];
     if (n < 5 || !is_alpha(p[0])) {
@@ -278,13 +312,15 @@ static void consider_owned(const struct key_text *text, unsigned word, bool prof
     for (unsigned i = owners_first[letter]; i < owners_first[letter + 1]; i++) {
         struct span owner = span_str(words[owners[i]].text);
         if (span_starts((struct span){p, n}, owner) && n > owner.n && opens(p + owner.n)) {
-            consider(text, hash_bytes(p + owner.n, n - owner.n), n - owner.n, word, word + 1, profile, best);
+            consider(text, hash_bytes(p + owner.n, n - owner.n), n - owner.n, word, word + 1,
+                     profile, best);
         }
     }
 }
 
 /* The phrases that begin at word `first` and end after word `past`. */
-static void consider_from(const struct key_text *text, unsigned first, unsigned past, bool profile, struct best *best) {
+static void consider_from(const struct key_text *text, unsigned first, unsigned past, bool profile,
+                          struct best *best) {
     uint64_t hash = hash_bytes(NULL, 0);
     size_t begin = text->start[first];
     for (unsigned end = first + 1; end <= text->count && end <= first + PHRASE_WORDS_MAX; end++) {
@@ -301,7 +337,10 @@ static void consider_from(const struct key_text *text, unsigned first, unsigned 
     }
 }
 
-/* The best rule among the phrases that end after word `past` and, when it is not 0, begin before it. */
+/*
+ * The best rule among the phrases that end after word `past` and, when it is not 0, begin before
+ * it.
+ */
 static struct best best_phrase(const struct key_text *text, unsigned past, bool profile) {
     struct best best = {{CLASS_NONE, 0, 0}, 0};
     unsigned count = past == 0 ? text->count : past;
@@ -326,7 +365,10 @@ struct key_info keys_classify(struct span key, struct span above, bool profile) 
     struct key_text text;
     text.count = 0;
     text.start[0] = 0;
-    memset(text.bytes, 0, sizeof text.bytes); /* what lies behind the last word is looked at, and must not change the answer */
+    memset(
+        text.bytes, 0,
+        sizeof text
+            .bytes); /* what lies behind the last word is looked at, and must not change the answer */
     unsigned boundary = 0;
     if (above.n > 0) {
         key_split(above, &text);
@@ -341,9 +383,11 @@ struct key_info keys_classify(struct span key, struct span above, bool profile) 
     info.shape = rule.shape;
     bool version = false;
     for (unsigned i = boundary; i < text.count; i++) {
-        version |= opens(text.bytes + text.start[i]) && (word_kinds(&text, i) & WORD_VERSIONED) != 0;
+        version |=
+            opens(text.bytes + text.start[i]) && (word_kinds(&text, i) & WORD_VERSIONED) != 0;
     }
-    bool joins = boundary == 0 && rule.class_id == CLASS_NONE && (word_kinds(&text, 0) & WORD_JOINS) != 0;
+    bool joins =
+        boundary == 0 && rule.class_id == CLASS_NONE && (word_kinds(&text, 0) & WORD_JOINS) != 0;
     info.flags = (uint8_t)(info.flags | (version ? KEY_VERSION : 0) | (joins ? KEY_JOINS : 0));
     return info;
 }
@@ -373,7 +417,8 @@ static bool plain_words(struct span value, const struct tally *t) {
 
 static bool has_fraction(struct span value) {
     size_t dot = span_find_byte(value, '.');
-    return dot != SIZE_MAX && dot + 2 < value.n && is_digit(value.p[dot + 1]) && is_digit(value.p[dot + 2]);
+    return dot != SIZE_MAX && dot + 2 < value.n && is_digit(value.p[dot + 1]) &&
+           is_digit(value.p[dot + 2]);
 }
 
 bool shape_fits(enum key_shape shape, enum json_kind kind, struct span value) {

@@ -1,19 +1,27 @@
 /*
  * Shapes made of digits, in one text: IPv4, US social security number, payment card, IBAN, phone.
  *
- * The text is read as digit groups (maximal runs). At each group every shape that may begin there gets its turn, in this order; each looks
- * ahead a bounded number of digits, so that the whole is linear. What matched is stepped over.
+ * The text is read as digit groups (maximal runs). At each group every shape that may begin there
+ * gets its turn, in this order; each looks ahead a bounded number of digits, so that the whole is
+ * linear. What matched is stepped over.
  *
- * Ordinary numbers must pass: UUIDs, times, dates, prices, versions, counters. A card needs issuer range, length and check digit; a phone
- * without a key needs "+" and a calling code, or the grouping that people write and programs do not.
+ * Ordinary numbers must pass: UUIDs, times, dates, prices, versions, counters. A card needs issuer
+ * range, length and check digit; a phone without a key needs "+" and a calling code, or the
+ * grouping that people write and programs do not.
  */
 #include "flow/inspect/inspect_int.h"
 
 #include "base/check.h"
 
-enum { CARD_DIGITS_MIN = 12, CARD_DIGITS_MAX = 19, GROUPS_MAX = 8, PHONE_DIGITS_MAX = 15, IBAN_MAX = 34 };
+enum {
+    CARD_DIGITS_MIN = 12,
+    CARD_DIGITS_MAX = 19,
+    GROUPS_MAX = 8,
+    PHONE_DIGITS_MAX = 15,
+    IBAN_MAX = 34
+};
 
-/* --- calling codes -------------------------------------------------------------------------------------------------------- */
+/* --- calling codes --- */
 
 /* By code; zero for a code that is not assigned. */
 static const struct {
@@ -35,12 +43,14 @@ static bool international(const uint8_t *digits, size_t n) {
     size_t rest = n - width;
     /* A trunk zero is often left in: +49 (0) 171 … */
     size_t trunk = rest > 0 && digits[width] == '0' ? 1 : 0;
-    return calling[code].max != 0 && rest >= calling[code].min && rest <= (size_t)calling[code].max + trunk && !(code == 1 && digits[1] < '2');
+    return calling[code].max != 0 && rest >= calling[code].min &&
+           rest <= (size_t)calling[code].max + trunk && !(code == 1 && digits[1] < '2');
 }
 
-/* --- cards ------------------------------------------------------------------------------------------------------------ */
+/* --- cards --- */
 
-#define LEN(n) (1U << ((n) - CARD_DIGITS_MIN))
+#define LEN(n)            (1U << ((n)-CARD_DIGITS_MIN))
+#define LENGTHS(min, max) (2 * LEN(max) - LEN(min))
 
 static const struct {
     uint16_t first;
@@ -69,7 +79,10 @@ static bool luhn(const uint8_t *digits, size_t n) {
     return sum % 10 == 0;
 }
 
-/* EAN-13, which is what a 13-digit number that begins with 4 nearly always is: German and Japanese goods. */
+/*
+ * EAN-13, which is what a 13-digit number that begins with 4 nearly always is: German and Japanese
+ * goods.
+ */
 static bool ean13(const uint8_t *digits) {
     unsigned sum = 0;
     for (unsigned i = 0; i < 13; i++) {
@@ -79,7 +92,8 @@ static bool ean13(const uint8_t *digits) {
 }
 
 static unsigned lengths_of(const uint8_t *digits) {
-    return card_lengths[(digits[0] - '0') * 1000 + (digits[1] - '0') * 100 + (digits[2] - '0') * 10 + (digits[3] - '0')];
+    return card_lengths[(digits[0] - '0') * 1000 + (digits[1] - '0') * 100 +
+                        (digits[2] - '0') * 10 + (digits[3] - '0')];
 }
 
 /* n digits, of which 4 at least. */
@@ -100,16 +114,16 @@ bool card_valid(const uint8_t *digits, size_t n) {
     return n >= CARD_DIGITS_MIN && is_card(digits, n);
 }
 
-/* --- groups ----------------------------------------------------------------------------------------------------------- */
+/* --- groups --- */
 
 struct groups {
     uint8_t digits[CARD_DIGITS_MAX + 1];
     size_t total;
     size_t count;
     size_t length[GROUPS_MAX];
-    size_t end[GROUPS_MAX];       /* in the text, past the group */
+    size_t end[GROUPS_MAX];        /* in the text, past the group */
     uint8_t separator[GROUPS_MAX]; /* enum separates before the group; 0 for the first */
-    bool more; /* a digit or another group follows right behind */
+    bool more;                     /* a digit or another group follows right behind */
 };
 
 enum separates {
@@ -121,16 +135,20 @@ enum separates {
     SEPARATES_OPEN = 32,
     SEPARATES_CLOSE = 64,
     SEPARATES_CARD = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_UNDERSCORE,
-    SEPARATES_PHONE = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_SLASH | SEPARATES_OPEN | SEPARATES_CLOSE,
+    SEPARATES_PHONE = SEPARATES_SPACE | SEPARATES_DASH | SEPARATES_DOT | SEPARATES_SLASH |
+                      SEPARATES_OPEN | SEPARATES_CLOSE,
 };
 
 static const uint8_t separators[256] = {
-    [' '] = SEPARATES_SPACE, ['+'] = SEPARATES_SPACE, /* a space in a form */
-    ['-'] = SEPARATES_DASH,  ['.'] = SEPARATES_DOT,   ['/'] = SEPARATES_SLASH, ['_'] = SEPARATES_UNDERSCORE,
-    ['('] = SEPARATES_OPEN,  [')'] = SEPARATES_CLOSE,
+    [' '] = SEPARATES_SPACE,      ['+'] = SEPARATES_SPACE, /* a space in a form */
+    ['-'] = SEPARATES_DASH,       ['.'] = SEPARATES_DOT,   ['/'] = SEPARATES_SLASH,
+    ['_'] = SEPARATES_UNDERSCORE, ['('] = SEPARATES_OPEN,  [')'] = SEPARATES_CLOSE,
 };
 
-/* The enum separates of what stands at i, and its length: one byte, or a space or dash beyond ASCII. */
+/*
+ * The enum separates of what stands at i, and its length: one byte, or a space or dash beyond
+ * ASCII.
+ */
 static unsigned separator_at(struct span text, size_t i, size_t *ret_length) {
     const uint8_t *p = text.p + i;
     size_t n = text.n - i;
@@ -152,7 +170,10 @@ static unsigned separator_at(struct span text, size_t i, size_t *ret_length) {
     return 0;
 }
 
-/* Length of what separates two digit groups at i: one character, or ") " and " (" and ")-"; 0 when no digit follows. */
+/*
+ * Length of what separates two digit groups at i: one character, or ") " and " (" and ")-"; 0 when
+ * no digit follows.
+ */
 static size_t separators_at(struct span text, size_t i, unsigned accepted, uint8_t *ret_separator) {
     size_t n;
     unsigned first = separator_at(text, i, &n);
@@ -184,15 +205,20 @@ static bool four_digits(const uint8_t *p) {
     return ((v & 0xf0f0f0f0) | ((v + 0x06060606) & 0xf0f0f0f0) >> 4) == 0x33333333;
 }
 
-/* Digit groups from i on (a digit), as long as `accepted` (enum separates) separators stand between them, to at most digits_max digits. */
-static void read_groups(struct span text, size_t i, unsigned accepted, size_t digits_max, struct groups *g) {
+/*
+ * Digit groups from i on (a digit), as long as `accepted` (enum separates) separators stand between
+ * them, to at most digits_max digits.
+ */
+static void read_groups(struct span text, size_t i, unsigned accepted, size_t digits_max,
+                        struct groups *g) {
     g->total = 0;
     g->count = 0;
     g->more = false;
     uint8_t separator = 0;
     for (;;) {
         size_t from = i;
-        size_t limit = from + digits_max - g->total < text.n ? from + digits_max - g->total : text.n;
+        size_t limit =
+            from + digits_max - g->total < text.n ? from + digits_max - g->total : text.n;
         while (limit - i >= 4 && four_digits(text.p + i)) {
             memcpy(g->digits + g->total, text.p + i, 4);
             g->total += 4;
@@ -222,7 +248,10 @@ static void read_groups(struct span text, size_t i, unsigned accepted, size_t di
             g->more = true;
             return;
         }
-        /* Nobody writes digits one by one; a text that does must not be read again from each of them. */
+        /*
+         * Nobody writes digits one by one; a text that does must not be read again from each of
+         * them.
+         */
         bool lone = i + 1 == text.n || !is_digit(text.p[i + 1]);
         if (length == 1 && lone && g->count > 1) {
             g->more = true;
@@ -235,7 +264,10 @@ static bool bounded_after(struct span text, size_t end) {
     return end >= text.n || !(is_alnum(text.p[end]) || text.p[end] == '_');
 }
 
-/* Nothing that would make the digits a part of something longer stands before: a letter, a digit, or a dash or dot behind one. */
+/*
+ * Nothing that would make the digits a part of something longer stands before: a letter, a digit,
+ * or a dash or dot behind one.
+ */
 static bool bounded_before(struct span text, size_t start) {
     if (start == 0) {
         return true;
@@ -247,7 +279,7 @@ static bool bounded_before(struct span text, size_t start) {
     return !((c == '-' || c == '.') && start >= 2 && is_alnum(text.p[start - 2]));
 }
 
-/* --- card in text ------------------------------------------------------------------------------------------------------ */
+/* --- card in text --- */
 
 /* Letters alone may touch a bare card number ("visa4111…x"); in a hash other digits follow them. */
 static bool letters_only_around(struct span text, size_t start, size_t end) {
@@ -280,7 +312,8 @@ static bool card_grouping(const struct groups *g, size_t count) {
         }
         return count >= 4 || g->length[count - 1] >= 4;
     }
-    return count == 2 && ((g->length[0] == 6 && g->length[1] >= 6) || (g->length[0] == 8 && g->length[1] == 8));
+    return count == 2 &&
+           ((g->length[0] == 6 && g->length[1] >= 6) || (g->length[0] == 8 && g->length[1] == 8));
 }
 
 /* The group at `start` has four digits at least. */
@@ -303,17 +336,19 @@ static size_t match_card(struct span text, size_t start) {
     size_t whole = g.count - (g.more ? 1 : 0);
     for (size_t count = 2; count <= whole; count++) {
         digits += g.length[count - 1];
-        if (digits >= CARD_DIGITS_MIN && (lengths_of(g.digits) & LEN(digits)) != 0 && card_grouping(&g, count) && is_card(g.digits, digits)) {
+        if (digits >= CARD_DIGITS_MIN && (lengths_of(g.digits) & LEN(digits)) != 0 &&
+            card_grouping(&g, count) && is_card(g.digits, digits)) {
             matched = g.end[count - 1];
         }
     }
     return matched;
 }
 
-/* --- US social security number ------------------------------------------------------------------------------------------ */
+/* --- US social security number --- */
 
 static size_t match_ssn(struct span text, size_t start) {
-    if (text.n - start < 11 || text.p[start + 3] != '-' || text.p[start + 6] != '-' || !bounded_before(text, start)) {
+    if (text.n - start < 11 || text.p[start + 3] != '-' || text.p[start + 6] != '-' ||
+        !bounded_before(text, start)) {
         return 0;
     }
     unsigned value[3] = {0, 0, 0};
@@ -328,13 +363,15 @@ static size_t match_ssn(struct span text, size_t start) {
         value[part] = value[part] * 10 + (unsigned)(text.p[start + i] - '0');
     }
     size_t end = start + 11;
-    bool bounded = bounded_after(text, end) && !(end + 1 < text.n && text.p[end] == '-' && is_alnum(text.p[end + 1]));
+    bool bounded = bounded_after(text, end) &&
+                   !(end + 1 < text.n && text.p[end] == '-' && is_alnum(text.p[end + 1]));
     /* Never issued: area 000, 666, 900-999; group 00; serial 0000 (SSA). */
-    bool issued = value[0] != 0 && value[0] != 666 && value[0] < 900 && value[1] != 0 && value[2] != 0;
+    bool issued =
+        value[0] != 0 && value[0] != 666 && value[0] < 900 && value[1] != 0 && value[2] != 0;
     return bounded && issued ? end : 0;
 }
 
-/* --- IPv4 ---------------------------------------------------------------------------------------------------------------- */
+/* --- IPv4 --- */
 
 /* "Chrome/138.0.0.0", "v1.2.3.4" and "version 1.2.3.4" are versions. */
 static bool version_before(struct span text, size_t start) {
@@ -352,8 +389,9 @@ static bool version_before(struct span text, size_t start) {
             begin--;
         }
         struct span word = span_cut(text, begin, end - begin);
-        return span_equal_nocase(word, SPAN_LIT("version")) || span_equal_nocase(word, SPAN_LIT("ver")) ||
-               span_equal_nocase(word, SPAN_LIT("v")) || span_equal_nocase(word, SPAN_LIT("build")) ||
+        return span_equal_nocase(word, SPAN_LIT("version")) ||
+               span_equal_nocase(word, SPAN_LIT("ver")) || span_equal_nocase(word, SPAN_LIT("v")) ||
+               span_equal_nocase(word, SPAN_LIT("build")) ||
                span_equal_nocase(word, SPAN_LIT("release"));
     }
     return false;
@@ -377,7 +415,8 @@ static size_t match_ipv4(struct span text, size_t start) {
         }
         octets[part] = value;
     }
-    bool follows = i + 1 < text.n && ((text.p[i] == '.' && is_digit(text.p[i + 1])) || (text.p[i] == '-' && is_alpha(text.p[i + 1])));
+    bool follows = i + 1 < text.n && ((text.p[i] == '.' && is_digit(text.p[i + 1])) ||
+                                      (text.p[i] == '-' && is_alpha(text.p[i + 1])));
     if (!bounded_after(text, i) || follows || version_before(text, start)) {
         return 0;
     }
@@ -386,7 +425,7 @@ static size_t match_ipv4(struct span text, size_t start) {
     return nobody ? 0 : i;
 }
 
-/* --- IBAN ---------------------------------------------------------------------------------------------------------------- */
+/* --- IBAN --- */
 
 static const struct {
     char country[3];
@@ -405,12 +444,16 @@ static size_t iban_length(uint8_t a, uint8_t b) {
     return iban_lengths[(a | 0x20) - 'a'][(b | 0x20) - 'a'];
 }
 
-/* Whether n letters and digits, the first four moved behind the others, are 1 modulo 97 (ISO 7064); letters count from 10. */
+/*
+ * Whether n letters and digits, the first four moved behind the others, are 1 modulo 97 (ISO 7064);
+ * letters count from 10.
+ */
 static bool mod97_is_1(const uint8_t *characters, size_t n) {
     uint64_t number = 0;
     for (size_t k = 0; k < n; k++) {
         uint8_t c = characters[k + 4 < n ? k + 4 : k + 4 - n];
-        number = is_digit(c) ? number * 10 + (uint64_t)(c - '0') : number * 100 + (uint64_t)((c | 0x20) - 'a') + 10;
+        number = is_digit(c) ? number * 10 + (uint64_t)(c - '0')
+                             : number * 100 + (uint64_t)((c | 0x20) - 'a') + 10;
         if (number >= UINT64_MAX / 1000) {
             number %= 97;
         }
@@ -444,7 +487,7 @@ static size_t match_iban(struct span text, size_t start) {
     return n == length && bounded_after(text, i) && mod97_is_1(characters, n) ? i : 0;
 }
 
-/* --- phone in text -------------------------------------------------------------------------------------------------------- */
+/* --- phone in text --- */
 
 static bool phone_ends(struct span text, size_t end) {
     if (end >= text.n) {
@@ -452,11 +495,13 @@ static bool phone_ends(struct span text, size_t end) {
     }
     uint8_t c = text.p[end];
     bool more = end + 1 < text.n && is_alnum(text.p[end + 1]);
-    return !(is_alnum(c) || c == '_' || c == '@' || ((c == '-' || c == ':' || c == '/') && more) || (c == '.' && more && is_digit(text.p[end + 1])));
+    return !(is_alnum(c) || c == '_' || c == '@' || ((c == '-' || c == ':' || c == '/') && more) ||
+             (c == '.' && more && is_digit(text.p[end + 1])));
 }
 
 /*
- * `barrier`: a sequence of groups that proved too long to be a phone is not tried again from each of its groups.
+ * `barrier`: a sequence of groups that proved too long to be a phone is not tried again from each
+ * of its groups.
  */
 struct phones {
     struct span text;
@@ -470,7 +515,8 @@ static size_t match_plus(struct phones *phones, size_t start) {
     size_t digits = g.total;
     for (size_t count = g.count; count > 0; count--) {
         bool cut = count == g.count && g.more;
-        if (!cut && digits <= PHONE_DIGITS_MAX && international(g.digits, digits) && phone_ends(text, g.end[count - 1])) {
+        if (!cut && digits <= PHONE_DIGITS_MAX && international(g.digits, digits) &&
+            phone_ends(text, g.end[count - 1])) {
             return g.end[count - 1];
         }
         digits -= g.length[count - 1];
@@ -480,11 +526,15 @@ static size_t match_plus(struct phones *phones, size_t start) {
 }
 
 static bool is_north_american(const struct groups *g, size_t first) {
-    if (g->count < first + 3 || g->length[first] != 3 || g->length[first + 1] != 3 || g->length[first + 2] != 4) {
+    if (g->count < first + 3 || g->length[first] != 3 || g->length[first + 1] != 3 ||
+        g->length[first + 2] != 4) {
         return false;
     }
     size_t at = first == 0 ? 0 : g->length[0];
-    /* Area codes begin with 2 to 9. The exchange should too, but made-up numbers (555-123-4567) often do not. */
+    /*
+     * Area codes begin with 2 to 9. The exchange should too, but made-up numbers (555-123-4567)
+     * often do not.
+     */
     return g->digits[at] >= '2';
 }
 
@@ -492,7 +542,8 @@ static bool is_north_american(const struct groups *g, size_t first) {
 static size_t match_north_american(struct span text, size_t start) {
     /* Before all is read: three digits where the area code is. */
     bool lone = text.n - start < 12 || !is_digit(text.p[start + 1]);
-    if (lone && (text.n - start < 14 || !is_digit(text.p[start + 3]) || !is_digit(text.p[start + 4]))) {
+    if (lone &&
+        (text.n - start < 14 || !is_digit(text.p[start + 3]) || !is_digit(text.p[start + 4]))) {
         return 0;
     }
     struct groups g;
@@ -503,12 +554,18 @@ static size_t match_north_american(struct span text, size_t start) {
     }
     unsigned a = g.separator[first + 1];
     unsigned b = g.separator[first + 2];
-    /* "415 555 2671" could be any three numbers: a space alone is too little, two dashes or dots or a parenthesis are enough. */
-    bool written = (a == b && a != SEPARATES_SPACE) || (a & SEPARATES_CLOSE) != 0 || (a == SEPARATES_SPACE && b == SEPARATES_DASH) || first == 1;
+    /*
+     * "415 555 2671" could be any three numbers: a space alone is too little, two dashes or dots or
+     * a parenthesis are enough.
+     */
+    bool written = (a == b && a != SEPARATES_SPACE) || (a & SEPARATES_CLOSE) != 0 ||
+                   (a == SEPARATES_SPACE && b == SEPARATES_DASH) || first == 1;
     return written && phone_ends(text, g.end[first + 2]) ? g.end[first + 2] : 0;
 }
 
-/* 0171 1234567, 030/123456, 01 23 45 67 89, (030) 1234567: a trunk zero and the groups of people. */
+/*
+ * 0171 1234567, 030/123456, 01 23 45 67 89, (030) 1234567: a trunk zero and the groups of people.
+ */
 static size_t match_national(struct phones *phones, size_t start) {
     struct span text = phones->text;
     struct groups g;
@@ -533,7 +590,8 @@ static size_t match_national(struct phones *phones, size_t start) {
 static size_t match_parenthesis(struct span text, size_t start) {
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
-    bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 && (g.separator[1] & SEPARATES_CLOSE) != 0 && g.total >= 8 && g.total <= 12;
+    bool good = !g.more && g.count >= 2 && g.length[0] >= 2 && g.length[0] <= 5 &&
+                (g.separator[1] & SEPARATES_CLOSE) != 0 && g.total >= 8 && g.total <= 12;
     return good && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
 }
 
@@ -552,7 +610,10 @@ static bool after_scheme(struct span text, size_t start) {
     return false;
 }
 
-/* 0049 171 1234567, 00 49 171 …: the international prefix; in one run of digits it would be an id with leading zeros. */
+/*
+ * 0049 171 1234567, 00 49 171 …: the international prefix; in one run of digits it would be an id
+ * with leading zeros.
+ */
 static size_t match_double_zero(struct phones *phones, size_t start, size_t group_end) {
     struct span text = phones->text;
     size_t from = group_end - start == 2 ? group_end + 1 : start + 2;
@@ -567,7 +628,9 @@ static size_t match_double_zero(struct phones *phones, size_t start, size_t grou
 static size_t match_scheme(struct span text, size_t start) {
     struct groups g;
     read_groups(text, start, SEPARATES_PHONE, PHONE_DIGITS_MAX + 1, &g);
-    return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1]) ? g.end[g.count - 1] : 0;
+    return g.total >= 7 && g.total <= PHONE_DIGITS_MAX && phone_ends(text, g.end[g.count - 1])
+               ? g.end[g.count - 1]
+               : 0;
 }
 
 static size_t match_phone(struct phones *phones, size_t start, size_t group_end) {
@@ -585,12 +648,15 @@ static size_t match_phone(struct phones *phones, size_t start, size_t group_end)
     if (group_end >= text.n || length > 6 || !bounded_before(text, start)) {
         return 0;
     }
-    size_t end = length == 3 || (length == 1 && text.p[start] == '1') ? match_north_american(text, start) : 0;
+    size_t end = length == 3 || (length == 1 && text.p[start] == '1')
+                     ? match_north_american(text, start)
+                     : 0;
     if (end == 0 && before == '(' && length >= 2) {
         end = match_parenthesis(text, start);
     }
     if (end == 0 && text.p[start] == '0' && length >= 2 && start >= phones->barrier) {
-        end = text.p[start + 1] == '0' ? match_double_zero(phones, start, group_end) : match_national(phones, start);
+        end = text.p[start + 1] == '0' ? match_double_zero(phones, start, group_end)
+                                       : match_national(phones, start);
     }
     return end;
 }
@@ -599,7 +665,8 @@ void numbers_init(void) {
     static const unsigned shifts[] = {10000, 1000, 100, 10, 1};
     for (size_t i = 0; i < BH_COUNT(issuers); i++) {
         unsigned width = shifts[issuers[i].digits];
-        for (unsigned prefix = issuers[i].first * width; prefix < (issuers[i].last + 1U) * width; prefix++) {
+        for (unsigned prefix = issuers[i].first * width; prefix < (issuers[i].last + 1U) * width;
+             prefix++) {
             card_lengths[prefix] |= issuers[i].lengths;
         }
     }
@@ -608,10 +675,14 @@ void numbers_init(void) {
     }
 }
 
-/* --- all together ------------------------------------------------------------------------------------------------------------ */
+/* --- all together --- */
 
-/* What begins with the digit group [start, end), or with the letters or sign before it; returns where to go on. */
-static size_t match_group(struct inspector *in, struct phones *phones, const struct key_info *info, size_t start, size_t end) {
+/*
+ * What begins with the digit group [start, end), or with the letters or sign before it; returns
+ * where to go on.
+ */
+static size_t match_group(struct inspector *in, struct phones *phones, const struct key_info *info,
+                          size_t start, size_t end) {
     struct span text = phones->text;
     size_t length = end - start;
     size_t matched = 0;

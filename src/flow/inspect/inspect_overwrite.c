@@ -4,7 +4,8 @@
 #include "base/check.h"
 #include "model/class.h"
 
-static void overwrite_token(uint8_t *text, const struct json_token *token, uint32_t start, uint32_t length) {
+static void overwrite_token(uint8_t *text, const struct json_token *token, uint32_t start,
+                            uint32_t length) {
     uint8_t *p = text + token->start;
     size_t n = token->len;
     if (token->kind == JSON_NUMBER) {
@@ -16,8 +17,12 @@ static void overwrite_token(uint8_t *text, const struct json_token *token, uint3
     if (token->kind != JSON_STRING && token->kind != JSON_KEY) {
         return; /* true, false and null hide nothing that is overwritten */
     }
-    /* Offsets are in the decoded string: under an escape they say nothing about the bytes as they stand. */
-    bool whole = length == FINDING_WHOLE || (token->flags & JSON_ESCAPED) != 0 || start > n || length > n - start;
+    /*
+     * Offsets are in the decoded string: under an escape they say nothing about the bytes as they
+     * stand.
+     */
+    bool whole = length == FINDING_WHOLE || (token->flags & JSON_ESCAPED) != 0 || start > n ||
+                 length > n - start;
     if (whole) {
         start = 0;
         length = (uint32_t)n;
@@ -25,7 +30,8 @@ static void overwrite_token(uint8_t *text, const struct json_token *token, uint3
     memset(p + start, '*', length);
 }
 
-bool inspect_overwrite(uint8_t *text, const struct json_token *tokens, uint32_t root, const struct finding *findings, size_t count) {
+bool inspect_overwrite(uint8_t *text, const struct json_token *tokens, uint32_t root,
+                       const struct finding *findings, size_t count) {
     bool overwritten = false;
     for (size_t i = 0; i < count; i++) {
         const struct finding *f = &findings[i];
@@ -59,8 +65,9 @@ long findings_read(struct span bytes, struct finding *findings, size_t cap) {
         f.by = read_u8(&r);
         uint64_t start = read_varint(&r);
         uint64_t length = read_varint(&r);
-        bool good = !r.short_ && class_name(f.class_id) != NULL && f.by >= FOUND_BY_KEY && f.by <= FOUND_BY_SCHEMA && start < UINT32_MAX &&
-                    length < UINT32_MAX && f.leaf < UINT16_MAX;
+        bool good = !r.short_ && class_name(f.class_id) != NULL && f.by >= FOUND_BY_KEY &&
+                    f.by <= FOUND_BY_SCHEMA && start < UINT32_MAX && length < UINT32_MAX &&
+                    f.leaf < UINT16_MAX;
         if (!good || count == cap) {
             return BH_E_CORRUPT;
         }

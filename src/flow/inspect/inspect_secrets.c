@@ -1,10 +1,11 @@
 /*
- * Typed secrets: Vectorscan finds the anchors of secrets.def, all in one pass over a whole request or all its decoded texts; what
- * follows an anchor is measured here.
+ * Typed secrets: Vectorscan finds the anchors of secrets.def, all in one pass over a whole request
+ * or all its decoded texts; what follows an anchor is measured here.
  *
- * Anchors are plain literals, without start-of-match (which costs eight times the scan), since a literal's start is its end less its length. The run of alphabet
- * characters behind an anchor is measured once per alphabet and run, however many anchors stand in it: an input made of anchors costs
- * no more than any other.
+ * Anchors are plain literals, without start-of-match (which costs eight times the scan), since a
+ * literal's start is its end less its length. The run of alphabet characters behind an anchor is
+ * measured once per alphabet and run, however many anchors stand in it: an input made of anchors
+ * costs no more than any other.
  */
 #include "flow/inspect/inspect_int.h"
 
@@ -13,7 +14,24 @@
 
 #include "base/check.h"
 
-enum alphabet { HEX, HEXDASH, LOWER, UPPER, UPPERDASH, ALNUM, URL, BASE64, BASE64URL, DOTTED, PATH, PERCENT, TOKEN68, DOLLAR, PUTTY, ALPHABETS };
+enum alphabet {
+    HEX,
+    HEXDASH,
+    LOWER,
+    UPPER,
+    UPPERDASH,
+    ALNUM,
+    URL,
+    BASE64,
+    BASE64URL,
+    DOTTED,
+    PATH,
+    PERCENT,
+    TOKEN68,
+    DOLLAR,
+    PUTTY,
+    ALPHABETS
+};
 
 _Static_assert((int)ALPHABETS <= (int)ALPHABETS_MAX, "a run is remembered for each alphabet");
 
@@ -41,12 +59,18 @@ struct secret {
 };
 
 static const struct secret secrets[] = {
-#define SECRET(name, anchor, alphabet, min, max, check_name) {(anchor), sizeof(anchor) - 1, (alphabet), (min), (max), CHECK_##check_name},
+#define SECRET(name, anchor, alphabet, min, max, check_name) \
+    {(anchor), sizeof(anchor) - 1, (alphabet), (min), (max), CHECK_##check_name},
 #include "flow/inspect/secrets.def"
 #undef SECRET
 };
 
-enum { SECRETS_COUNT = sizeof secrets / sizeof secrets[0], PEM_MAX = 16384, BACK_MAX = 64, BASIC_MAX = 1024 };
+enum {
+    SECRETS_COUNT = sizeof secrets / sizeof secrets[0],
+    PEM_MAX = 16384,
+    BACK_MAX = 64,
+    BASIC_MAX = 1024
+};
 
 /* Bit per alphabet. */
 static uint16_t alphabets[256];
@@ -70,10 +94,21 @@ static void alphabets_init(void) {
         bool capital;
         const char *others;
     } made[] = {
-        {HEX, false, false, "abcdefABCDEF"}, {HEXDASH, false, false, "abcdefABCDEF-"}, {LOWER, true, false, ""},      {UPPER, false, true, ""}, {UPPERDASH, false, true, "-"},   {ALNUM, true, true, ""},
-        {URL, true, true, "-_"},             {BASE64, true, true, "+/="},   {BASE64URL, true, true, "+/=-_"},
-        {DOTTED, true, true, ".-_"},         {PATH, true, true, "/-_.@"},   {PERCENT, true, true, "%-_.~+/="},
-        {TOKEN68, true, true, "-._~+/="},    {DOLLAR, true, true, "$"},     {PUTTY, true, true, ":+/=-.,_ \r\n()"},
+        {HEX, false, false, "abcdefABCDEF"},
+        {HEXDASH, false, false, "abcdefABCDEF-"},
+        {LOWER, true, false, ""},
+        {UPPER, false, true, ""},
+        {UPPERDASH, false, true, "-"},
+        {ALNUM, true, true, ""},
+        {URL, true, true, "-_"},
+        {BASE64, true, true, "+/="},
+        {BASE64URL, true, true, "+/=-_"},
+        {DOTTED, true, true, ".-_"},
+        {PATH, true, true, "/-_.@"},
+        {PERCENT, true, true, "%-_.~+/="},
+        {TOKEN68, true, true, "-._~+/="},
+        {DOLLAR, true, true, "$"},
+        {PUTTY, true, true, ":+/=-.,_ \r\n()"},
     };
     memset(alphabets, 0, sizeof alphabets);
     for (size_t i = 0; i < BH_COUNT(made); i++) {
@@ -101,7 +136,8 @@ int secrets_init(struct err *err) {
         ids[i] = i;
     }
     hs_compile_error_t *compile_error = NULL;
-    hs_error_t rc = hs_compile_lit_multi(literals, flags, ids, lengths, SECRETS_COUNT, HS_MODE_BLOCK, NULL, &database, &compile_error);
+    hs_error_t rc = hs_compile_lit_multi(literals, flags, ids, lengths, SECRETS_COUNT,
+                                         HS_MODE_BLOCK, NULL, &database, &compile_error);
     if (rc == HS_SUCCESS) {
         return 0;
     }
@@ -156,10 +192,14 @@ static bool is_kind(enum kind kind, uint8_t c) {
     }
 }
 
-/* Whether a character of the kind stands in [start, end). What an earlier anchor looked through is not looked through again. */
+/*
+ * Whether a character of the kind stands in [start, end). What an earlier anchor looked through is
+ * not looked through again.
+ */
 static bool has_kind(struct hits *h, enum kind kind, size_t start, size_t end) {
     struct next_kind *next = &h->next[kind];
-    if (start < next->from || start > next->at || (next->at < end && !is_kind(kind, h->text[next->at]))) {
+    if (start < next->from || start > next->at ||
+        (next->at < end && !is_kind(kind, h->text[next->at]))) {
         size_t at = start >= next->from && start <= next->at ? next->at : start;
         while (at < end && !is_kind(kind, h->text[at])) {
             at++;
@@ -196,22 +236,27 @@ static bool basic_credential(const uint8_t *p, size_t n) {
 /* How many characters of the alphabet, at most BACK_MAX, stand before `at`. */
 static size_t run_before(const struct hits *h, unsigned alphabet, size_t at, bool digits_only) {
     size_t start = at;
-    while (start > 0 && at - start < BACK_MAX && (digits_only ? is_digit(h->text[start - 1]) : in_alphabet(alphabet, h->text[start - 1]))) {
+    while (
+        start > 0 && at - start < BACK_MAX &&
+        (digits_only ? is_digit(h->text[start - 1]) : in_alphabet(alphabet, h->text[start - 1]))) {
         start--;
     }
     return at - start;
 }
 
-static bool check_passes(struct hits *h, const struct secret *s, size_t *start, size_t after, size_t *end) {
+static bool check_passes(struct hits *h, const struct secret *s, size_t *start, size_t after,
+                         size_t *end) {
     const uint8_t *p = h->text + after;
     size_t n = *end - after;
     switch ((enum secret_check)s->check) {
     case CHECK_DIGIT:
         return has_kind(h, KIND_DIGIT, after, *end);
     case CHECK_MIXED:
-        return has_kind(h, KIND_DIGIT, after, *end) && (has_kind(h, KIND_SMALL, after, *end) || has_kind(h, KIND_CAPITAL, after, *end));
+        return has_kind(h, KIND_DIGIT, after, *end) &&
+               (has_kind(h, KIND_SMALL, after, *end) || has_kind(h, KIND_CAPITAL, after, *end));
     case CHECK_MIXEDCASE:
-        return has_kind(h, KIND_DIGIT, after, *end) && has_kind(h, KIND_SMALL, after, *end) && has_kind(h, KIND_CAPITAL, after, *end);
+        return has_kind(h, KIND_DIGIT, after, *end) && has_kind(h, KIND_SMALL, after, *end) &&
+               has_kind(h, KIND_CAPITAL, after, *end);
     case CHECK_UUID:
         return has_uuid_dashes(p);
     case CHECK_BASIC:
@@ -240,7 +285,10 @@ static bool check_passes(struct hits *h, const struct secret *s, size_t *start, 
     }
 }
 
-/* Two dots and more behind them. Whoever fails in a run fails for all later starts in it: they have fewer dots. */
+/*
+ * Two dots and more behind them. Whoever fails in a run fails for all later starts in it: they have
+ * fewer dots.
+ */
 static bool jwt_passes(struct hits *h, size_t start, size_t end) {
     if (start < h->jwt_failed_end) {
         return false;
@@ -269,7 +317,8 @@ static void pem_extent(const struct hits *h, size_t *start, size_t *end) {
     }
     size_t i = *end;
     while (i < h->n && i - *end < PEM_MAX && pem_char(h->text[i])) {
-        if (h->text[i] == '-' && span_starts((struct span){h->text + i, h->n - i}, SPAN_LIT("-----END"))) {
+        if (h->text[i] == '-' &&
+            span_starts((struct span){h->text + i, h->n - i}, SPAN_LIT("-----END"))) {
             i += 8;
             while (i < h->n && (is_alpha(h->text[i]) || h->text[i] == ' ')) {
                 i++;
@@ -292,15 +341,18 @@ static void hit_add(struct hits *h, size_t start, size_t end) {
     h->hit[h->count++] = (struct hit){(uint32_t)start, (uint32_t)end, CLASS_CREDENTIALS};
 }
 
-static int on_anchor(unsigned id, unsigned long long from, unsigned long long to, unsigned flags, void *context) {
+static int on_anchor(unsigned id, unsigned long long from, unsigned long long to, unsigned flags,
+                     void *context) {
     (void)from; /* zero: start of match is not asked for */
     (void)flags;
     struct hits *h = context;
     const struct secret *s = &secrets[id];
     size_t after = (size_t)to;
     size_t start = after - s->anchor_length;
-    bool looks_back = s->check == CHECK_BACK || s->check == CHECK_AZURE || s->check == CHECK_TELEGRAM;
-    bool joined = !looks_back && start > 0 && is_alnum(h->text[start]) && is_alnum(h->text[start - 1]);
+    bool looks_back =
+        s->check == CHECK_BACK || s->check == CHECK_AZURE || s->check == CHECK_TELEGRAM;
+    bool joined =
+        !looks_back && start > 0 && is_alnum(h->text[start]) && is_alnum(h->text[start - 1]);
     if (joined || (h->count > 0 && start < h->hit[h->count - 1].end)) {
         return 0;
     }
@@ -309,7 +361,8 @@ static int on_anchor(unsigned id, unsigned long long from, unsigned long long to
     if (n < s->min || (s->max != 0 && n > s->max)) {
         return 0;
     }
-    if (!check_passes(h, s, &start, after, &end) || (s->check == CHECK_JWT && !jwt_passes(h, start, end))) {
+    if (!check_passes(h, s, &start, after, &end) ||
+        (s->check == CHECK_JWT && !jwt_passes(h, start, end))) {
         return 0;
     }
     if (s->check == CHECK_PEM) {
@@ -330,7 +383,8 @@ void secrets_scan(void *scratch, struct span text, struct hits *ret_hits) {
     memset(ret_hits->next, 0, sizeof ret_hits->next);
     memset(ret_hits->run_start, 0, sizeof ret_hits->run_start);
     memset(ret_hits->run_end, 0, sizeof ret_hits->run_end);
-    hs_error_t rc = hs_scan(database, (const char *)text.p, (unsigned)text.n, 0, (hs_scratch_t *)scratch, on_anchor, ret_hits);
+    hs_error_t rc = hs_scan(database, (const char *)text.p, (unsigned)text.n, 0,
+                            (hs_scratch_t *)scratch, on_anchor, ret_hits);
     check(rc == HS_SUCCESS || (rc == HS_SCAN_TERMINATED && ret_hits->too_many));
 }
 
@@ -338,7 +392,10 @@ void secrets_flush(struct inspector *in) {
     if (in->segment_count == 0) {
         return;
     }
-    /* The decoded texts lie one after another in the pool, each between line feeds; what is found in the marks between them is dropped. */
+    /*
+     * The decoded texts lie one after another in the pool, each between line feeds; what is found
+     * in the marks between them is dropped.
+     */
     const struct segment *first = &in->segments[0];
     const struct segment *last = &in->segments[in->segment_count - 1];
     struct span text = {in->pool + first->start, last->start + last->length - first->start};
@@ -360,9 +417,11 @@ void secrets_flush(struct inspector *in) {
             continue;
         }
         if (segment->root) {
-            emit_on_leaf(in, segment->leaf, in->deep.hit[i].class_id, FOUND_BY_VALUE, (uint32_t)(start - segment->start), (uint32_t)(end - start));
+            emit_on_leaf(in, segment->leaf, in->deep.hit[i].class_id, FOUND_BY_VALUE,
+                         (uint32_t)(start - segment->start), (uint32_t)(end - start));
         } else {
-            emit_on_leaf(in, segment->leaf, in->deep.hit[i].class_id, FOUND_BY_VALUE, 0, FINDING_WHOLE);
+            emit_on_leaf(in, segment->leaf, in->deep.hit[i].class_id, FOUND_BY_VALUE, 0,
+                         FINDING_WHOLE);
         }
     }
     in->segment_count = 0;

@@ -1,4 +1,7 @@
-/* One unit at a time: either a plain byte or one encoded character. Decoding and mapping walk the same units. */
+/*
+ * One unit at a time: either a plain byte or one encoded character. Decoding and mapping walk the
+ * same units.
+ */
 #include "flow/inspect/inspect_unquote.h"
 
 #include "base/check.h"
@@ -11,8 +14,9 @@ struct unit {
 
 /* Value + 1 of a hex digit, 0 for what is none. */
 static const uint8_t hex_plus_one[256] = {
-    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11,
-    ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
 };
 
 static int hex_digit(uint8_t c) {
@@ -57,7 +61,10 @@ static void put_code_point(struct unit *u, long code) {
     }
 }
 
-/* Four hex digits after an introducer of two bytes; a pair of surrogates becomes one character, a lone one is left alone. */
+/*
+ * Four hex digits after an introducer of two bytes; a pair of surrogates becomes one character, a
+ * lone one is left alone.
+ */
 static bool unit_unicode(const uint8_t *p, size_t n, struct unit *u) {
     long code = hex_value(p + 2, n - 2, 4);
     if (code < 0 || (code >= 0xdc00 && code < 0xe000)) {
@@ -121,10 +128,12 @@ static const struct {
     uint8_t n;
     uint8_t byte;
 } names[] = {
-#define NAMED(name, byte) {name, sizeof(name) - 1, (byte)}
-    NAMED("&amp;", '&'),     NAMED("&lt;", '<'),     NAMED("&gt;", '>'),    NAMED("&quot;", '"'),    NAMED("&apos;", '\''),
-    NAMED("&commat;", '@'),  NAMED("&period;", '.'), NAMED("&colon;", ':'), NAMED("&nbsp;", ' '),    NAMED("&equals;", '='),
-    NAMED("&sol;", '/'),     NAMED("&plus;", '+'),   NAMED("&num;", '#'),   NAMED("&percnt;", '%'),  NAMED("&lowbar;", '_'),
+#define NAMED(name, byte) \
+    { name, sizeof(name) - 1, (byte) }
+    NAMED("&amp;", '&'),   NAMED("&lt;", '<'),     NAMED("&gt;", '>'),     NAMED("&quot;", '"'),
+    NAMED("&apos;", '\''), NAMED("&commat;", '@'), NAMED("&period;", '.'), NAMED("&colon;", ':'),
+    NAMED("&nbsp;", ' '),  NAMED("&equals;", '='), NAMED("&sol;", '/'),    NAMED("&plus;", '+'),
+    NAMED("&num;", '#'),   NAMED("&percnt;", '%'), NAMED("&lowbar;", '_'),
 #undef NAMED
 };
 
@@ -164,7 +173,8 @@ static bool unit_reference(const uint8_t *p, size_t n, struct unit *u) {
         }
         code = code * (hex ? 16 : 10) + digit;
     }
-    bool good = i > first && i < n && p[i] == ';' && code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
+    bool good = i > first && i < n && p[i] == ';' && code > 0 && code <= 0x10ffff &&
+                (code < 0xd800 || code > 0xdfff);
     if (good) {
         put_code_point(u, code);
         u->consumed = (uint8_t)(i + 1);
@@ -202,8 +212,12 @@ bool unquote_changes(struct span source) {
     return false;
 }
 
-/* Marks for the decoded bytes [n, n + length), which source offset i begins: one unit, or plain bytes, each a unit of its own. */
-static size_t put_marks(uint32_t *marks, size_t next_mark, size_t n, size_t length, size_t i, bool plain) {
+/*
+ * Marks for the decoded bytes [n, n + length), which source offset i begins: one unit, or plain
+ * bytes, each a unit of its own.
+ */
+static size_t put_marks(uint32_t *marks, size_t next_mark, size_t n, size_t length, size_t i,
+                        bool plain) {
     while (next_mark * UNQUOTE_MARK < n + length) {
         size_t ahead = next_mark * UNQUOTE_MARK - n;
         /* A mark names the unit that holds the byte, and how far into the unit that byte is. */
@@ -238,8 +252,12 @@ size_t unquote(struct span source, uint8_t *out, uint32_t *marks) {
     return n;
 }
 
-/* Source offset of the unit that holds decoded byte `offset`; *ret_length is the unit's source length. */
-static size_t unit_of(struct span source, const uint32_t *marks, size_t offset, size_t *ret_length) {
+/*
+ * Source offset of the unit that holds decoded byte `offset`; *ret_length is the unit's source
+ * length.
+ */
+static size_t unit_of(struct span source, const uint32_t *marks, size_t offset,
+                      size_t *ret_length) {
     uint32_t mark = marks[offset / UNQUOTE_MARK];
     size_t at = mark >> 2;
     size_t decoded = offset / UNQUOTE_MARK * UNQUOTE_MARK - (mark & 3);
@@ -247,7 +265,8 @@ static size_t unit_of(struct span source, const uint32_t *marks, size_t offset, 
         check(at < source.n);
         struct unit u = {{0}, 1, 1};
         if (introduces(source.p[at])) {
-            (void)unit_at(source.p + at, source.n - at, &u); /* encoded or not, only the lengths matter here */
+            (void)unit_at(source.p + at, source.n - at,
+                          &u); /* encoded or not, only the lengths matter here */
         }
         if (offset < decoded + u.n) {
             *ret_length = u.consumed;
@@ -258,7 +277,8 @@ static size_t unit_of(struct span source, const uint32_t *marks, size_t offset, 
     }
 }
 
-void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length, size_t *ret_start, size_t *ret_length) {
+void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length,
+                 size_t *ret_start, size_t *ret_length) {
     check(length > 0);
     size_t last_length;
     size_t first_length;

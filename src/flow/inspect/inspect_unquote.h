@@ -1,9 +1,10 @@
 /*
- * Unquote: undoes the light encodings that people and programs put around text, all in one pass: %40 and %u0040, backslash escapes
- * (\u0040, \x40, \n, \/, \"), and character references (&#64;, &#x40;, &amp;). What is malformed stays as it is.
+ * Unquote: undoes the light encodings that people and programs put around text, all in one pass:
+ * %40 and %u0040, backslash escapes (\u0040, \x40, \n, \/, \"), and character references (&#64;,
+ * &#x40;, &amp;). What is malformed stays as it is.
  *
- * Keeps marks, one source offset per UNQUOTE_MARK decoded bytes, so that an offset maps back without walking from the start.
- * Any thread; pure.
+ * Keeps marks, one source offset per UNQUOTE_MARK decoded bytes, so that an offset maps back
+ * without walking from the start. Any thread; pure.
  */
 #ifndef BH_FLOW_INSPECT_UNQUOTE_H
 #define BH_FLOW_INSPECT_UNQUOTE_H
@@ -24,6 +25,7 @@ bool unquote_changes(struct span source);
 /* Decodes into out (room for source.n bytes: decoding never grows) and returns the length. */
 size_t unquote(struct span source, uint8_t *out, uint32_t *marks);
 /* The source range of decoded [start, start + length), length >= 1. */
-void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length, size_t *ret_start, size_t *ret_length);
+void unquote_map(struct span source, const uint32_t *marks, size_t start, size_t length,
+                 size_t *ret_start, size_t *ret_length);
 
 #endif
