@@ -27,6 +27,21 @@ void key_cache_init(struct key_cache *cache) {
     }
 }
 
+/*
+ * Long names are runs of letters too ("subscription_plan_name"). What is made by chance has digits
+ * or many capitals: of 20 random letters and digits fewer than two in a thousand have neither.
+ */
+static bool reads_as_words(struct span key) {
+    size_t capitals = 0;
+    for (size_t i = 0; i < key.n; i++) {
+        capitals += key.p[i] >= 'A' && key.p[i] <= 'Z';
+        if (is_digit(key.p[i])) {
+            return false;
+        }
+    }
+    return capitals * 4 <= key.n;
+}
+
 static struct key_info key_learn(const struct key_place *at, struct span key, bool *ret_may_stay) {
     const struct field *field = NULL;
     if (at->protocol != NULL && at->place != PLACE_NONE) {
@@ -42,7 +57,7 @@ static struct key_info key_learn(const struct key_place *at, struct span key, bo
     }
     unsigned features = gate_features(key.p, key.n, key.p + key.n);
     bool plain = (features & ~(unsigned)HAS_RUN) == 0;
-    *ret_may_stay = field != NULL || features == 0;
+    *ret_may_stay = field != NULL || features == 0 || (features == HAS_RUN && reads_as_words(key));
     info.flags = (uint8_t)(plain ? info.flags | KEY_PLAIN : info.flags & ~KEY_PLAIN);
     return info;
 }
