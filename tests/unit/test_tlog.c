@@ -19,7 +19,7 @@ static struct tlog_hash leaves[LEAVES];
 static struct tlog_array array = {leaves, LEAVES};
 
 static struct tlog_hash hash_of_hex(const char *hex) {
-    struct tlog_hash hash;
+    struct tlog_hash hash = {{0}};
     for (size_t i = 0; i < sizeof hash.b; i++) {
         unsigned byte = 0;
         assert_int_equal(sscanf(hex + 2 * i, "%2x", &byte), 1);
