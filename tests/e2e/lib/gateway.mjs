@@ -5,7 +5,7 @@ import crypto from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import { freePort, onEnd, root, sleep, tempFolder, until } from './harness.mjs';
+import { freePort, onEnd, root, sleep, tempFolder, until, watchChild } from './harness.mjs';
 
 export function findBinary() {
   const wanted = process.env.BULKHEAD_BIN;
@@ -187,6 +187,7 @@ ${sources.map((s) => `  - ${s}`).join('\n')}
     const [command, ...args] = [...this.wrapper, this.binary, 'serve'];
     this.process = spawn(command, args, { cwd: this.config, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     const child = this.process;
+    watchChild(child);
     const keep = (chunk) => {
       this.log += chunk;
     };

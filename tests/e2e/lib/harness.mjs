@@ -192,6 +192,22 @@ export async function finishQuietly() {
   setTimeout(() => process.exit(), 500).unref();
 }
 
+/* However a suite ends, the processes that it started end with it. */
+const children = new Set();
+export function watchChild(child) {
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+}
+process.on('exit', () => {
+  for (const child of children) {
+    child.kill('SIGKILL');
+  }
+});
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
+  process.on(signal, () => process.exit(130));
+}
+process.stdout.on('error', () => process.exit(141));
+
 const cleaners = [];
 export const onEnd = (clean) => cleaners.push(clean);
 

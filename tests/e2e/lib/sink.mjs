@@ -2,7 +2,7 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import path from 'node:path';
-import { freePort, onEnd, root, tempFolder, until } from './harness.mjs';
+import { freePort, onEnd, root, tempFolder, until, watchChild } from './harness.mjs';
 
 let program;
 
@@ -21,6 +21,7 @@ export class Sink {
     this.port = port ?? await freePort();
     this.samples = [];
     this.child = spawn(build(), [String(this.port), mode], { stdio: ['pipe', 'pipe', 'inherit'] });
+    watchChild(this.child);
     let rest = '';
     this.child.stdout.on('data', (chunk) => {
       const lines = (rest + chunk).split('\n');
