@@ -42,8 +42,7 @@ static const char *const alphabets[] = {
     "IJKLMNOPQRSTUVWXYZabcdefghw0145/",
     "0",
     ":./ ",
-    "\x80\xff\xc3\xa4"
-    "a@:%5\x5c\x5f\x7e\x40\x3a\x2f",
+    "\200\377\303\244a@:%5\134_~:/",
 };
 
 static const char *const values[] = {
