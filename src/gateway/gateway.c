@@ -6,6 +6,7 @@
 
 #include "flow/inspect/inspect.h"
 #include "os/clock.h"
+#include "os/fault.h"
 #include "os/file.h"
 #include "os/log.h"
 #include "os/socket.h"
@@ -282,10 +283,16 @@ int gateway_run(const struct gateway_options *options, struct err *err) {
     gateway->stop_fd = -1;
     tap_init(&gateway->tap);
     os_lock_init(&gateway->config_lock, OS_LOCK_CONFIG);
-    int r = crypto_init();
+    bool has_faults = false;
+    int r = os_fault_from_environment(&has_faults, err);
+    r = r == 0 ? crypto_init() : r;
     r = r == 0 ? os_process_harden(options->allow_core) : r;
     r = r == 0 ? os_signals_fd(&signals) : r;
     r = r == 0 ? snapshot_load(options->dir, &snapshot, err) : start_error(err, r, "the process");
+    if (has_faults) {
+        log_event(LOG_WARN, "disk faults are being injected; this is a build for tests",
+                  LOG_INT("faults", 1));
+    }
     if (r == 0) {
         atomic_store(&gateway->snapshot, snapshot);
         gateway->loop_count =

@@ -10,7 +10,7 @@ import { ALLOW, BROWSER_TOKEN, Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from 
 import { Standin } from './lib/standin.mjs';
 
 const random = seeded();
-const SCENARIOS = count(6, 60);
+const SCENARIOS = count(4, 60);
 const PEOPLE = 300; // many more than are seen, so that a wrong grade is not covered by a later, right one
 const PLAN = `events:
   Signed Up: {}

@@ -447,6 +447,7 @@ static int open_log(struct ledger *l, const struct ledger_config *config, struct
     ledger_seglog_config(l->path, config->keyring, l->keys.wrapping, &seglog_config);
     if (!config->read_only) {
         r = seglog_open(&seglog_config, &seglog_recovery, &l->log, err);
+        r = r == 0 ? checkpoint_repair(l->path, l->origin, l->keys.sign_public) : r;
     }
     return r == 0 ? recover_all(l, &seglog_config, err) : r;
 }

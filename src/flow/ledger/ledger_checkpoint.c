@@ -30,6 +30,9 @@ static int append_history(const char *path, struct span note) {
     if (r == 0) {
         r = os_file_write_at(history, size, note.p, note.n);
     }
+    if (r == 0) {
+        r = os_file_sync(history);
+    }
     os_file_close(&history);
     return r;
 }
@@ -46,13 +49,14 @@ int checkpoint_write(const char *path, const char *origin, const struct log_keys
     if (r != 0) {
         return r;
     }
-    (void)snprintf(file, sizeof file, "%s/checkpoint", path);
-    r = os_file_replace(file, note.p, note.n, 0600);
+    /* History first: a torn end of it is then never a checkpoint that anybody may hold. */
+    room[note.n] = '\n';
+    r = append_history(path, span_of(room, note.n + 1));
     if (r != 0) {
         return r;
     }
-    room[note.n] = '\n';
-    return append_history(path, span_of(room, note.n + 1));
+    (void)snprintf(file, sizeof file, "%s/checkpoint", path);
+    return os_file_replace(file, note.p, note.n, 0600);
 }
 
 /* Size of the note at the start of `rest`: text, empty line, signature lines, up to the empty line that ends it. */
@@ -65,35 +69,74 @@ static size_t note_size(struct span rest) {
     return signatures == SIZE_MAX ? SIZE_MAX : text + 2 + signatures + 1;
 }
 
-int checkpoint_history(const char *path,
-                       int (*each)(void *context, struct span note, uint64_t offset),
-                       void *context) {
+static int read_history(const char *path, uint8_t **ret_text, size_t *ret_n) {
     char file[LEDGER_PATH + 16];
     struct os_file history = OS_FILE_NONE;
     uint64_t size = 0;
-    size_t n = 0;
+    uint8_t *text = NULL;
     (void)snprintf(file, sizeof file, "%s/checkpoints", path);
     int r = os_file_open(file, OS_OPEN_READ, &history);
     if (r == 0) {
         r = os_file_size(history, &size);
     }
-    if (r == 0 && size > HISTORY_MAX) {
-        r = BH_E_TOO_BIG;
-    }
-    uint8_t *text = r == 0 ? malloc(size + 1) : NULL;
     if (r == 0) {
-        r = text == NULL ? BH_E_NOMEM : os_file_read_at(history, 0, text, size, &n);
+        text = size <= HISTORY_MAX ? malloc(size + 1) : NULL;
+        r = text == NULL ? BH_E_NOMEM : os_file_read_at(history, 0, text, size, ret_n);
     }
     os_file_close(&history);
+    if (r != 0) {
+        free(text);
+        return r;
+    }
+    *ret_text = text;
+    return 0;
+}
+
+int checkpoint_history(const char *path,
+                       int (*each)(void *context, struct span note, uint64_t offset, bool is_last),
+                       void *context) {
+    uint8_t *text = NULL;
+    size_t n = 0;
+    int r = read_history(path, &text, &n);
     for (size_t at = 0; r == 0 && at < n;) {
         struct span rest = span_of(text + at, n - at);
         size_t note = note_size(rest);
-        if (note == SIZE_MAX) {
-            break; /* the last note was being written when the power went: the newest file has it */
-        }
-        r = each(context, span_cut(rest, 0, note), at);
-        at += note + 1;
+        bool is_last = note == SIZE_MAX || at + note + 1 >= n;
+        r = each(context, note == SIZE_MAX ? rest : span_cut(rest, 0, note), at, is_last);
+        at += is_last ? rest.n : note + 1;
     }
     free(text);
+    return r;
+}
+
+struct repair {
+    const char *origin;
+    const uint8_t *public_key;
+    uint64_t cut_at; /* UINT64_MAX: nothing to cut */
+};
+
+static int look_at_last(void *context, struct span note, uint64_t offset, bool is_last) {
+    struct repair *repair = context;
+    struct tlog_checkpoint checkpoint;
+    if (is_last &&
+        tlog_checkpoint_verify(note, repair->origin, repair->public_key, &checkpoint) != 0) {
+        repair->cut_at = offset;
+    }
+    return 0;
+}
+
+int checkpoint_repair(const char *path, const char *origin, const uint8_t *public_key) {
+    char file[LEDGER_PATH + 16];
+    struct repair repair = {origin, public_key, UINT64_MAX};
+    struct os_file history = OS_FILE_NONE;
+    int r = checkpoint_history(path, look_at_last, &repair);
+    if (r != 0 || repair.cut_at == UINT64_MAX) {
+        return r == BH_E_NOTFOUND ? 0 : r;
+    }
+    (void)snprintf(file, sizeof file, "%s/checkpoints", path);
+    r = os_file_open(file, OS_OPEN_WRITE, &history);
+    r = r == 0 ? os_file_truncate(history, repair.cut_at) : r;
+    r = r == 0 ? os_file_sync(history) : r;
+    os_file_close(&history);
     return r;
 }

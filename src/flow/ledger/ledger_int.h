@@ -28,9 +28,12 @@ int checkpoint_read(const char *path, const char *origin, const uint8_t *public_
                     struct tlog_checkpoint *ret_checkpoint, struct buf *note) BH_MUST_USE;
 int checkpoint_write(const char *path, const char *origin, const struct log_keys *keys,
                      const struct tlog_range *tree) BH_MUST_USE;
-/* Calls `each` for every note of the history, oldest first; its non-zero return ends the walk. */
+/* Calls `each` for every note of the history, oldest first; its non-zero return ends the walk. The last one may be unfinished: the power went while it
+ * was written, before it became the newest. */
 int checkpoint_history(const char *path,
-                       int (*each)(void *context, struct span note, uint64_t offset),
+                       int (*each)(void *context, struct span note, uint64_t offset, bool is_last),
                        void *context) BH_MUST_USE;
+/* Cuts an unfinished last note off. */
+int checkpoint_repair(const char *path, const char *origin, const uint8_t *public_key) BH_MUST_USE;
 
 #endif

@@ -29,6 +29,8 @@ struct verify {
     uint64_t next_attempt;
     uint64_t segment;
     uint64_t offset;
+    uint64_t
+        unfinished; /* offset of a last note of the history that does not verify; UINT64_MAX = none */
 };
 
 static int wrong(struct verify *v, int code, const char *file, uint64_t offset, const char *text) {
@@ -45,10 +47,14 @@ static int wrong_frame(struct verify *v, int code, const char *text) {
     return wrong(v, code, file, v->offset, text);
 }
 
-static int add_claim(void *context, struct span note, uint64_t offset) {
+static int add_claim(void *context, struct span note, uint64_t offset, bool is_last) {
     struct verify *v = context;
     struct tlog_checkpoint checkpoint;
     if (tlog_checkpoint_verify(note, v->origin, v->keys.sign_public, &checkpoint) != 0) {
+        if (is_last && offset != UINT64_MAX) {
+            v->unfinished = offset; /* add_newest decides whether it may be */
+            return 0;
+        }
         return wrong(v, BH_E_TAMPERED, "checkpoints", offset,
                      "this checkpoint is not signed by the log's key");
     }
@@ -83,7 +89,12 @@ static int add_newest(struct verify *v) {
     if (r != 0) {
         return wrong(v, BH_E_TAMPERED, "checkpoint", 0, "the newest checkpoint does not verify");
     }
-    return add_claim(v, buf_span(&note), UINT64_MAX);
+    uint64_t before = v->claim_count != 0 ? v->claims[v->claim_count - 1].size : 0;
+    if (v->unfinished != UINT64_MAX && checkpoint.size > before) {
+        return wrong(v, BH_E_TAMPERED, "checkpoints", v->unfinished,
+                     "this checkpoint is not signed by the log's key");
+    }
+    return add_claim(v, buf_span(&note), UINT64_MAX, true);
 }
 
 static int check_claims(struct verify *v) {
@@ -217,7 +228,7 @@ static int check_log(struct verify *v, const struct seglog_config *config) {
 
 int ledger_verify(const struct ledger_verify_options *options,
                   struct ledger_verify_report *ret_report) {
-    struct verify v = {.options = options, .report = ret_report};
+    struct verify v = {.options = options, .report = ret_report, .unfinished = UINT64_MAX};
     struct seglog_config config;
     struct err err = {0};
     memset(ret_report, 0, sizeof *ret_report);
