@@ -3,10 +3,11 @@
  * with a forecast when the journal nears its maximum.
  */
 #include "gateway/gateway_int.h"
+#include "os/clock.h"
 #include "os/log.h"
 #include "os/socket.h"
 
-enum { KEEPER_PERIOD_MS = 2000, FORECAST_ALARM_S = 72 * 3600 };
+enum { KEEPER_PERIOD_MS = 2000, FORECAST_ALARM_S = 72 * 3600, ALARM_EVERY_US = 600 * 1000 * 1000 };
 
 static int record_gap(void *context, const char *vendor, uint64_t from_seq, uint64_t until_seq) {
     struct gateway *gateway = context;
@@ -20,7 +21,7 @@ static int record_gap(void *context, const char *vendor, uint64_t from_seq, uint
     return courier_gap(v->courier, from_seq, until_seq);
 }
 
-static void retain(struct gateway *gateway) {
+static void retain(struct gateway *gateway, uint64_t *alarm_after_us) {
     struct journal_settlement settlements[LIMIT_VENDORS + 1];
     size_t count = 0;
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
@@ -39,17 +40,20 @@ static void retain(struct gateway *gateway) {
         log_event(LOG_ERROR, "journal retention failed", LOG_INT("code", freed));
     }
     uint64_t forecast = journal_forecast_s(gateway->journal);
-    if (forecast < FORECAST_ALARM_S) {
+    uint64_t now = os_mono_us();
+    if (forecast < FORECAST_ALARM_S && now >= *alarm_after_us) {
+        *alarm_after_us = now + ALARM_EVERY_US;
         log_event(LOG_WARN, "journal will reach its maximum", LOG_INT("in_seconds", forecast));
     }
 }
 
 void keeper_run(void *context) {
     struct gateway *gateway = context;
+    uint64_t alarm_after_us = 0;
     os_thread_set_nice(OS_NICE_IDLE);
     while (!atomic_load_explicit(&gateway->stopping, memory_order_acquire)) {
         if (!os_wake_wait(gateway->stop_fd, KEEPER_PERIOD_MS)) {
-            retain(gateway);
+            retain(gateway, &alarm_after_us);
         }
     }
 }

@@ -148,7 +148,7 @@ test('no space for the journal: 503 with Retry-After, readiness false, and it re
 });
 
 for (const [what, spec] of [['journal', 'eio_sync=journal:4'], ['journal', 'eio_write=journal:5'], ['ledger', 'eio_sync=ledger:3'], ['ledger', 'eio_write=ledger:3'],
-  ['resolver', 'eio_sync=resolve:2'], ['register', 'eio_sync=register:1']]) {
+  ['resolver', 'eio_sync=resolve:1'], ['register', 'eio_sync=register:1']]) {
   test(`a failing disk under the ${what} (${spec}): the process ends, nothing acknowledged is lost`, async () => {
     const kit = await world();
     const { gateway, state } = kit;
