@@ -145,37 +145,38 @@ struct writer_chunk {
  * running number just past a chunk after which no request is open, so that the chunks up to there stand or fall together.
  */
 struct journal_writer {
-    struct journal *journal;
-    int wake_fd;
-
-    /* Owner: the ingest loop. */
-    struct buf raw; /* the open chunk */
-    uint8_t *part;  /* header of the request being written in it, or NULL */
-    uint32_t part_events;
-    uint32_t raw_events;
-    uint32_t raw_requests_ended;
-    void *lz4_state;
-    uint8_t *pool;
-    uint64_t pool_size;
-    uint64_t pool_tail;
-    struct writer_chunk *chunks;
-    uint64_t chunk_tail;
-    struct pending_request *pending;
-    uint64_t pending_head, pending_tail;
+    /* Between the two; each keeps its ends on lines of their own. */
     struct ring units;
     struct ring done; /* {requests ended u32, -result u32} */
-    uint64_t *ring_slots;
 
     /* Owner: the commit thread. */
-    _Alignas(64) uint64_t chunk_head; /* first chunk that was not yet taken into a group */
-    uint64_t unit_end;                /* chunks before it are handed over */
-    uint64_t group_from;              /* chunks [group_from, chunk_head) are in the present group */
+    uint64_t chunk_head;      /* first chunk that was not yet taken into a group */
+    uint64_t unit_end;        /* chunks before it are handed over */
+    uint64_t group_from;      /* chunks [group_from, chunk_head) are in the present group */
     uint64_t counted_request; /* running number of the request whose events are being counted */
     uint32_t counted_events;  /* of that request */
 
+    int wake_fd;
     /* Commit thread writes (release), the loop reads (acquire). */
-    _Alignas(64) _Atomic uint64_t pool_head;
+    _Atomic uint64_t pool_head;
     _Atomic uint64_t chunk_released;
+
+    /* Owner: the ingest loop; on lines that the commit thread does not write. */
+    _Alignas(64) struct buf raw; /* the open chunk */
+    uint8_t *part;               /* header of the request being written in it, or NULL */
+    uint32_t part_events;
+    uint32_t raw_events;
+    uint32_t raw_requests_ended;
+    uint64_t pool_tail;
+    uint64_t chunk_tail;
+    uint64_t pending_head, pending_tail;
+    struct journal *journal;
+    void *lz4_state;
+    uint8_t *pool;
+    uint64_t pool_size;
+    struct writer_chunk *chunks;
+    struct pending_request *pending;
+    uint64_t *ring_slots;
 };
 
 int writer_init(struct journal_writer *writer, struct journal *journal,
@@ -194,38 +195,13 @@ struct space_sample {
 };
 
 struct journal {
-    struct journal_config config;
-    char dir[256];
-    char reserve_path[300];
-    uint8_t *wrapping; /* guarded */
-    struct seglog_config log_config;
-    struct seglog *log; /* NULL when read only */
-    uint64_t max_bytes;
-    size_t plain_max; /* of a frame */
-
-    /* Commit thread. */
-    struct os_thread thread;
-    int commit_wake_fd;
-    uint64_t *source_events; /* of the present segment, by source number */
-    uint8_t *recover_raw;    /* only while opening */
-    uint64_t retry_at_us;
-    uint64_t last_time_us;
-    uint64_t segment_number;
-    uint64_t segment_started_us; /* 0 = the segment has no frame yet */
-    bool has_segment;            /* one was started since the journal was opened */
-    struct span *group_parts;
-    struct os_file reserve;
-    bool reserve_is_held;
-    unsigned next_writer;
-
-    struct journal_writer *writers;
-
     /* Commit thread writes (release), anyone reads (acquire). durable_frame is stored before durable_seq. */
     _Alignas(64) _Atomic uint64_t durable_frame;
     _Atomic uint64_t durable_seq;
-    _Atomic uint64_t first_seq; /* keeper writes */
+    _Atomic uint64_t first_seq;  /* keeper writes */
+    _Atomic uint64_t forecast_s; /* keeper writes */
     _Atomic bool is_out_of_space;
-    _Atomic bool commit_sleeps; /* exchanged by both sides: see journal_writer.c wake_commit */
+    _Atomic bool commit_sleeps; /* exchanged by both sides: see commit_wake */
     _Atomic bool stopping;
 
     /* Counters, relaxed. */
@@ -234,6 +210,32 @@ struct journal {
     _Atomic uint64_t closed_bytes; /* of the segments before the present one */
     _Atomic uint64_t open_bytes;   /* written to the present one */
 
+    /* Set while opening. */
+    struct journal_config config;
+    char dir[256];
+    char reserve_path[304];
+    uint8_t *wrapping; /* guarded */
+    struct seglog_config log_config;
+    struct seglog *log; /* NULL when read only */
+    uint64_t max_bytes;
+    size_t plain_max;     /* of a frame */
+    uint8_t *recover_raw; /* only while opening */
+    struct journal_writer *writers;
+    struct os_thread thread;
+
+    /* Commit thread. */
+    uint64_t *source_events; /* of the present segment, by source number */
+    struct span *group_parts;
+    uint64_t retry_at_us;
+    uint64_t last_time_us;
+    uint64_t segment_number;
+    uint64_t segment_started_us; /* 0 = the segment has no frame yet */
+    struct os_file reserve;
+    int commit_wake_fd;
+    unsigned next_writer;
+    bool has_segment; /* one was started since the journal was opened */
+    bool reserve_is_held;
+
     struct os_lock lock; /* readers */
     struct journal_reader *readers;
 
@@ -241,7 +243,6 @@ struct journal {
     struct space_sample samples[FORECAST_SAMPLES];
     unsigned sample_count;
     bool half_full_was_said;
-    _Atomic uint64_t forecast_s; /* anyone reads */
 
     struct cache cache;
 };
@@ -269,11 +270,11 @@ struct journal_reader {
     struct record_room room;
 };
 
-void commit_run(void *journal);
+void commit_run(void *context);
 void commit_wake(struct journal *journal);
 /* Footer's counts per source: writer of the blob and what recovery counts. */
-size_t commit_footer_blob(void *journal, uint8_t *out, size_t cap);
-void commit_on_recovered(void *journal, const struct seglog_frame *frame);
+size_t commit_footer_blob(void *context, uint8_t *out, size_t cap);
+void commit_on_recovered(void *context, const struct seglog_frame *frame);
 /* (commit) Signals the readers that wait for a durable seq. */
 void readers_wake(struct journal *journal);
 

@@ -329,7 +329,8 @@ static int count_by_reading(struct journal *journal, uint64_t from, uint64_t unt
 
 int journal_count_sources_from(struct journal *journal, uint64_t from_seq, uint64_t *ret_by_source,
                                size_t cap) {
-    struct source_count count = {ret_by_source, cap};
+    struct source_count count = {NULL, cap};
+    count.by_source = ret_by_source;
     uint64_t end = journal_durable_seq(journal) + 1;
     struct segment_list segments = {0};
     int r = seglog_list(journal->dir, SEGLOG_JOURNAL, list_add, &segments);

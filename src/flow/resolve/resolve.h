@@ -104,9 +104,9 @@ int resolve_lookup_event(struct resolve_view *view, const struct aid *aid, uint6
 /* Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX = now). ord itself when it stands alone. */
 uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq);
 uint32_t resolve_ord_count(struct resolve_view *view); /* highest ord */
-/* ord -> root for all, into an array of count + 1; for answers. */
+/* ord -> root for all, into an array of `size` = resolve_ord_count + 1 entries; for answers. */
 int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots,
-                  size_t count) BH_MUST_USE;
+                  size_t size) BH_MUST_USE;
 int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *ret_row,
                    struct aid *ret_aid) BH_MUST_USE;
 /* The id string of an ord, unsealed; NOTFOUND when erased. */

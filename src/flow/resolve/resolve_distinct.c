@@ -143,7 +143,8 @@ int distinct_see(const struct store *store, MDB_txn *txn, const struct hmac_key 
                  struct distinct *distinct, const struct protocol_ops *protocol, uint8_t event_kind,
                  struct span json, const struct json_token *tokens, uint64_t seq,
                  bool *ret_changed) {
-    const struct look look = {store, txn, key, distinct, json, tokens, seq, ret_changed};
+    struct look look = {store, txn, key, distinct, json, tokens, seq, NULL};
+    look.changed = ret_changed;
     enum field_place place = (enum field_place)protocol->root_place((enum event_kind)event_kind);
     if (tokens[0].kind != JSON_OBJECT || place == PLACE_NONE) {
         return 0;

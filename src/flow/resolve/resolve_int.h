@@ -136,12 +136,11 @@ int store_put_meta(const struct store *store, MDB_txn *txn, const char *name,
 /* An id that an event names. */
 struct link_ref {
     struct aid aid;
+    struct span id;
+    uint32_t ord;   /* 0 = no row; set by the resolver before links_of, as is_user */
     uint8_t kind;   /* enum person_kind */
     bool is_device; /* as the event says */
-    struct span id;
-    /* Set by the resolver before links_of. */
-    uint32_t ord; /* 0 = no row */
-    bool is_user; /* the event shows it as a user's, or an earlier one did */
+    bool is_user;   /* the event shows it as a user's, or an earlier one did */
 };
 
 struct link {
@@ -215,40 +214,40 @@ struct source_table {
 };
 
 struct resolver {
+    /* Anyone reads; the resolver writes (release). */
+    _Atomic uint64_t seq;     /* all events up to it have their rows */
+    _Atomic uint64_t settled; /* durable cursor: the next seq to read */
+    _Atomic uint64_t stat_edges, stat_quota, stat_lost, stat_misses;
+    _Atomic uint32_t last_ord; /* durable */
+    _Atomic bool stopping;
+    _Atomic bool is_out_of_space;
+
+    /* Set while opening. */
     char dir[256];
     struct keyring *keyring;
-    struct journal *journal;
+    struct journal *journal; /* NULL: read only */
     struct store store;
     struct slots slots;
     struct hot *hot; /* NULL when read only */
     struct aid_maker *aids;
     struct hmac_key *distinct_key;
-    bool store_is_open;
+    struct os_thread thread;
+    size_t wake_count;
+    int wakes[WAKES_MAX];
 
-    /* Anyone reads; the resolver writes (release). */
-    _Atomic uint64_t seq;      /* all events up to it have their rows */
-    _Atomic uint64_t settled;  /* durable cursor: the next seq to read */
-    _Atomic uint32_t last_ord; /* durable */
-    _Atomic bool stopping;
-    _Atomic uint64_t stat_edges, stat_quota, stat_lost, stat_misses;
-    _Atomic bool is_out_of_space;
-
-    struct os_lock
-        lock; /* what a reload changes; `reloaded` says that the resolver has taken it up */
+    /* What a reload changes; `reloaded` says that the resolver has taken it up. */
+    struct os_lock lock;
     struct os_cond reloaded;
     struct source_table *next_sources;
-    bool sources_changed;
     const struct resolve_distinct *next_distinct;
     size_t next_distinct_count;
-    bool distinct_changed;
     int distinct_result;
-
-    int wakes[WAKES_MAX];
-    size_t wake_count;
-    int wake_fd;
-    struct os_thread thread;
+    bool sources_changed;
+    bool distinct_changed;
 
     /* Resolver thread. */
+    bool is_dirty;
+    int wake_fd;
     struct journal_reader *reader;
     struct source_table *sources;
     struct quota *quotas; /* by source number */
@@ -259,11 +258,10 @@ struct resolver {
     uint8_t *batch_slots; /* guarded: keys of the rows of this batch */
     struct json_token *tokens;
     uint8_t *scratch; /* decoded ids of one event */
-    bool is_dirty;
     uint64_t committed_at_us;
 };
 
-void resolver_run(void *resolver);
+void resolver_run(void *context);
 /* Reads what a restart needs from the tables: cursor, next ord, distinct counts. *ret_cursor = the next seq to read. */
 int resolver_load(struct resolver *resolver, uint64_t *ret_cursor) BH_MUST_USE;
 

@@ -83,7 +83,7 @@ static int open_tables(struct store *store, MDB_txn *txn, unsigned create) {
 }
 
 static int check_format(struct store *store, MDB_txn *txn, bool read_only) {
-    uint64_t format[2];
+    uint64_t format[2] = {0, 0};
     int r = store_get_meta(store, txn, "format", format);
     if (r == BH_E_NOTFOUND && !read_only) {
         const uint64_t ours[2] = {FORMAT, FORMAT};
