@@ -2,6 +2,8 @@
 /* depends: deliver ledger policy resolve journal inspect protocol mixpanel wire http json keyring seglog tlog yaml crypto model os base */
 /* sources: deliver_kit.c journal_kit.c */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -74,6 +76,47 @@ static void a_cut_closes_every_way(void **state) {
     assert_true(os_send(fd, "x", 1) < 0);
     gate_socket_close(&gate, fd);
     gate_fini(&gate);
+}
+
+/* Bytes that the kernel has taken and not yet delivered are thrown away, not sent to the end. */
+static void a_cut_takes_back_what_waits(void **state) {
+    (void)state;
+    static uint8_t bytes[1024 * 1024];
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct gate gate;
+    struct err err = {0};
+    struct os_peer peer;
+    int small = 16 * 1024;
+    int listener = -1;
+    int vendor = -1;
+    uint16_t port = 0;
+    assert_int_equal(os_listen("127.0.0.1:0", false, &listener, &err), 0);
+    assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+    assert_int_equal(os_local_port(listener, &port), 0);
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL), 0);
+    int fd = gate_socket_open(&gate, AF_INET);
+    int connected = connect(fd, (struct sockaddr *)&address, sizeof address);
+    assert_true(connected == 0 || errno == EINPROGRESS);
+    for (unsigned i = 0; i < 5000 && os_accept(listener, &vendor, &peer) != 0; i++) {
+        os_sleep_us(200);
+    }
+    long sent = os_send(fd, bytes, sizeof bytes);
+    assert_true(sent > 4 * small);
+    (void)gate_cut(&gate);
+    long got = 0;
+    long n = 0;
+    while ((n = os_recv(vendor, bytes, sizeof bytes)) > 0 || n == BH_E_AGAIN) {
+        got += n > 0 ? n : 0;
+        os_sleep_us(100);
+    }
+    assert_true(n < 0); /* reset, and no orderly end */
+    assert_true(got < sent);
+    gate_socket_close(&gate, fd);
+    gate_fini(&gate);
+    os_close(vendor);
+    os_close(listener);
 }
 
 /* -- the register ----------------------------------------------------------------------------------------------------------------------- */
@@ -217,11 +260,11 @@ int socket(int domain, int type, int protocol) {
     return fd;
 }
 
-/* A vendor of its own: reads the head of one request, says yes to it, and reads no more. */
+/* A vendor of its own: reads the head of one request, says yes to it, and only then reads the rest. */
 static int say_yes_to_a_head(int listener) {
     static const char yes[] =
         "HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{\"error\":null,\"status\":1}";
-    char head[1024];
+    char bytes[4096];
     struct os_peer peer;
     int fd = -1;
     long n = BH_E_AGAIN;
@@ -230,11 +273,16 @@ static int say_yes_to_a_head(int listener) {
     }
     assert_true(fd >= 0);
     for (unsigned i = 0; i < 50000 && n == BH_E_AGAIN; i++) {
-        n = os_recv(fd, head, sizeof head);
+        n = os_recv(fd, bytes, 512);
         os_sleep_us(200);
     }
     assert_true(n > 0);
     assert_int_equal(os_send(fd, yes, sizeof yes - 1), sizeof yes - 1);
+    os_sleep_us(50000);
+    for (unsigned i = 0; i < 500 && n != 0 && (n > 0 || n == BH_E_AGAIN); i++) {
+        n = os_recv(fd, bytes, sizeof bytes);
+        os_sleep_us(n > 0 ? 0 : 1000);
+    }
     return fd;
 }
 
@@ -272,6 +320,7 @@ static void a_yes_before_the_end_settles_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_closes_every_way),
+        cmocka_unit_test(a_cut_takes_back_what_waits),
         cmocka_unit_test(a_cut_outlasts_the_power),
         cmocka_unit_test_setup_teardown(a_discard_is_remembered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(narrowing_binds_the_backlog, set_up, tear_down),

@@ -12,6 +12,7 @@
 #include "crypto/crypto.h"
 #include "flow/ingest/ingest.h"
 #include "model/limits.h"
+#include "protocol/wire/wire.h"
 
 static struct ingester *ingester;
 static struct ingest_sources *sources;
@@ -45,24 +46,28 @@ static int tear_down(void **state) {
 static struct ingest_batch batch;
 
 /* `target` is a path with its query; `credentials` go into an Authorization header. */
-static enum reply_kind post(const char *target, const char *credentials, const char *body) {
-    static uint8_t room[8192];
+static enum reply_kind post_bytes(const char *target, const char *credentials, struct span body) {
+    static uint8_t room[65536];
     static char head_text[1024];
     static struct http_head head;
     unsigned status = 0;
-    size_t n = strlen(body);
     int size = snprintf(
         head_text, sizeof head_text,
         "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s%s%sContent-Length: %zu\r\n\r\n",
         target, credentials != NULL ? "Authorization: Basic " : "",
-        credentials != NULL ? credentials : "", credentials != NULL ? "\r\n" : "", n);
+        credentials != NULL ? credentials : "", credentials != NULL ? "\r\n" : "", body.n);
     assert_int_equal(
         http_parse_head(span_of(head_text, (size_t)size), sizeof head_text, 512, &head, &status),
         0);
-    memcpy(room, body, n);
-    struct http_request request = {.head = &head, .body = room, .body_size = n};
+    assert_true(body.n <= sizeof room);
+    memcpy(room, body.p, body.n);
+    struct http_request request = {.head = &head, .body = room, .body_size = body.n};
     ingest_read(ingester, sources, &request, 1700000000000, &batch);
     return batch.verdict;
+}
+
+static enum reply_kind post(const char *target, const char *credentials, const char *body) {
+    return post_bytes(target, credentials, span_str(body));
 }
 
 static enum reply_kind track(const char *token) {
@@ -136,12 +141,38 @@ static void an_import_secret_is_bound_to_its_project(void **state) {
     assert_int_equal(post("/mixpanel/import?strict=1", NULL, body), REPLY_UNAUTHORIZED);
 }
 
+/* What a small body unpacks to is held to the limit of a large one. */
+static void a_body_unpacks_to_no_more_than_its_limit(void **state) {
+    (void)state;
+    static const char start[] =
+        "[{\"event\":\"e\",\"properties\":{\"token\":\"token_of_the_web\"}}";
+    struct wire *wire = wire_new();
+    size_t cap = LIMIT_REQUEST_BYTES + 1;
+    char *plain = malloc(cap);
+    uint8_t *packed = malloc(wire_gzip_bound(cap));
+    assert_true(wire != NULL && plain != NULL && packed != NULL);
+    memset(plain, ' ', cap);
+    memcpy(plain, start, sizeof start - 1);
+    for (size_t over = 0; over <= 1; over++) {
+        struct buf out = buf_of(packed, wire_gzip_bound(cap));
+        plain[cap - 2] = over == 0 ? ']' : ' ';
+        plain[cap - 1] = ']';
+        assert_int_equal(wire_gzip(wire, span_of(plain, cap - 1 + over), &out), 0);
+        assert_int_equal(post_bytes("/mixpanel/track", NULL, buf_span(&out)),
+                         over == 0 ? REPLY_KEPT : REPLY_TOO_BIG);
+    }
+    free(packed);
+    free(plain);
+    wire_free(wire);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_token_names_its_source),
         cmocka_unit_test(an_unknown_token_is_refused),
         cmocka_unit_test(items_of_a_batch_stand_for_themselves),
         cmocka_unit_test(an_import_secret_is_bound_to_its_project),
+        cmocka_unit_test(a_body_unpacks_to_no_more_than_its_limit),
     };
     return cmocka_run_group_tests_name("ingest_promises", tests, set_up, tear_down);
 }
