@@ -115,14 +115,12 @@ export async function visitorStory(visitor, person, pace = 0) {
   await visitor.call('track', 'Step 1', { page: 'https://app.example.com/pricing?mail=' + encodeURIComponent(person.email) });
   await sleep(pace);
   await visitor.call('identify', person.id);
-  await sleep(pace);
   await visitor.call('track', 'Signed Up', { plan: person.plan, email: person.email, note: `call ${person.phone}` });
   await visitor.call('people.set', { $name: person.name, $email: person.email, $phone: person.phone, plan: person.plan });
   await visitor.call('people.set_once', { first_seen_plan: person.plan });
   await visitor.call('people.increment', 'completions_run', 1);
   await visitor.call('set_group', 'company', [person.org]);
   await visitor.group('company', person.org, 'set', { $name: person.orgName });
-  await sleep(pace);
   await visitor.call('track', 'Step 2', {});
   await sleep(pace);
   await visitor.call('track', 'Completion Run', { model: 'lumen-mini', tokens: 17 });
