@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 #include "os/socket.h"
 
-enum { ANSWER_MAX = 16 * 1024 * 1024 };
+enum { ANSWER_MAX = 16777216 };
 
 void cli_answer_free(struct cli_answer *answer) {
     free(answer->body);
@@ -13,7 +13,7 @@ void cli_answer_free(struct cli_answer *answer) {
 }
 
 static int receive_all(int fd, struct cli_answer *answer, uint8_t **ret_raw, size_t *ret_n) {
-    size_t cap = 64 * 1024;
+    size_t cap = 65536;
     size_t n = 0;
     uint8_t *raw = malloc(cap + 1);
     (void)answer;

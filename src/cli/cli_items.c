@@ -75,6 +75,7 @@ static int take_line(struct walker *w, struct span line,
     struct protocol_request request = {
         .method = 2, /* HTTP_POST */
         .path = path_of(line),
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own line buffer, writable */
         .body = (uint8_t *)(uintptr_t)line.p, /* our own line buffer */
         .body_len = line.n,
         .now_ms = (int64_t)(os_wall_us() / 1000),
@@ -108,6 +109,7 @@ static int take_line(struct walker *w, struct span line,
     }
     const struct finding *findings = &w->findings[seen.finding_first];
     if (w->overwrite) {
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own line buffer, writable */
         (void)inspect_overwrite((uint8_t *)(uintptr_t)item->json.p, w->tokens, 0, findings,
                                 seen.finding_count);
     }
@@ -134,7 +136,7 @@ static int walk_lines(struct walker *w, int (*each)(void *context, const struct 
         }
         if (newline == SIZE_MAX && !end) {
             return cli_fail_text("line %llu is longer than 1 MiB",
-                                 (unsigned long long)(w->number + 1));
+                                 (unsigned long long)w->number + 1);
         }
         size_t size = newline == SIZE_MAX ? n : newline;
         code = take_line(w, span_of(w->line, size), each, context);

@@ -101,7 +101,8 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
         s > 59) {
         return false;
     }
-    *ret_ms = ((uint64_t)days_from_civil(y, mo, d) * 86400 + h * 3600U + mi * 60U + s) * 1000 + ms;
+    uint64_t minutes = ((uint64_t)days_from_civil(y, mo, d) * 24 + h) * 60 + mi;
+    *ret_ms = (minutes * 60 + s) * 1000 + ms;
     return true;
 }
 

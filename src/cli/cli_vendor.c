@@ -162,7 +162,8 @@ static int offline_status(const struct settings *settings, struct buf *out, stru
             r = opened;
             break;
         }
-        r = journal_count_from(journal, ledger_recovery.settled_seq, &backlog);
+        r = journal_count_from(
+            journal, ledger_recovery.settled_seq != 0 ? ledger_recovery.settled_seq : 1, &backlog);
         ledger_close(ledger);
         buf_printf(out, "%s\"%s\":{\"state\":\"%s\",\"backlog\":%llu}", i != 0 ? "," : "",
                    settings->vendors[i],

@@ -16,7 +16,12 @@
 #include "os/clock.h"
 #include "os/log.h"
 
-enum { ANSWER_MAX = 2 * 1024 * 1024, ADMIN_BODY_MAX = 64 * 1024, ADMIN_TOKENS = 64 };
+enum {
+    ANSWER_MAX = 2 * 1024 * 1024,
+    ADMIN_BODY_MAX = 64 * 1024,
+    ADMIN_POOL = 4 * ANSWER_MAX,
+    ADMIN_TOKENS = 64
+};
 
 static void reply(struct http_server *server, const struct http_request *request, unsigned status,
                   struct span body, const char *type) {
@@ -267,9 +272,9 @@ static struct http_config config_of(struct gateway *gateway, const char *address
         .connections_max = 64,
         .connections_per_peer_max = 64,
         .body_max = ADMIN_BODY_MAX,
-        .head_max = 16 * 1024,
+        .head_max = 16384,
         .target_max = 4096,
-        .body_pool = 4 * ADMIN_BODY_MAX,
+        .body_pool = ADMIN_POOL,
         .head_timeout_ms = 5000,
         .body_timeout_ms = 5000,
         .body_rate_min = 0,

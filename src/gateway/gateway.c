@@ -296,6 +296,7 @@ int gateway_run(const struct gateway_options *options, struct err *err) {
     if (r == 0) {
         atomic_store(&gateway->snapshot, snapshot);
         gateway->loop_count =
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): r is 0 only with a snapshot */
             snapshot->settings->loops != 0 ? snapshot->settings->loops : os_cpu_count();
         gateway->loop_count = gateway->loop_count > LIMIT_LOOPS ? LIMIT_LOOPS : gateway->loop_count;
         r = os_dir_make(snapshot->settings->data);

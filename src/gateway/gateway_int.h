@@ -77,14 +77,14 @@ void loop_free(struct loop *loop);
 
 /* admin.c, metrics.c */
 int admin_new(struct gateway *gateway, struct err *err) BH_MUST_USE;
-void admin_run(void *gateway);
-void health_run(void *gateway);
+void admin_run(void *context);
+void health_run(void *context);
 void status_write(struct gateway *gateway, struct buf *out);
 void metrics_write(struct gateway *gateway, struct buf *out);
 bool gateway_is_ready(struct gateway *gateway);
 
 /* keeper.c */
-void keeper_run(void *gateway);
+void keeper_run(void *context);
 
 /* gateway.c */
 int gateway_reload(struct gateway *gateway, struct err *err) BH_MUST_USE;

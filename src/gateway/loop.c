@@ -292,6 +292,7 @@ static void identify(struct loop *loop, const struct ingest_batch *batch) {
 static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
     struct loop_work *w = loop->work;
     const struct protocol_decoded *d = &batch->decoded;
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own decode buffer or the request body */
     uint8_t *text = (uint8_t *)(uintptr_t)
                         d->text.p; /* our own decode buffer or the request's body: both writable */
     size_t n = 0;
@@ -436,6 +437,28 @@ static void keep(struct loop *loop, const struct http_request *request,
     reply_now(loop, request, batch, refusal);
 }
 
+static void take(struct loop *loop, const struct snapshot *snapshot,
+                 const struct http_request *request, struct ingest_batch *batch) {
+    ingest_read(loop->work->ingester, snapshot->ingest_sources, request,
+                (int64_t)(os_wall_us() / 1000), batch);
+    if (batch->verdict == REPLY_KEPT && !batch->is_local) {
+        identify(loop, batch);
+        inspect_batch(loop, batch);
+        if (batch->good == 0) {
+            batch->verdict = REPLY_TOO_BIG;
+        }
+    }
+    count_refused(loop, batch);
+    if (batch->verdict == REPLY_KEPT && !batch->is_local) {
+        keep(loop, request, batch);
+        return;
+    }
+    if (batch->decoded.item_count == 0) {
+        count_whole(loop, batch->verdict);
+    }
+    reply_now(loop, request, batch, batch->verdict);
+}
+
 static void handle(void *context, const struct http_request *request) {
     struct loop *loop = context;
     const struct snapshot *snapshot =
@@ -451,24 +474,8 @@ static void handle(void *context, const struct http_request *request) {
         return;
     }
     struct ingest_batch batch;
-    ingest_read(loop->work->ingester, snapshot->ingest_sources, request,
-                (int64_t)(os_wall_us() / 1000), &batch);
-    if (batch.verdict == REPLY_KEPT && !batch.is_local) {
-        identify(loop, &batch);
-        inspect_batch(loop, &batch);
-        if (batch.good == 0) {
-            batch.verdict = REPLY_TOO_BIG;
-        }
-    }
-    count_refused(loop, &batch);
-    if (batch.verdict == REPLY_KEPT && !batch.is_local) {
-        keep(loop, request, &batch);
-        return;
-    }
-    if (batch.decoded.item_count == 0) {
-        count_whole(loop, batch.verdict);
-    }
-    reply_now(loop, request, &batch, batch.verdict);
+    take(loop, snapshot, request, &batch);
+    ingest_wipe(loop->work->ingester, request, &batch);
 }
 
 static void error_headers(void *context, const struct http_head *head, struct buf *b) {

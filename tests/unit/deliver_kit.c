@@ -38,7 +38,8 @@ struct connection {
 
 void kit_status(struct kit_answer *answer, int status) {
     answer->status = status;
-    (void)snprintf(answer->body, sizeof answer->body, "{\"code\":%d,\"error\":\"x\",\"status\":0}", status);
+    (void)snprintf(answer->body, sizeof answer->body, "{\"code\":%d,\"error\":\"x\",\"status\":0}",
+                   status);
 }
 
 void kit_accept(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
@@ -46,7 +47,8 @@ void kit_accept(struct kit_vendor *vendor, const struct kit_post *post, struct k
     answer->status = 200;
     bool is_import = strncmp(post->path, "/import", 7) == 0;
     (void)snprintf(answer->body, sizeof answer->body,
-                   is_import ? "{\"code\":200,\"num_records_imported\":%zu,\"status\":\"OK\"}" : "{\"error\":null,\"status\":1,\"n\":%zu}",
+                   is_import ? "{\"code\":200,\"num_records_imported\":%zu,\"status\":\"OK\"}"
+                             : "{\"error\":null,\"status\":1,\"n\":%zu}",
                    post->item_count);
 }
 
@@ -63,7 +65,8 @@ void kit_vendor_settle(struct kit_vendor *v) {
     for (unsigned i = 0; i < 100000 && atomic_load(&v->idle_passes) - passes < 2; i++) {
         os_sleep_us(100);
     }
-    for (unsigned i = 0; i < 10000 && !atomic_load(&v->hang_in_accept) && atomic_load(&v->open) != 0; i++) {
+    for (unsigned i = 0;
+         i < 10000 && !atomic_load(&v->hang_in_accept) && atomic_load(&v->open) != 0; i++) {
         os_sleep_us(100);
     }
     assert_true(atomic_load(&v->hang_in_accept) || atomic_load(&v->open) == 0);
@@ -129,7 +132,8 @@ static size_t head_value(struct span head, const char *name) {
 static void read_items(struct kit_post *post) {
     struct span rest = post->plain;
     size_t at;
-    while ((at = span_find(rest, SPAN_LIT("\"tokens\":"))) != SIZE_MAX && post->item_count < KIT_ITEMS_MAX) {
+    while ((at = span_find(rest, SPAN_LIT("\"tokens\":"))) != SIZE_MAX &&
+           post->item_count < KIT_ITEMS_MAX) {
         rest = span_from(rest, at + 9);
         uint32_t value = 0;
         for (size_t i = 0; i < rest.n && rest.p[i] >= '0' && rest.p[i] <= '9'; i++) {
@@ -139,7 +143,7 @@ static void read_items(struct kit_post *post) {
     }
 }
 
-/* One request; false when the connection is over. */
+/* One request; false when the connection is over. (long because each way to misbehave is one case) */
 static bool serve(struct connection *c, struct kit_post *post, struct kit_answer *answer) {
     struct kit_vendor *v = c->vendor;
     size_t head_end;
@@ -191,7 +195,8 @@ static bool serve(struct connection *c, struct kit_post *post, struct kit_answer
         atomic_fetch_add(&v->arrived[post->items[i]], 1);
     }
     memset(answer, 0, offsetof(struct kit_answer, body));
-    memset((char *)answer + offsetof(struct kit_answer, raw), 0, sizeof *answer - offsetof(struct kit_answer, raw));
+    memset((char *)answer + offsetof(struct kit_answer, raw), 0,
+           sizeof *answer - offsetof(struct kit_answer, raw));
     answer->body[0] = '\0';
     (v->behave != NULL ? v->behave : kit_accept)(v, post, answer);
     if (answer->status == 200 && !answer->hang && !answer->reset) {
@@ -218,9 +223,11 @@ static bool serve(struct connection *c, struct kit_post *post, struct kit_answer
         return false;
     }
     static _Thread_local char out[70000];
-    int n = answer->raw ? snprintf(out, sizeof out, "%s", answer->body)
-                        : snprintf(out, sizeof out, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n%s", answer->status, strlen(answer->body),
-                                   answer->headers != NULL ? answer->headers : "", answer->body);
+    int n = answer->raw
+                ? snprintf(out, sizeof out, "%s", answer->body)
+                : snprintf(out, sizeof out, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n%s\r\n%s",
+                           answer->status, strlen(answer->body),
+                           answer->headers != NULL ? answer->headers : "", answer->body);
     if (!send_all(c->fd, out, (size_t)n)) {
         return false;
     }
@@ -306,7 +313,8 @@ void kit_vendor_stop(struct kit_vendor *v) {
 
 /* -- the world ------------------------------------------------------------------------------------------------------------------------------- */
 
-static const char PLAN[] = "events:\n  Step *: {}\nproperties:\n  tokens: { type: number }\ntraits:\n  tokens: { type: number }\n";
+static const char PLAN[] =
+    "events:\n  Step *: {}\nproperties:\n  tokens: { type: number }\ntraits:\n  tokens: { type: number }\n";
 
 static const struct resolve_source SOURCES[] = {{.number = 1, .trust_server = true}};
 static const struct policy_source POLICY_SOURCES[] = {{1, "web", true}};
@@ -315,13 +323,17 @@ static const char *const SPACES[] = {""};
 static void compile(struct kit_world *world) {
     char text[4096];
     struct err err = {0};
-    (void)snprintf(text, sizeof text,
-                   "vendor: mixpanel\nconnector: mixpanel\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
-                   "allow:\n  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\ntime: second\nundeclared: hold\n%s",
-                   world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca, world->ca[0] != '\0' ? "\n" : "", world->extra);
+    (void)snprintf(
+        text, sizeof text,
+        "vendor: mixpanel\nconnector: mixpanel\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
+        "allow:\n  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\ntime: second\nundeclared: hold\n%s",
+        world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca,
+        world->ca[0] != '\0' ? "\n" : "", world->extra);
     int r = contract_load_text("contract", span_str(text), &world->contract, &err);
     r = r == 0 ? plan_load_text("plan", span_str(PLAN), &world->plan, &err) : r;
-    r = r == 0 ? ruleset_compile(world->contract, world->plan, POLICY_SOURCES, 1, &world->ruleset, &err) : r;
+    r = r == 0 ? ruleset_compile(world->contract, world->plan, POLICY_SOURCES, 1, &world->ruleset,
+                                 &err)
+               : r;
     if (r != 0) {
         print_error("%s:%u:%u %s\n", err.file, err.line, err.column, err.text);
     }
@@ -338,7 +350,10 @@ static void forget(struct kit_world *world) {
 }
 
 static struct courier_rules rules_of(struct kit_world *world) {
-    struct courier_rules rules = {.ruleset = world->ruleset, .sources = POLICY_SOURCES, .source_count = 1, .source_spaces = SPACES};
+    struct courier_rules rules = {.ruleset = world->ruleset,
+                                  .sources = POLICY_SOURCES,
+                                  .source_count = 1,
+                                  .source_spaces = SPACES};
     contract_facts(world->contract, &rules.facts);
     return rules;
 }
@@ -371,8 +386,12 @@ static void open_parts(struct kit_world *world) {
     config.chunk_pool = 16 * 1024 * 1024;
     world->journal = kit_open(&config, NULL);
     (void)snprintf(dir, sizeof dir, "%s/resolve", world->data);
-    struct resolve_config resolve = {
-        .dir = dir, .keyring = world->keyring, .journal = world->journal, .sources = SOURCES, .source_count = 1, .map_size = 1 << 28};
+    struct resolve_config resolve = {.dir = dir,
+                                     .keyring = world->keyring,
+                                     .journal = world->journal,
+                                     .sources = SOURCES,
+                                     .source_count = 1,
+                                     .map_size = 1 << 28};
     check_ok(resolver_open(&resolve, &world->resolver, &err), &err, "resolver");
     check_ok(cut_register_open(world->data, &world->reg, &err), &err, "register");
     check_ok(dns_start(&world->dns), &err, "dns");
@@ -422,7 +441,8 @@ void kit_world_new(struct kit_world *world) {
     kit_dir_make(world->dir);
     (void)snprintf(world->data, sizeof world->data, "%s/data", world->dir);
     kit_vendor_start(&world->vendor);
-    (void)snprintf(world->endpoint, sizeof world->endpoint, "http://127.0.0.1:%u", world->vendor.port);
+    (void)snprintf(world->endpoint, sizeof world->endpoint, "http://127.0.0.1:%u",
+                   world->vendor.port);
     kit_open_world(world);
 }
 
@@ -443,25 +463,32 @@ static void done(void *context, uint64_t ticket, int result) {
     (*(unsigned *)context)++;
 }
 
-static size_t write_event(struct kit_world *world, enum event_kind kind, uint32_t number, size_t filler, char *out, size_t cap) {
+static size_t write_event(struct kit_world *world, enum event_kind kind, uint32_t number,
+                          size_t filler, char *out, size_t cap) {
     uint64_t now = os_wall_us() / 1000000;
     char id[32];
     (void)snprintf(id, sizeof id, "user_%u", number % 97);
     (void)world;
     switch (kind) {
     case EVENT_PROFILE:
-        return (size_t)snprintf(out, cap, "{\"$distinct_id\":\"%s\",\"$set\":{\"tokens\":%u,\"pad\":\"%0*d\"}}", id, number, (int)filler, 0);
+        return (size_t)snprintf(
+            out, cap, "{\"$distinct_id\":\"%s\",\"$set\":{\"tokens\":%u,\"pad\":\"%0*d\"}}", id,
+            number, (int)filler, 0);
     case EVENT_IDENTIFY:
-        return (size_t)snprintf(out, cap, "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"%s\",\"$anon_distinct_id\":\"a%u\",\"time\":%llu,\"tokens\":%u}}",
-                                id, number, (unsigned long long)now, number);
+        return (size_t)snprintf(
+            out, cap,
+            "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"%s\",\"$anon_distinct_id\":\"a%u\",\"time\":%llu,\"tokens\":%u}}",
+            id, number, (unsigned long long)now, number);
     case EVENT_TRACK:
     case EVENT_ALIAS:
     case EVENT_MERGE:
     case EVENT_GROUP:
         break;
     }
-    return (size_t)snprintf(out, cap, "{\"event\":\"Step 1\",\"properties\":{\"distinct_id\":\"%s\",\"time\":%llu,\"$insert_id\":\"e%u\",\"tokens\":%u,\"pad\":\"%0*d\"}}",
-                            id, (unsigned long long)now, number, number, (int)filler, 0);
+    return (size_t)snprintf(
+        out, cap,
+        "{\"event\":\"Step 1\",\"properties\":{\"distinct_id\":\"%s\",\"time\":%llu,\"$insert_id\":\"e%u\",\"tokens\":%u,\"pad\":\"%0*d\"}}",
+        id, (unsigned long long)now, number, number, (int)filler, 0);
 }
 
 uint32_t kit_put_sized(struct kit_world *world, size_t n, enum event_kind kind, size_t filler) {
@@ -474,20 +501,27 @@ uint32_t kit_put_sized(struct kit_world *world, size_t n, enum event_kind kind, 
     unsigned answered = 0;
     while (n != 0) {
         size_t count = n < BATCH ? n : BATCH;
-        struct record_request request = {.protocol = PROTOCOL_MIXPANEL, .kind = 1, .source = 1, .events = (uint16_t)count,
-                                         .received_us = os_wall_us() - 2000000, .env = SPAN_LIT("{}")};
+        struct record_request request = {.protocol = PROTOCOL_MIXPANEL,
+                                         .kind = 1,
+                                         .source = 1,
+                                         .events = (uint16_t)count,
+                                         .received_us = os_wall_us() - 2000000,
+                                         .env = SPAN_LIT("{}")};
         for (size_t i = 0; i < count; i++) {
             char *text = room + i * (filler + 512);
             char id[32];
             size_t size = write_event(world, kind, world->next, filler, text, filler + 512);
-            events[i] = (struct record_event){.kind = (uint8_t)kind, .time_ms = (int64_t)(os_wall_us() / 1000), .json = span_of(text, size)};
+            events[i] = (struct record_event){.kind = (uint8_t)kind,
+                                              .time_ms = (int64_t)(os_wall_us() / 1000),
+                                              .json = span_of(text, size)};
             (void)snprintf(id, sizeof id, "user_%u", world->next % 97);
             aid_make(world->aids, SPAN_NONE, span_str(id), &events[i].aid);
             events[i].flags = kind == EVENT_IDENTIFY ? EVENT_HAS_LINKS : 0;
             world->next++;
         }
         int r;
-        while ((r = journal_writer_put(writer, &request, events, count, ++world->ticket)) == BH_E_BUSY) {
+        while ((r = journal_writer_put(writer, &request, events, count, ++world->ticket)) ==
+               BH_E_BUSY) {
             journal_writer_flush(writer);
             (void)journal_writer_complete(writer, done, &answered);
             os_sleep_us(200);
@@ -525,7 +559,8 @@ bool kit_drained(struct kit_world *world, unsigned ms) {
         os_sleep_us(1000);
     }
     struct courier_status s = kit_status_of(world);
-    print_error("not drained: state %s backlog %llu settled %llu attempts %llu status %u\n", vendor_state_word(s.state), (unsigned long long)s.backlog,
+    print_error("not drained: state %s backlog %llu settled %llu attempts %llu status %u\n",
+                vendor_state_word(s.state), (unsigned long long)s.backlog,
                 (unsigned long long)s.settled_seq, (unsigned long long)s.attempts, s.last_status);
     return false;
 }

@@ -35,9 +35,9 @@ struct kit_answer {
     const char *headers; /* more lines, each with CR LF; NULL = none */
     char body[65536];
     /* Instead of an answer: */
-    bool raw;       /* body is all bytes, as they are */
-    bool hang;      /* nothing, and the connection stays */
-    bool reset;     /* RST */
+    bool raw;   /* body is all bytes, as they are */
+    bool hang;  /* nothing, and the connection stays */
+    bool reset; /* RST */
     bool then_close;
     unsigned delay_ms;
     const char *again; /* bytes that follow the answer after again_ms */
@@ -54,13 +54,14 @@ struct kit_vendor {
     _Atomic unsigned open;
     _Atomic unsigned posts;
     _Atomic uint64_t bytes;
-    _Atomic unsigned idle_passes; /* of the accepting thread, with nobody waiting */
-    _Atomic bool hang_in_accept; /* takes connections and reads nothing */
-    _Atomic bool hang_in_body;   /* reads heads, no body */
+    _Atomic unsigned idle_passes;         /* of the accepting thread, with nobody waiting */
+    _Atomic bool hang_in_accept;          /* takes connections and reads nothing */
+    _Atomic bool hang_in_body;            /* reads heads, no body */
     _Atomic uint8_t arrived[KIT_EVENTS];  /* wholly read requests that held the event */
     _Atomic uint8_t accepted[KIT_EVENTS]; /* of these, answered with yes */
     /* Called for every whole request under the lock. NULL = kit_accept. */
-    void (*behave)(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer);
+    void (*behave)(struct kit_vendor *vendor, const struct kit_post *post,
+                   struct kit_answer *answer);
     /* Called when the first byte of a request's body arrives, before it is counted. */
     void (*first_byte)(struct kit_vendor *vendor);
     void *context;

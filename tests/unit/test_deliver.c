@@ -65,7 +65,8 @@ static _Atomic unsigned bodies_begun;
 static int open_watched(const char *path, int flags, unsigned mode) {
     int fd = real_ops->open(path, flags, mode);
     if (fd >= 0 && fd < 64) {
-        atomic_store(&ledger_fds[fd], strstr(path, "/ledger/mixpanel-1/") != NULL && strstr(path, "checkpoint") == NULL);
+        atomic_store(&ledger_fds[fd], strstr(path, "/ledger/mixpanel-1/") != NULL &&
+                                          strstr(path, "checkpoint") == NULL);
     }
     return fd;
 }
@@ -132,7 +133,8 @@ static struct {
     bool raw;
 } script;
 
-static void follow_script(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void follow_script(struct kit_vendor *vendor, const struct kit_post *post,
+                          struct kit_answer *answer) {
     if (atomic_fetch_sub(&script.times, 1) <= 0) {
         atomic_store(&script.times, 0);
         kit_accept(vendor, post, answer);
@@ -331,7 +333,8 @@ static void missing_credential(void **state) {
 
 static _Atomic size_t items_max;
 
-static void limit_items(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void limit_items(struct kit_vendor *vendor, const struct kit_post *post,
+                        struct kit_answer *answer) {
     if (post->item_count > atomic_load(&items_max)) {
         kit_status(answer, 413);
     } else {
@@ -362,7 +365,8 @@ static bool is_poison(uint32_t number) {
 }
 
 /* Refuses whole requests that hold poison, without a word about which. */
-static void refuse_mutely(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void refuse_mutely(struct kit_vendor *vendor, const struct kit_post *post,
+                          struct kit_answer *answer) {
     for (size_t i = 0; i < post->item_count; i++) {
         if (is_poison(post->items[i])) {
             kit_status(answer, 400);
@@ -372,13 +376,18 @@ static void refuse_mutely(struct kit_vendor *vendor, const struct kit_post *post
     kit_accept(vendor, post, answer);
 }
 
-static void refuse_by_name(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void refuse_by_name(struct kit_vendor *vendor, const struct kit_post *post,
+                           struct kit_answer *answer) {
     struct buf b = buf_of(answer->body, sizeof answer->body - 1);
     unsigned bad = 0;
-    buf_put_str(&b, "{\"code\":400,\"error\":\"some data points in the request failed validation\",\"failed_records\":[");
+    buf_put_str(
+        &b,
+        "{\"code\":400,\"error\":\"some data points in the request failed validation\",\"failed_records\":[");
     for (size_t i = 0; i < post->item_count; i++) {
         if (is_poison(post->items[i])) {
-            buf_printf(&b, "%s{\"index\":%zu,\"insert_id\":\"x\",\"field\":\"f\",\"message\":\"m\"}", bad != 0 ? "," : "", i);
+            buf_printf(&b,
+                       "%s{\"index\":%zu,\"insert_id\":\"x\",\"field\":\"f\",\"message\":\"m\"}",
+                       bad != 0 ? "," : "", i);
             bad++;
         }
     }
@@ -463,7 +472,8 @@ static void refuses_everything(void **state) {
 }
 
 /* A bisection that is interrupted by an outage goes on where it was. */
-static void bisects_through_outage(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void bisects_through_outage(struct kit_vendor *vendor, const struct kit_post *post,
+                                   struct kit_answer *answer) {
     if (post->number % 5 == 0) {
         kit_status(answer, 503);
     } else {
@@ -484,7 +494,8 @@ static void bisects_on(void **state) {
 static char order[64];
 static size_t order_n;
 
-static void note_order(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void note_order(struct kit_vendor *vendor, const struct kit_post *post,
+                       struct kit_answer *answer) {
     if (order_n < sizeof order - 1) {
         order[order_n++] = post->path[1];
     }
@@ -510,7 +521,8 @@ static void endpoints(void **state) {
 
 /* -- restarts --------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void fail_engage(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void fail_engage(struct kit_vendor *vendor, const struct kit_post *post,
+                        struct kit_answer *answer) {
     if (strncmp(post->path, "/engage", 7) == 0) {
         kit_status(answer, 503);
     } else {
@@ -563,7 +575,8 @@ static void discards(void **state) {
 static void passes(void **state) {
     (void)state;
     kit_restore(&world, true);
-    (void)kit_put(&world, 3000, EVENT_GROUP); /* not of the shape of a group update: nothing of it may leave */
+    (void)kit_put(&world, 3000,
+                  EVENT_GROUP); /* not of the shape of a group update: nothing of it may leave */
     assert_true(kit_drained(&world, 10000));
     assert_int_equal(atomic_load(&world.vendor.posts), 0);
     assert_int_equal(kit_status_of(&world).withheld_events, 3000);
@@ -586,7 +599,8 @@ static void gaps(void **state) {
 static _Atomic unsigned with_number;
 static _Atomic unsigned without_number;
 
-static void count_numbers(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void count_numbers(struct kit_vendor *vendor, const struct kit_post *post,
+                          struct kit_answer *answer) {
     struct span rest = post->plain;
     size_t at;
     unsigned items = 0;
@@ -610,7 +624,8 @@ static void rule_history(void **state) {
     uint64_t us = 0;
     assert_int_equal(courier_cut(world.courier, "test", "", &us, &us), 0);
     (void)kit_put(&world, 10, EVENT_TRACK);
-    (void)snprintf(world.endpoint, sizeof world.endpoint, "http://127.0.0.1:%u/", world.vendor.port);
+    (void)snprintf(world.endpoint, sizeof world.endpoint, "http://127.0.0.1:%u/",
+                   world.vendor.port);
     kit_reload(&world);
     assert_int_equal(kit_status_of(&world).contract, 2);
     kit_reload(&world);
@@ -627,11 +642,26 @@ static void rule_history(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(delivers),          TEST(recorded_first), TEST(retries),         TEST(honours_retry_after),
-        TEST(malformed_answers), TEST(no_answer),      TEST(dead_vendor),     TEST(parks),
-        TEST(redirects),         TEST(missing_credential), TEST(halves),      TEST(bisects),
-        TEST(drops_the_named),   TEST(refuses_everything), TEST(bisects_on),  TEST(endpoints),
-        TEST(resumes),           TEST(discards),       TEST(passes),          TEST(gaps),
+        TEST(delivers),
+        TEST(recorded_first),
+        TEST(retries),
+        TEST(honours_retry_after),
+        TEST(malformed_answers),
+        TEST(no_answer),
+        TEST(dead_vendor),
+        TEST(parks),
+        TEST(redirects),
+        TEST(missing_credential),
+        TEST(halves),
+        TEST(bisects),
+        TEST(drops_the_named),
+        TEST(refuses_everything),
+        TEST(bisects_on),
+        TEST(endpoints),
+        TEST(resumes),
+        TEST(discards),
+        TEST(passes),
+        TEST(gaps),
         TEST(rule_history),
 #undef TEST
     };

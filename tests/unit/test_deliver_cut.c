@@ -44,7 +44,8 @@ static _Atomic bool resolver_hangs;
 static _Atomic unsigned asked;
 
 /* In place of libc's: "silent" names hang, "vendor.test" is this machine, others do not exist. */
-int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **ret) {
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret) {
     static struct sockaddr_storage address;
     static struct addrinfo found;
     (void)service;
@@ -59,7 +60,10 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
     struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&address;
     v4->sin_family = AF_INET;
     v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    found = (struct addrinfo){.ai_family = AF_INET, .ai_socktype = SOCK_STREAM, .ai_addrlen = sizeof *v4, .ai_addr = (struct sockaddr *)&address};
+    found = (struct addrinfo){.ai_family = AF_INET,
+                              .ai_socktype = SOCK_STREAM,
+                              .ai_addrlen = sizeof *v4,
+                              .ai_addr = (struct sockaddr *)&address};
     *ret = &found;
     return 0;
 }
@@ -95,7 +99,8 @@ static void random_pause(uint64_t us_max) {
     os_sleep_us(kit_below(&dice, us_max));
 }
 
-static void answer_slowly(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void answer_slowly(struct kit_vendor *vendor, const struct kit_post *post,
+                          struct kit_answer *answer) {
     kit_accept(vendor, post, answer);
     answer->delay_ms = post->number % 4;
 }
@@ -150,7 +155,8 @@ static void in_handshake(void **state) {
     (void)state;
     dice.state = kit_seed(3);
     atomic_store(&world.vendor.hang_in_accept, true);
-    (void)snprintf(world.endpoint, sizeof world.endpoint, "https://127.0.0.1:%u", world.vendor.port);
+    (void)snprintf(world.endpoint, sizeof world.endpoint, "https://127.0.0.1:%u",
+                   world.vendor.port);
     kit_reload(&world);
     (void)kit_put(&world, 100, EVENT_TRACK);
     for (unsigned i = 0; i < 20; i++) {
@@ -173,7 +179,8 @@ static void in_dns(void **state) {
     (void)state;
     atomic_store(&resolver_hangs, true);
     for (unsigned i = 0; i < 10; i++) {
-        (void)snprintf(world.endpoint, sizeof world.endpoint, "https://silent%u.test:%u", i, world.vendor.port);
+        (void)snprintf(world.endpoint, sizeof world.endpoint, "https://silent%u.test:%u", i,
+                       world.vendor.port);
         kit_reload(&world);
         (void)kit_put(&world, 10, EVENT_TRACK);
         unsigned before = atomic_load(&asked);
@@ -220,7 +227,8 @@ static void while_idle(void **state) {
 /* A connection is used again after a yes, and never after anything else, nor with bytes in wait on it. */
 static struct kit_answer next_answer;
 
-static void answer_next(struct kit_vendor *vendor, const struct kit_post *post, struct kit_answer *answer) {
+static void answer_next(struct kit_vendor *vendor, const struct kit_post *post,
+                        struct kit_answer *answer) {
     kit_accept(vendor, post, answer);
     if (next_answer.status == 400) {
         kit_status(answer, 400);
@@ -232,7 +240,8 @@ static void answer_next(struct kit_vendor *vendor, const struct kit_post *post, 
 
 static void reuse(void **state) {
     (void)state;
-    static const char yes[] = "HTTP/1.1 200 OK\r\nContent-Length: 54\r\n\r\n{\"code\":200,\"num_records_imported\":10,\"status\":\"OK\"} ";
+    static const char yes[] =
+        "HTTP/1.1 200 OK\r\nContent-Length: 54\r\n\r\n{\"code\":200,\"num_records_imported\":10,\"status\":\"OK\"} ";
     world.vendor.behave = answer_next;
     kit_restore(&world, true);
     for (unsigned i = 0; i < 3; i++) {
@@ -395,9 +404,10 @@ static void register_bytes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        TEST(while_busy), TEST(in_mid_body), TEST(in_handshake), TEST(in_dns),
-        TEST(in_back_off), TEST(while_idle), TEST(reuse), TEST(names),
-        TEST(cut_register_survives), TEST(register_bytes),
+        TEST(while_busy),     TEST(in_mid_body), TEST(in_handshake),
+        TEST(in_dns),         TEST(in_back_off), TEST(while_idle),
+        TEST(reuse),          TEST(names),       TEST(cut_register_survives),
+        TEST(register_bytes),
 #undef TEST
     };
     cmocka_set_test_filter(getenv("ONLY"));

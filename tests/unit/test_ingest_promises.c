@@ -102,6 +102,12 @@ static void an_unknown_token_is_refused(void **state) {
         assert_int_equal(track(tokens[i]), REPLY_UNAUTHORIZED);
         assert_int_equal(batch.good, 0);
     }
+    /* As many as it takes to look at every place of the table. */
+    for (unsigned i = 0; i < 500; i++) {
+        char token[17];
+        (void)snprintf(token, sizeof token, "token_of_%07u", i);
+        assert_null(ingest_source_by_token(sources, PROTOCOL_MIXPANEL, span_of(token, 16)));
+    }
     assert_null(
         ingest_source_by_token(sources, PROTOCOL_MIXPANEL + 1, SPAN_LIT("token_of_the_web")));
     assert_null(ingest_source_by_token(sources, PROTOCOL_MIXPANEL, SPAN_NONE));

@@ -192,7 +192,9 @@ static void test_card(void **state) {
          "user.financial.credit_card 0+22"},
         {"visa4111111111111111", "user.financial.credit_card 4+16"},
         {"user_4111111111111111", "user.financial.credit_card 5+16"},
+        {"560000000003", "user.financial.credit_card 0+12"},
         {"4111111111111112", ""},
+        {"573001234567", ""},
         {"1795489911971000", ""},
         {"20240102030405", ""},
         {"1234567890123456", ""},
@@ -233,6 +235,7 @@ static void test_bank_and_government(void **state) {
     EXPECT(rows);
 }
 
+/* long because it is one table */
 static void test_secrets(void **state) {
     (void)state;
 #define CRED "user.authorization.credentials"

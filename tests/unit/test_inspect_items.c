@@ -102,6 +102,7 @@ static void expect_rows(const struct row *rows, size_t count, uint8_t kind, cons
 #define PHONE       "user.contact.phone_number"
 #define CARD        "user.financial.credit_card"
 
+/* long because it is one table */
 static void test_keys(void **state) {
     (void)state;
     static const struct row rows[] = {

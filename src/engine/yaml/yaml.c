@@ -193,6 +193,7 @@ static int add_node(struct loader *load, enum yaml_kind kind, uint32_t *ret_inde
         return err_set(load->err, rc, "%s: no memory", doc->name);
     }
     uint32_t index = (uint32_t)doc->node_count++;
+    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): set by the call before */
     struct yaml_node *node = &doc->nodes[index];
     *node = (struct yaml_node){.doc = doc, .kind = (uint8_t)kind, .offset = load->offset};
     load->pending[load->pending_count++] = index;
@@ -229,6 +230,7 @@ static int add_scalar(struct loader *load, struct fy_event *event) {
     if (size != 0) {
         memcpy(doc->text + doc->text_size, text, size);
     }
+    /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript): set by the call before */
     struct yaml_node *node = &doc->nodes[index];
     node->text_start = (uint32_t)doc->text_size;
     node->text_size = (uint32_t)size;
@@ -272,6 +274,7 @@ static int refuse_duplicates(struct loader *load, const struct yaml_node *mappin
     if (count < 2) {
         return 0;
     }
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     const struct yaml_node **keys = malloc(count * sizeof *keys);
     if (keys == NULL) {
         return err_set(load->err, BH_E_NOMEM, "%s: no memory", doc->name);
@@ -279,6 +282,7 @@ static int refuse_duplicates(struct loader *load, const struct yaml_node *mappin
     for (size_t i = 0; i < count; i++) {
         keys[i] = &doc->nodes[doc->children[mapping->child_first + 2 * i]];
     }
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     qsort(keys, count, sizeof *keys, compare_keys);
     int rc = 0;
     for (size_t i = 1; i < count && rc == 0; i++) {

@@ -43,7 +43,8 @@ uint64_t courier_tick(struct courier *courier, uint64_t ms_max) {
     int64_t wait = ledger_tick(courier->ledger, os_wall_us() / 1000);
     if (wait < 0) {
         /* No space: its lines wait, and nothing new is sent without one. */
-        log_event(LOG_ERROR, "the ledger cannot be written", LOG_WORD("vendor", courier->vendor), LOG_INT("code", wait));
+        log_event(LOG_ERROR, "the ledger cannot be written", LOG_WORD("vendor", courier->vendor),
+                  LOG_INT("code", wait));
         wait = 1000;
     }
     if (courier_is_stopping(courier) && ms_max > 20) {
@@ -92,10 +93,12 @@ void courier_park(struct courier *courier, uint16_t status, const char *why) {
     if (!gate_move(&courier->gate, VENDOR_PARKED)) {
         return;
     }
-    log_event(LOG_ERROR, "vendor parked", LOG_WORD("vendor", courier->vendor), LOG_INT("status", status));
+    log_event(LOG_ERROR, "vendor parked", LOG_WORD("vendor", courier->vendor),
+              LOG_INT("status", status));
     int r = ledger_state(courier->ledger, VENDOR_PARKED, "bulkhead", text);
     if (r != 0) {
-        log_event(LOG_ERROR, "the parking is not in the ledger", LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
+        log_event(LOG_ERROR, "the parking is not in the ledger",
+                  LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
     }
 }
 
@@ -150,7 +153,8 @@ static void take_rules(struct courier *courier) {
         if (is_elsewhere) {
             transfer_close(courier);
         }
-        if ((is_elsewhere || changed) && courier->has_credential && gate_state(&courier->gate) != VENDOR_ACTIVE) {
+        if ((is_elsewhere || changed) && courier->has_credential &&
+            gate_state(&courier->gate) != VENDOR_ACTIVE) {
             unpark(courier);
         }
     }
@@ -173,11 +177,13 @@ static int commit_restore(void *context) {
     const struct restore_request *request = restoring->request;
     int r = ledger_state(courier->ledger, VENDOR_RETRYING, request->who, request->why);
     if (r != 0) {
-        return err_set(request->err, r, "the ledger of %s cannot be written: %s", courier->vendor, bh_error_text(r));
+        return err_set(request->err, r, "the ledger of %s cannot be written: %s", courier->vendor,
+                       bh_error_text(r));
     }
     r = cut_register_write(courier->config.reg, courier->vendor, VENDOR_ACTIVE, true);
     if (r == BH_E_FULL) {
-        return err_set(request->err, r, "the cut register has room for %d vendors only", LIMIT_VENDORS);
+        return err_set(request->err, r, "the cut register has room for %d vendors only",
+                       LIMIT_VENDORS);
     }
     if (r != 0) {
         fatal_register(courier, r);
@@ -203,7 +209,8 @@ static int discard(struct courier *courier, const struct restore_request *reques
         return 0;
     }
     struct ledger_reason_count reason = {REASON_DISCARDED, durable + 1 - from};
-    int r = ledger_passed(courier->ledger, from, durable + 1 - from, &reason, 1, request->who, true);
+    int r =
+        ledger_passed(courier->ledger, from, durable + 1 - from, &reason, 1, request->who, true);
     if (r != 0) {
         return err_set(request->err, r, "the discarding cannot be recorded: %s", bh_error_text(r));
     }
@@ -254,7 +261,8 @@ static void refuse_restore(struct courier *courier) {
     struct restore_request *request = courier->restore;
     os_unlock(&courier->gate.lock);
     if (request != NULL) {
-        answer_restore(courier, request, err_set(request->err, BH_E_CLOSED, "the daemon is stopping"));
+        answer_restore(courier, request,
+                       err_set(request->err, BH_E_CLOSED, "the daemon is stopping"));
     }
 }
 
@@ -290,7 +298,8 @@ static void gather(struct courier *courier) {
         return;
     }
     if (r != BH_E_AGAIN) {
-        log_event(LOG_ERROR, "events cannot be read or judged; tried again", LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
+        log_event(LOG_ERROR, "events cannot be read or judged; tried again",
+                  LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
         courier->batch.count = courier->batch_at = 0;
         courier_wait(courier, FAILURE_WAIT_MS);
         return;
@@ -356,7 +365,8 @@ static void run(void *context) {
     transfer_close(courier);
     int r = ledger_flush(courier->ledger);
     if (r != 0) {
-        log_event(LOG_ERROR, "the ledger cannot be written", LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
+        log_event(LOG_ERROR, "the ledger cannot be written", LOG_WORD("vendor", courier->vendor),
+                  LOG_INT("code", r));
     }
 }
 
@@ -375,7 +385,8 @@ static int map_buffers(struct courier *courier) {
     courier->delivery.last = os_memory_map(sizeof *courier->delivery.last);
     bool good = courier->plain.p != NULL && courier->packed.p != NULL && courier->tokens != NULL &&
                 courier->spans != NULL && courier->entries != NULL && courier->seqs != NULL &&
-                courier->refused != NULL && courier->delivery.suspects != NULL && courier->delivery.last != NULL;
+                courier->refused != NULL && courier->delivery.suspects != NULL &&
+                courier->delivery.last != NULL;
     int r = good ? window_init(&courier->window) : BH_E_NOMEM;
     return r == 0 ? transfer_init(&courier->transfer) : r;
 }
@@ -418,14 +429,17 @@ static int adopt(struct courier *courier, const struct ledger_recovery *recovery
     if (recovery->leaves != 0) {
         return 0;
     }
-    int r = durable != 0 ? ledger_passed(courier->ledger, 1, durable, NULL, 0, "adoption", true) : ledger_flush(courier->ledger);
+    int r = durable != 0 ? ledger_passed(courier->ledger, 1, durable, NULL, 0, "adoption", true)
+                         : ledger_flush(courier->ledger);
     return r == 0 ? 0 : err_set(err, r, "ledger of %s: %s", courier->vendor, bh_error_text(r));
 }
 
-static int open_ledger(struct courier *courier, const struct courier_rules *rules, struct err *err) {
+static int open_ledger(struct courier *courier, const struct courier_rules *rules,
+                       struct err *err) {
     char dir[COURIER_PATH + 16];
     (void)snprintf(dir, sizeof dir, "%s/ledger", courier->data_dir);
-    struct ledger_config config = {.dir = dir, .vendor = courier->vendor, .keyring = courier->config.keyring};
+    struct ledger_config config = {
+        .dir = dir, .vendor = courier->vendor, .keyring = courier->config.keyring};
     struct ledger_recovery recovery = {0};
     int r = ledger_open(&config, &courier->ledger, &recovery, err);
     r = r == 0 ? adopt(courier, &recovery, err) : r;
@@ -438,8 +452,9 @@ static int open_ledger(struct courier *courier, const struct courier_rules *rule
     courier->delivery.may_resume = recovery.attempts_without_outcome != 0;
     uint64_t settled = ledger_settled_seq(courier->ledger);
     courier->cursor = settled != 0 ? settled : 1;
-    log_event(LOG_INFO, "ledger open", LOG_WORD("vendor", courier->vendor), LOG_INT("log", recovery.log_number),
-              LOG_INT("leaves", recovery.leaves), LOG_INT("cursor", courier->cursor),
+    log_event(LOG_INFO, "ledger open", LOG_WORD("vendor", courier->vendor),
+              LOG_INT("log", recovery.log_number), LOG_INT("leaves", recovery.leaves),
+              LOG_INT("cursor", courier->cursor),
               LOG_INT("without_outcome", recovery.attempts_without_outcome));
     return r;
 }
@@ -452,9 +467,13 @@ static int open_parts(struct courier *courier, struct err *err) {
     }
     courier->wire = wire_new();
     r = courier->wire != NULL ? map_buffers(courier) : BH_E_NOMEM;
-    r = r == 0 ? policy_new(&keys, courier->config.aids, keyring_instance(courier->config.keyring), &courier->policy) : r;
+    r = r == 0 ? policy_new(&keys, courier->config.aids, keyring_instance(courier->config.keyring),
+                            &courier->policy)
+               : r;
     r = r == 0 ? resolve_view_new(courier->config.resolver, &courier->view) : r;
-    r = r == 0 ? journal_reader_new(courier->config.journal, courier->cursor, courier->wake_fd, &courier->reader) : r;
+    r = r == 0 ? journal_reader_new(courier->config.journal, courier->cursor, courier->wake_fd,
+                                    &courier->reader)
+               : r;
     return r == 0 ? 0 : err_set(err, r, "courier of %s: %s", courier->vendor, bh_error_text(r));
 }
 
@@ -463,7 +482,8 @@ static enum vendor_state stored_state(struct courier *courier) {
     return state == VENDOR_ACTIVE ? VENDOR_RETRYING : state;
 }
 
-int courier_open(const struct courier_config *config, const struct courier_rules *rules, struct courier **ret_courier, struct err *err) {
+int courier_open(const struct courier_config *config, const struct courier_rules *rules,
+                 struct courier **ret_courier, struct err *err) {
     struct courier *courier = calloc(1, sizeof *courier);
     if (courier == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
@@ -478,7 +498,8 @@ int courier_open(const struct courier_config *config, const struct courier_rules
     int r = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : BH_E_NOMEM;
     r = r == 0 ? vendor_gate_init(&courier->gate, stored_state(courier), wake, courier) : r;
     r = r == 0 ? os_wake_open(&courier->wake_fd) : r;
-    r = r == 0 ? open_ledger(courier, rules, err) : err_set(err, r, "courier of %s: %s", courier->vendor, bh_error_text(r));
+    r = r == 0 ? open_ledger(courier, rules, err)
+               : err_set(err, r, "courier of %s: %s", courier->vendor, bh_error_text(r));
     r = r == 0 ? open_parts(courier, err) : r;
     if (r != 0) {
         courier_free(courier);
@@ -488,7 +509,8 @@ int courier_open(const struct courier_config *config, const struct courier_rules
         bool changed = false;
         struct err missing = {0};
         if (!read_credential(courier, &changed, &missing)) {
-            log_event(LOG_ERROR, "the credential of this vendor is missing", LOG_WORD("vendor", courier->vendor));
+            log_event(LOG_ERROR, "the credential of this vendor is missing",
+                      LOG_WORD("vendor", courier->vendor));
         }
     }
     courier->window.skip_final = true;
@@ -506,7 +528,8 @@ int courier_start(struct courier *courier) {
 
 void courier_stop(struct courier *courier, unsigned grace_ms) {
     check(courier->magic == COURIER_MAGIC);
-    atomic_store_explicit(&courier->stop_until_us, os_mono_us() + grace_ms * (uint64_t)1000, memory_order_release);
+    atomic_store_explicit(&courier->stop_until_us, os_mono_us() + grace_ms * (uint64_t)1000,
+                          memory_order_release);
     atomic_store_explicit(&courier->stopping, true, memory_order_release);
     os_lock(&courier->gate.lock);
     wake(courier);
@@ -561,7 +584,8 @@ int courier_reload(struct courier *courier, const struct courier_rules *rules, s
     return 0;
 }
 
-int courier_cut(struct courier *courier, const char *who, const char *why, uint64_t *ret_us, uint64_t *ret_durable_us) {
+int courier_cut(struct courier *courier, const char *who, const char *why, uint64_t *ret_us,
+                uint64_t *ret_durable_us) {
     check(courier->magic == COURIER_MAGIC);
     uint64_t start = os_mono_us();
     if (gate_state(&courier->gate) == VENDOR_CLOSED) {
@@ -578,17 +602,19 @@ int courier_cut(struct courier *courier, const char *who, const char *why, uint6
     *ret_durable_us = os_mono_us() - start;
     r = ledger_state(courier->ledger, VENDOR_CUT, who, why);
     if (r != 0) {
-        log_event(LOG_ERROR, "the cut is in force and durable, but not in the ledger", LOG_WORD("vendor", courier->vendor),
-                  LOG_INT("code", r));
+        log_event(LOG_ERROR, "the cut is in force and durable, but not in the ledger",
+                  LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
     }
     return 0;
 }
 
-int courier_restore(struct courier *courier, bool replay, const char *who, const char *why, struct err *err) {
+int courier_restore(struct courier *courier, bool replay, const char *who, const char *why,
+                    struct err *err) {
     check(courier->magic == COURIER_MAGIC);
     enum vendor_state state = gate_state(&courier->gate);
     if (gate_state_is_open(state)) {
-        return err_set(err, BH_E_STATE, "%s is %s, not cut", courier->vendor, vendor_state_word(state));
+        return err_set(err, BH_E_STATE, "%s is %s, not cut", courier->vendor,
+                       vendor_state_word(state));
     }
     if (state == VENDOR_CLOSED) {
         return err_set(err, BH_E_STATE, "%s is closed", courier->vendor);
@@ -622,7 +648,8 @@ int courier_gap(struct courier *courier, uint64_t from_seq, uint64_t until_seq) 
         return 0;
     }
     struct ledger_reason_count reason = {REASON_GAP, until_seq - from_seq};
-    return ledger_passed(courier->ledger, from_seq, until_seq - from_seq, &reason, 1, "bulkhead", true);
+    return ledger_passed(courier->ledger, from_seq, until_seq - from_seq, &reason, 1, "bulkhead",
+                         true);
 }
 
 struct ledger *courier_ledger(struct courier *courier) {

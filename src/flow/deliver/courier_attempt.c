@@ -46,14 +46,15 @@ static void write_last(struct courier *courier, uint8_t more_flags) {
         int r = ledger_outcome(courier->ledger, &last->outcome);
         /* Without the line the outcome reads as unknown: less certain, never wrong. */
         if (r != 0) {
-            log_event(LOG_ERROR, "an outcome is not in the ledger", LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
+            log_event(LOG_ERROR, "an outcome is not in the ledger",
+                      LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
         }
         last->is_full = false;
     }
 }
 
-static void emit(struct courier *courier, uint64_t attempt, uint8_t result, uint16_t status, uint8_t flags, const uint32_t *refused,
-                 size_t refused_count) {
+static void emit(struct courier *courier, uint64_t attempt, uint8_t result, uint16_t status,
+                 uint8_t flags, const uint32_t *refused, size_t refused_count) {
     struct outcome_slot *last = courier->delivery.last;
     write_last(courier, 0);
     last->is_full = true;
@@ -71,7 +72,8 @@ static void emit(struct courier *courier, uint64_t attempt, uint8_t result, uint
 }
 
 /* A result that leaves the items to be sent again; said once for each attempt, the stronger of two counts (lower is stronger). */
-static void emit_open(struct courier *courier, struct segment *segment, uint8_t result, uint16_t status) {
+static void emit_open(struct courier *courier, struct segment *segment, uint8_t result,
+                      uint16_t status) {
     if (segment->attempt != 0 && (segment->written == 0 || result < segment->written)) {
         emit(courier, segment->attempt, result, status, 0, NULL, 0);
         segment->written = result;
@@ -83,10 +85,12 @@ static struct segment *top(struct courier *courier) {
     return &courier->delivery.stack[courier->delivery.depth - 1];
 }
 
-static void push(struct courier *courier, uint8_t endpoint, uint16_t from, uint16_t to, bool in_bisection) {
+static void push(struct courier *courier, uint8_t endpoint, uint16_t from, uint16_t to,
+                 bool in_bisection) {
     struct delivery *d = &courier->delivery;
     check(d->depth < SEGMENTS_MAX && from < to);
-    d->stack[d->depth++] = (struct segment){.from = from, .to = to, .endpoint = endpoint, .in_bisection = in_bisection};
+    d->stack[d->depth++] = (struct segment){
+        .from = from, .to = to, .endpoint = endpoint, .in_bisection = in_bisection};
 }
 
 static struct window_item *item_at(struct courier *courier, uint16_t place) {
@@ -95,7 +99,8 @@ static struct window_item *item_at(struct courier *courier, uint16_t place) {
 
 /* -- suspects ---------------------------------------------------------------------------------------------------------------------------- */
 
-static void set_aside(struct courier *courier, const struct window_item *item, uint16_t status, uint64_t time_ms) {
+static void set_aside(struct courier *courier, const struct window_item *item, uint16_t status,
+                      uint64_t time_ms) {
     poison_note(courier, item, status, time_ms);
     counter_add(&courier->counters.poison_events, 1);
     counter_add(&courier->counters.refused_events, 1);
@@ -107,7 +112,8 @@ static void settle_suspects(struct courier *courier, bool is_final) {
     struct delivery *d = &courier->delivery;
     for (uint32_t i = 0; i < d->suspect_count; i++) {
         const struct suspect *s = &d->suspects[i];
-        emit(courier, s->attempt, s->result, s->status, is_final ? OUTCOME_ITEMS_FINAL : 0, &first, is_final ? 1 : 0);
+        emit(courier, s->attempt, s->result, s->status, is_final ? OUTCOME_ITEMS_FINAL : 0, &first,
+             is_final ? 1 : 0);
         if (is_final) {
             set_aside(courier, &courier->window.list[s->item], s->status, s->time_ms);
         }
@@ -118,7 +124,8 @@ static void settle_suspects(struct courier *courier, bool is_final) {
 static void suspect(struct courier *courier, const struct segment *segment, uint16_t status) {
     struct delivery *d = &courier->delivery;
     check(segment->to - segment->from == 1 && d->suspect_count < WINDOW_EVENTS);
-    d->suspects[d->suspect_count++] = (struct suspect){segment->attempt, now_ms(), courier->window.order[segment->from], status, d->refusal};
+    d->suspects[d->suspect_count++] = (struct suspect){
+        segment->attempt, now_ms(), courier->window.order[segment->from], status, d->refusal};
     if (!d->in_bisection || d->bisection_accepted != 0 || d->bisection_events < BISECT_MIN) {
         settle_suspects(courier, true);
     }
@@ -135,7 +142,9 @@ static bool end_bisection(struct courier *courier) {
         return true;
     }
     settle_suspects(courier, false);
-    courier_park(courier, atomic_load_explicit(&courier->counters.last_status, memory_order_relaxed), "refuses everything");
+    courier_park(courier,
+                 atomic_load_explicit(&courier->counters.last_status, memory_order_relaxed),
+                 "refuses everything");
     push(courier, d->bisection_endpoint, d->bisection_from, d->bisection_to, false);
     return false;
 }
@@ -174,7 +183,8 @@ void delivery_pause(struct courier *courier) {
 
 static void wait_until(struct courier *courier, uint64_t us) {
     courier->delivery.retry_us = os_mono_us() + us;
-    atomic_store_explicit(&courier->counters.retry_at_ms, now_ms() + us / 1000, memory_order_relaxed);
+    atomic_store_explicit(&courier->counters.retry_at_ms, now_ms() + us / 1000,
+                          memory_order_relaxed);
     delivery_pause(courier);
 }
 
@@ -211,7 +221,8 @@ static void succeeded(struct courier *courier) {
 
 /* -- answers ------------------------------------------------------------------------------------------------------------------------------- */
 
-static void take_accepted(struct courier *courier, uint16_t status, const struct protocol_answer *answer) {
+static void take_accepted(struct courier *courier, uint16_t status,
+                          const struct protocol_answer *answer) {
     struct delivery *d = &courier->delivery;
     struct segment segment = *top(courier);
     uint32_t count = (uint32_t)(segment.to - segment.from);
@@ -230,9 +241,11 @@ static void take_accepted(struct courier *courier, uint16_t status, const struct
         settle_suspects(courier, true);
     }
     uint8_t result = answer->refused_count == count ? RESULT_REFUSED : RESULT_ACCEPTED;
-    emit(courier, segment.attempt, result, status, OUTCOME_ITEMS_FINAL, courier->refused, answer->refused_count);
+    emit(courier, segment.attempt, result, status, OUTCOME_ITEMS_FINAL, courier->refused,
+         answer->refused_count);
     for (uint32_t i = 0; i < answer->refused_count; i++) {
-        set_aside(courier, item_at(courier, (uint16_t)(segment.from + courier->refused[i])), status, now_ms());
+        set_aside(courier, item_at(courier, (uint16_t)(segment.from + courier->refused[i])), status,
+                  now_ms());
     }
     counter_add(&courier->counters.accepted_events, count - answer->refused_count);
     succeeded(courier);
@@ -260,7 +273,8 @@ static void take_too_big(struct courier *courier, uint16_t status) {
     }
     static const uint32_t first = 0;
     set_aside(courier, item_at(courier, segment->from), status, now_ms());
-    emit(courier, segment->attempt, courier->delivery.refusal, status, OUTCOME_ITEMS_FINAL, &first, 1);
+    emit(courier, segment->attempt, courier->delivery.refusal, status, OUTCOME_ITEMS_FINAL, &first,
+         1);
     courier->delivery.depth--;
     (void)end_bisection(courier);
 }
@@ -273,7 +287,8 @@ static void take_auth(struct courier *courier, const struct transfer_result *res
     if (is_redirect && d->redirects < 2) {
         back_off(courier, result->retry_after_s);
     } else {
-        courier_park(courier, result->status, is_redirect ? "redirects" : "refuses the credential or address");
+        courier_park(courier, result->status,
+                     is_redirect ? "redirects" : "refuses the credential or address");
     }
 }
 
@@ -281,7 +296,8 @@ static void take_answer(struct courier *courier, const struct transfer_result *r
     struct segment *segment = top(courier);
     struct protocol_answer answer;
     const struct protocol_ops *ops = courier->rules->ops;
-    ops->answer(segment->endpoint, result->status, result->body, (size_t)(segment->to - segment->from), courier->refused, &answer);
+    ops->answer(segment->endpoint, result->status, result->body,
+                (size_t)(segment->to - segment->from), courier->refused, &answer);
     /* A yes that came before the request was out is not this request's. */
     bool is_stray = result->is_early && result->status < 300;
     if (!result->is_complete || is_stray || (answer.kind == ANSWER_RETRY && result->status < 300)) {
@@ -380,7 +396,8 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
     bool is_ours = segment->attempt == number && segment->written != RESULT_UNSENT;
     if (!is_new && !is_ours) {
         /* Perhaps a try of a former life, perhaps with "unsent" as its last word. */
-        struct ledger_outcome unknown = {.attempt = number, .time_ms = now_ms(), .result = RESULT_UNKNOWN};
+        struct ledger_outcome unknown = {
+            .attempt = number, .time_ms = now_ms(), .result = RESULT_UNKNOWN};
         r = ledger_outcome(courier->ledger, &unknown);
         r = r == 0 ? ledger_flush(courier->ledger) : r;
         segment->written = RESULT_UNKNOWN;
@@ -390,7 +407,8 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
     return r;
 }
 
-static int encode(struct courier *courier, const struct segment *segment, struct protocol_post *ret_post) {
+static int encode(struct courier *courier, const struct segment *segment,
+                  struct protocol_post *ret_post) {
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
         courier->spans[count++] = window_json(&courier->window, item_at(courier, place));
@@ -400,8 +418,8 @@ static int encode(struct courier *courier, const struct segment *segment, struct
     courier->packed.n = 0;
     courier->packed.full = false;
     return courier->rules->ops->encode(segment->endpoint, courier->spans, count,
-                                       span_of(courier->credential.bytes, courier->credential.n), courier->wire,
-                                       &courier->plain, &courier->packed, ret_post);
+                                       span_of(courier->credential.bytes, courier->credential.n),
+                                       courier->wire, &courier->plain, &courier->packed, ret_post);
 }
 
 /* What the vendor's protocol cannot carry is found by halving, and withheld. */
@@ -428,7 +446,8 @@ static void send_segment(struct courier *courier) {
     write_last(courier, 0);
     r = r == 0 ? write_attempt(courier, segment, post.plain) : r;
     if (r != 0) {
-        log_event(LOG_ERROR, "no attempt can be written; nothing is sent to this vendor until it can",
+        log_event(LOG_ERROR,
+                  "no attempt can be written; nothing is sent to this vendor until it can",
                   LOG_WORD("vendor", courier->vendor), LOG_INT("code", r));
         wait_until(courier, LEDGER_RETRY_US);
         return;
@@ -489,10 +508,12 @@ static int settle(struct courier *courier) {
         size_t count = 0;
         for (unsigned i = 0; i < REASON_LIMIT; i++) {
             if (window->withheld_by_reason[i] != 0) {
-                reasons[count++] = (struct ledger_reason_count){(uint8_t)i, window->withheld_by_reason[i]};
+                reasons[count++] =
+                    (struct ledger_reason_count){(uint8_t)i, window->withheld_by_reason[i]};
             }
         }
-        int r = ledger_passed(courier->ledger, window->first_seq, span, reasons, count, "policy", false);
+        int r = ledger_passed(courier->ledger, window->first_seq, span, reasons, count, "policy",
+                              false);
         if (r != 0) {
             return r;
         }
@@ -550,7 +571,8 @@ static bool is_reachable(struct courier *courier) {
     bool is_pending = r == BH_E_AGAIN || r == BH_E_BUSY;
     d->dns_since_us = d->dns_since_us != 0 ? d->dns_since_us : now;
     if (is_pending && now - d->dns_since_us < DNS_WAIT_US) {
-        courier_wait(courier, r == BH_E_BUSY ? 50 : (DNS_WAIT_US - (now - d->dns_since_us)) / 1000 + 1);
+        courier_wait(courier,
+                     r == BH_E_BUSY ? 50 : (DNS_WAIT_US - (now - d->dns_since_us)) / 1000 + 1);
         return false;
     }
     d->dns_since_us = 0;
@@ -613,8 +635,9 @@ bool delivery_probe(struct courier *courier) {
     courier->packed.n = 0;
     courier->plain.full = courier->packed.full = false;
     int r = transfer_prepare(courier);
-    r = r == 0 ? ops->encode(endpoint, NULL, 0, span_of(courier->credential.bytes, courier->credential.n), courier->wire,
-                             &courier->plain, &courier->packed, &post)
+    r = r == 0 ? ops->encode(endpoint, NULL, 0,
+                             span_of(courier->credential.bytes, courier->credential.n),
+                             courier->wire, &courier->plain, &courier->packed, &post)
                : r;
     if (r != 0) {
         return false;

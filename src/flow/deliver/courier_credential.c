@@ -15,7 +15,8 @@ static int read_systemd(const char *name, uint8_t *out, size_t *ret_n, struct er
     char path[COURIER_PATH];
     const char *folder = os_env("CREDENTIALS_DIRECTORY");
     if (folder == NULL) {
-        return err_set(err, BH_E_KEY, "credential %s: systemd gave no credentials to this process", name);
+        return err_set(err, BH_E_KEY, "credential %s: systemd gave no credentials to this process",
+                       name);
     }
     int n = snprintf(path, sizeof path, "%s/%s", folder, name);
     if (n < 0 || (size_t)n >= sizeof path) {
@@ -27,7 +28,8 @@ static int read_systemd(const char *name, uint8_t *out, size_t *ret_n, struct er
 static int read_env(const char *name, uint8_t *out, size_t *ret_n, struct err *err) {
     const char *value = os_env(name);
     if (value == NULL) {
-        return err_set(err, BH_E_KEY, "environment variable %s, the vendor's credential, is not set", name);
+        return err_set(err, BH_E_KEY,
+                       "environment variable %s, the vendor's credential, is not set", name);
     }
     *ret_n = strlen(value);
     if (*ret_n > CREDENTIAL_MAX) {

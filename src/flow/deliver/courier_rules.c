@@ -27,8 +27,7 @@ static void set_path(const struct rules_config *config, uint32_t number, char *o
 static uint8_t time_of(struct span rules_json, const struct json_token *tokens, uint32_t rules_at) {
     static const char *const words[] = {"ms", "second", "minute", "hour"};
     uint32_t contract = json_get(rules_json, tokens, rules_at, SPAN_LIT("contract"));
-    uint32_t time =
-        contract != 0 ? json_get(rules_json, tokens, contract, SPAN_LIT("time")) : 0;
+    uint32_t time = contract != 0 ? json_get(rules_json, tokens, contract, SPAN_LIT("time")) : 0;
     for (size_t i = 0; time != 0 && i < BH_COUNT(words); i++) {
         if (span_is(json_span(rules_json, &tokens[time]), words[i])) {
             return (uint8_t)(TIME_MS + i);
@@ -102,7 +101,9 @@ static int store_set(const struct rules_config *config, const struct ruleset *ne
     r = r == 0 ? parse_set(buf_span(&b), ret_set, err) : r;
     ret_set->number = number;
     free(text);
-    return r == 0 ? 0 : err_set(err, r, "rule set %u of %s: %s", number, config->vendor, bh_error_text(r));
+    return r == 0
+               ? 0
+               : err_set(err, r, "rule set %u of %s: %s", number, config->vendor, bh_error_text(r));
 }
 
 struct number_list {
@@ -115,8 +116,9 @@ static int add_number(void *context, const char *name) {
     struct span text = span_str(name);
     uint64_t number = 0;
     size_t dot = span_find(text, SPAN_LIT(".json"));
-    bool is_set = dot != SIZE_MAX && dot + 5 == text.n && span_to_u64(span_cut(text, 0, dot), &number) &&
-                  number != 0 && number <= UINT32_MAX;
+    bool is_set = dot != SIZE_MAX && dot + 5 == text.n &&
+                  span_to_u64(span_cut(text, 0, dot), &number) && number != 0 &&
+                  number <= UINT32_MAX;
     if (!is_set) {
         return 0;
     }
@@ -131,7 +133,8 @@ static int add_number(void *context, const char *name) {
     return 0;
 }
 
-static int make_folder(const struct rules_config *config, struct number_list *ret_list, struct err *err) {
+static int make_folder(const struct rules_config *config, struct number_list *ret_list,
+                       struct err *err) {
     char path[COURIER_PATH];
     (void)snprintf(path, sizeof path, "%s/rules", config->data_dir);
     int r = os_dir_make(path);
@@ -212,12 +215,15 @@ static int add_newest(const struct rules_config *config, const struct courier_ru
         return 0;
     }
     if (rules->count == RULE_SETS_MAX) {
-        return err_set(err, BH_E_TOO_MANY,
-                       "%d rule sets of %s are still needed by events that wait; deliver or discard them first",
-                       RULE_SETS_MAX, config->vendor);
+        return err_set(
+            err, BH_E_TOO_MANY,
+            "%d rule sets of %s are still needed by events that wait; deliver or discard them first",
+            RULE_SETS_MAX, config->vendor);
     }
     /* Numbers go on from the highest that file or ledger knows: one is never given twice. */
-    uint32_t highest = last != NULL && last->number > config->ledger_contract ? last->number : config->ledger_contract;
+    uint32_t highest = last != NULL && last->number > config->ledger_contract
+                           ? last->number
+                           : config->ledger_contract;
     struct rule_set set = {0};
     uint64_t first_seq = config->has_history ? config->first_free_seq : 1;
     int r = 0;
@@ -235,7 +241,8 @@ static int add_newest(const struct rules_config *config, const struct courier_ru
     }
     if (r == 0) {
         r = ledger_contract(config->ledger, set.number, sha, set.first_seq);
-        r = r == 0 ? 0 : err_set(err, r, "contract line of %s: %s", config->vendor, bh_error_text(r));
+        r = r == 0 ? 0
+                   : err_set(err, r, "contract line of %s: %s", config->vendor, bh_error_text(r));
     }
     return r;
 }
@@ -259,7 +266,9 @@ int rules_open(const struct rules_config *config, const struct courier_rules *ne
                struct rules **ret_rules, struct err *err) {
     struct number_list *list = calloc(1, sizeof *list);
     struct rules *rules = calloc(1, sizeof *rules);
-    int r = list != NULL && rules != NULL ? make_folder(config, list, err) : err_set(err, BH_E_NOMEM, "out of memory");
+    int r = list != NULL && rules != NULL ? make_folder(config, list, err)
+                                          : err_set(err, BH_E_NOMEM, "out of memory");
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): r is 0 only with a list */
     size_t from = r == 0 && list->count > RULE_SETS_MAX ? list->count - RULE_SETS_MAX : 0;
     for (size_t i = from; r == 0 && i < list->count; i++) {
         r = load_set(config, list->numbers[i], &rules->sets[rules->count], err);
@@ -324,8 +333,8 @@ void rules_free(struct rules *rules) {
     }
 }
 
-size_t rules_in_force(const struct rules *rules, uint64_t seq, const struct ruleset *const **ret_sets,
-                      uint8_t *ret_time) {
+size_t rules_in_force(const struct rules *rules, uint64_t seq,
+                      const struct ruleset *const **ret_sets, uint8_t *ret_time) {
     size_t first = rules->count - 1;
     while (first > 0 && rules->sets[first].first_seq > seq) {
         first--;

@@ -22,11 +22,17 @@
 #include "os/log.h"
 #include "os/outbound.h"
 
-enum { TIMEOUT_MS = 90 * 1000, CONNECT_TIMEOUT_MS = 10 * 1000, POLL_MS = 1000, LINE_MAX_BYTES = 4096 + 128 };
+enum {
+    TIMEOUT_MS = 90 * 1000,
+    CONNECT_TIMEOUT_MS = 10 * 1000,
+    POLL_MS = 1000,
+    LINE_MAX_BYTES = 4096 + 128
+};
 
 /* -- libcurl's callbacks ------------------------------------------------------------------------------------------------------------ */
 
-static curl_socket_t on_socket_open(void *context, curlsocktype purpose, struct curl_sockaddr *address) {
+static curl_socket_t on_socket_open(void *context, curlsocktype purpose,
+                                    struct curl_sockaddr *address) {
     struct courier *courier = context;
     if (purpose != CURLSOCKTYPE_IPCXN) {
         return CURL_SOCKET_BAD;
@@ -69,7 +75,8 @@ static int on_body_rewind(void *context, curl_off_t offset, int origin) {
 /* 1xx: another answer follows. */
 static bool is_interim(struct span status_line) {
     size_t space = span_find_byte(status_line, ' ');
-    return space != SIZE_MAX && span_cut(status_line, space + 1, 1).n == 1 && status_line.p[space + 1] == '1';
+    return space != SIZE_MAX && span_cut(status_line, space + 1, 1).n == 1 &&
+           status_line.p[space + 1] == '1';
 }
 
 static size_t on_header(char *line, size_t size, size_t count, void *context) {
@@ -101,6 +108,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *context) {
 }
 
 /* Only for counting: what came of a body before libcurl cut off what was too much. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the signature is libcurl's */
 static int on_debug(CURL *easy, curl_infotype type, char *bytes, size_t n, void *context) {
     struct courier *courier = context;
     (void)easy;
@@ -114,24 +122,28 @@ static int on_debug(CURL *easy, curl_infotype type, char *bytes, size_t n, void 
 #define SET(option, value) (curl_easy_setopt(easy, (option), (value)) == CURLE_OK)
 
 static bool set_limits(CURL *easy) {
-    return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_PROXY, "") && SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
+    return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_PROXY, "") &&
+           SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
            SET(CURLOPT_PROTOCOLS_STR, "http,https") && SET(CURLOPT_FOLLOWLOCATION, 0L) &&
-           SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS) && SET(CURLOPT_HTTP09_ALLOWED, 0L) &&
-           SET(CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS) && SET(CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS) &&
+           SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS) &&
+           SET(CURLOPT_HTTP09_ALLOWED, 0L) && SET(CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS) &&
+           SET(CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS) &&
            SET(CURLOPT_SSL_VERIFYPEER, 1L) && SET(CURLOPT_SSL_VERIFYHOST, 2L) &&
-           SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) && SET(CURLOPT_TCP_KEEPALIVE, 1L) &&
-           SET(CURLOPT_USERAGENT, "bulkhead/" BULKHEAD_VERSION) && SET(CURLOPT_POST, 1L) &&
-           SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+           SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
+           SET(CURLOPT_TCP_KEEPALIVE, 1L) && SET(CURLOPT_USERAGENT, "bulkhead/" BULKHEAD_VERSION) &&
+           SET(CURLOPT_POST, 1L) && SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
 }
 
 static bool set_callbacks(CURL *easy, struct courier *courier) {
-    return SET(CURLOPT_OPENSOCKETFUNCTION, on_socket_open) && SET(CURLOPT_OPENSOCKETDATA, courier) &&
-           SET(CURLOPT_CLOSESOCKETFUNCTION, on_socket_close) && SET(CURLOPT_CLOSESOCKETDATA, courier) &&
-           SET(CURLOPT_READFUNCTION, on_body_wanted) && SET(CURLOPT_READDATA, courier) &&
-           SET(CURLOPT_SEEKFUNCTION, on_body_rewind) && SET(CURLOPT_SEEKDATA, courier) &&
-           SET(CURLOPT_HEADERFUNCTION, on_header) && SET(CURLOPT_HEADERDATA, courier) &&
-           SET(CURLOPT_WRITEFUNCTION, on_body) && SET(CURLOPT_WRITEDATA, courier) &&
-           SET(CURLOPT_DEBUGFUNCTION, on_debug) && SET(CURLOPT_DEBUGDATA, courier) && SET(CURLOPT_VERBOSE, 1L);
+    return SET(CURLOPT_OPENSOCKETFUNCTION, on_socket_open) &&
+           SET(CURLOPT_OPENSOCKETDATA, courier) &&
+           SET(CURLOPT_CLOSESOCKETFUNCTION, on_socket_close) &&
+           SET(CURLOPT_CLOSESOCKETDATA, courier) && SET(CURLOPT_READFUNCTION, on_body_wanted) &&
+           SET(CURLOPT_READDATA, courier) && SET(CURLOPT_SEEKFUNCTION, on_body_rewind) &&
+           SET(CURLOPT_SEEKDATA, courier) && SET(CURLOPT_HEADERFUNCTION, on_header) &&
+           SET(CURLOPT_HEADERDATA, courier) && SET(CURLOPT_WRITEFUNCTION, on_body) &&
+           SET(CURLOPT_WRITEDATA, courier) && SET(CURLOPT_DEBUGFUNCTION, on_debug) &&
+           SET(CURLOPT_DEBUGDATA, courier) && SET(CURLOPT_VERBOSE, 1L);
 }
 
 int transfer_init(struct transfer *transfer) {
@@ -154,7 +166,8 @@ static bool open_handles(struct courier *courier) {
     }
     CURLM *multi = curl_multi_init();
     t->easy = curl_easy_init();
-    if (multi == NULL || t->easy == NULL || !set_limits(t->easy) || !set_callbacks(t->easy, courier) ||
+    if (multi == NULL || t->easy == NULL || !set_limits(t->easy) ||
+        !set_callbacks(t->easy, courier) ||
         curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, 1L) != CURLM_OK) {
         curl_easy_cleanup(t->easy);
         (void)curl_multi_cleanup(multi);
@@ -198,10 +211,13 @@ static bool split_endpoint(const char *endpoint, char host[DNS_HOST_MAX + 1], ch
     rest = slash != SIZE_MAX ? span_cut(rest, 0, slash) : rest;
     bool is_bracketed = rest.n != 0 && rest.p[0] == '[';
     size_t end = span_find_byte(rest, is_bracketed ? ']' : ':');
-    struct span name = is_bracketed ? span_cut(rest, 1, end != SIZE_MAX ? end - 1 : 0) : span_cut(rest, 0, end != SIZE_MAX ? end : rest.n);
+    struct span name = is_bracketed ? span_cut(rest, 1, end != SIZE_MAX ? end - 1 : 0)
+                                    : span_cut(rest, 0, end != SIZE_MAX ? end : rest.n);
     struct span after = span_from(rest, is_bracketed ? end + 1 : end);
-    struct span number = after.n > 1 && after.p[0] == ':' ? span_from(after, 1) : span_str(is_tls ? "443" : "80");
-    if (name.n == 0 || name.n > DNS_HOST_MAX || number.n >= 8 || (is_bracketed && end == SIZE_MAX)) {
+    struct span number =
+        after.n > 1 && after.p[0] == ':' ? span_from(after, 1) : span_str(is_tls ? "443" : "80");
+    if (name.n == 0 || name.n > DNS_HOST_MAX || number.n >= 8 ||
+        (is_bracketed && end == SIZE_MAX)) {
         return false;
     }
     memcpy(host, name.p, name.n);
@@ -255,7 +271,8 @@ static bool set_headers(struct courier *courier, const struct protocol_post *pos
     if (good && post->basic_auth) {
         struct buf b = buf_of(line, sizeof line - 1);
         buf_put_str(&b, "Authorization: ");
-        courier->rules->ops->authorize(span_of(courier->credential.bytes, courier->credential.n), &b);
+        courier->rules->ops->authorize(span_of(courier->credential.bytes, courier->credential.n),
+                                       &b);
         line[b.n] = '\0';
         good = !b.full && add_header(t, line);
         secret_wipe(line, sizeof line);
@@ -272,8 +289,10 @@ static bool set_request(struct courier *courier, const struct protocol_post *pos
     if (n < 0 || (size_t)n >= sizeof url || !set_headers(courier, post)) {
         return false;
     }
-    return SET(CURLOPT_URL, url) && SET(CURLOPT_HTTPHEADER, t->headers) && SET(CURLOPT_RESOLVE, t->resolve) &&
-           SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.n) && SET(CURLOPT_FRESH_CONNECT, t->is_fresh ? 1L : 0L) &&
+    return SET(CURLOPT_URL, url) && SET(CURLOPT_HTTPHEADER, t->headers) &&
+           SET(CURLOPT_RESOLVE, t->resolve) &&
+           SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.n) &&
+           SET(CURLOPT_FRESH_CONNECT, t->is_fresh ? 1L : 0L) &&
            (ca[0] == '\0' || SET(CURLOPT_CAINFO, ca));
 }
 
@@ -303,7 +322,8 @@ static bool is_sound(struct courier *courier, long status) {
     struct transfer *t = &courier->transfer;
     curl_off_t length = -1;
     (void)curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    if (status < 200 || t->is_malformed || t->lengths > 1 || (t->lengths != 0 && t->encodings != 0)) {
+    if (status < 200 || t->is_malformed || t->lengths > 1 ||
+        (t->lengths != 0 && t->encodings != 0)) {
         return false;
     }
     if (t->is_h2) {
@@ -356,7 +376,8 @@ static bool drive(struct courier *courier, CURLcode *ret_code, struct transfer_r
     }
 }
 
-void transfer_run(struct courier *courier, const struct protocol_post *post, struct transfer_result *ret_result) {
+void transfer_run(struct courier *courier, const struct protocol_post *post,
+                  struct transfer_result *ret_result) {
     struct transfer *t = &courier->transfer;
     CURLcode code = CURLE_OK;
     *ret_result = (struct transfer_result){0};
@@ -365,7 +386,8 @@ void transfer_run(struct courier *courier, const struct protocol_post *post, str
     }
     begin(courier, post);
     if (!set_request(courier, post) || curl_multi_add_handle(t->multi, t->easy) != CURLM_OK) {
-        log_event(LOG_ERROR, "the HTTP client took no request", LOG_WORD("vendor", courier->vendor));
+        log_event(LOG_ERROR, "the HTTP client took no request",
+                  LOG_WORD("vendor", courier->vendor));
         return;
     }
     bool done = drive(courier, &code, ret_result);

@@ -15,7 +15,8 @@
 #include "os/log.h"
 
 enum {
-    ITEMS_MAX = WINDOW_BYTES + WINDOW_BYTES / 4, /* one item alone may be larger than a window of many */
+    ITEMS_MAX =
+        WINDOW_BYTES + WINDOW_BYTES / 4, /* one item alone may be larger than a window of many */
     ITEMS_MAX_SMALL = WINDOW_BYTES_SMALL + WINDOW_BYTES_SMALL / 4,
 };
 
@@ -185,7 +186,8 @@ static uint32_t shape_of(struct courier *courier, uint16_t source, const struct 
 }
 
 static void show(struct courier *courier, const struct record_request *request,
-                 const struct record_event *event, size_t token_count, const struct verdict *verdict) {
+                 const struct record_event *event, size_t token_count,
+                 const struct verdict *verdict) {
     if (courier->config.tap == NULL || courier->window.until_seq != 0) {
         return;
     }
@@ -221,7 +223,8 @@ static size_t judge(struct courier *courier, const struct record_request *reques
         *verdict = (struct verdict){.reason = REASON_NOT_EXPRESSIBLE};
         return 0;
     }
-    if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
+    if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count,
+                   &offset) != 0) {
         *verdict = (struct verdict){.reason = REASON_TOO_COMPLEX};
         return 0;
     }
@@ -266,8 +269,8 @@ static int take(struct courier *courier, const struct record_request *request,
     struct window *window = &courier->window;
     const struct protocol_ops *ops = courier->rules->ops;
     struct window_item *item = &window->list[window->item_count];
-    *item = (struct window_item){
-        .seq = event->seq, .endpoint = (uint8_t)ops->endpoint((enum event_kind)event->kind)};
+    *item = (struct window_item){.seq = event->seq,
+                                 .endpoint = (uint8_t)ops->endpoint((enum event_kind)event->kind)};
     size_t encoded = ops->encoded_size(item->endpoint, verdict->json.n, courier->credential.n);
     if (window->bytes + encoded > window->bytes_max && window->item_count != 0) {
         return BH_E_FULL;
@@ -347,10 +350,12 @@ static int skip_gap(struct courier *courier, uint64_t gap_until) {
     from = recorded > from ? recorded : from;
     if (gap_until > from) {
         /* The keeper records a gap before it makes one; this is for what it could not know of. */
-        log_event(LOG_ERROR, "events are missing from the journal", LOG_WORD("vendor", courier->vendor),
-                  LOG_INT("from_seq", from), LOG_INT("until_seq", gap_until));
+        log_event(LOG_ERROR, "events are missing from the journal",
+                  LOG_WORD("vendor", courier->vendor), LOG_INT("from_seq", from),
+                  LOG_INT("until_seq", gap_until));
         struct ledger_reason_count reason = {REASON_GAP, gap_until - from};
-        int r = ledger_passed(courier->ledger, from, gap_until - from, &reason, 1, "bulkhead", true);
+        int r =
+            ledger_passed(courier->ledger, from, gap_until - from, &reason, 1, "bulkhead", true);
         if (r != 0) {
             return r;
         }

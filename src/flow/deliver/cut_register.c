@@ -35,7 +35,7 @@ enum {
     AT_CRC = SLOT_SIZE - 4,
 };
 
-static const uint8_t FILE_MAGIC[8] = {'B', 'H', 'R', 'E', 'G', 'I', 'S', 'T'};
+static const uint8_t file_magic[8] = {'B', 'H', 'R', 'E', 'G', 'I', 'S', 'T'};
 
 struct cut_register {
     struct os_lock lock;
@@ -76,7 +76,7 @@ static bool has_broken_slot(const struct cut_register *reg) {
 
 static int create(struct os_file file) {
     uint8_t header[SLOT_SIZE] = {0};
-    memcpy(header, FILE_MAGIC, sizeof FILE_MAGIC);
+    memcpy(header, file_magic, sizeof file_magic);
     put_u16(header + AT_FORMAT, FORMAT);
     put_u16(header + AT_MIN_READER, FORMAT);
     put_u32(header + AT_SLOTS, SLOTS);
@@ -93,7 +93,7 @@ static int read_slots(struct cut_register *reg) {
     if (r != 0) {
         return r;
     }
-    if (n != sizeof header || memcmp(header, FILE_MAGIC, sizeof FILE_MAGIC) != 0 ||
+    if (n != sizeof header || memcmp(header, file_magic, sizeof file_magic) != 0 ||
         get_u32(header + AT_CRC) != crc32c(header, AT_CRC) || get_u32(header + AT_SLOTS) != SLOTS) {
         return BH_E_CORRUPT;
     }
@@ -144,9 +144,9 @@ void cut_register_free(struct cut_register *reg) {
 enum vendor_state cut_register_state(struct cut_register *reg, const char *vendor) {
     os_lock(&reg->lock);
     const uint8_t *slot = slot_of(reg, vendor);
-    enum vendor_state state = slot != NULL          ? (enum vendor_state)slot[AT_STATE]
+    enum vendor_state state = slot != NULL           ? (enum vendor_state)slot[AT_STATE]
                               : has_broken_slot(reg) ? VENDOR_CUT
-                                                    : VENDOR_NEVER;
+                                                     : VENDOR_NEVER;
     os_unlock(&reg->lock);
     return state;
 }

@@ -25,18 +25,26 @@
 #include "flow/resolve/resolve.h"
 
 /* Numbers are on disk (register, type 7 leaves). */
-enum vendor_state { VENDOR_NEVER = 0, VENDOR_ACTIVE = 1, VENDOR_RETRYING = 2, VENDOR_PARKED = 3, VENDOR_CUT = 4, VENDOR_CLOSED = 5 };
+enum vendor_state {
+    VENDOR_NEVER = 0,
+    VENDOR_ACTIVE = 1,
+    VENDOR_RETRYING = 2,
+    VENDOR_PARKED = 3,
+    VENDOR_CUT = 4,
+    VENDOR_CLOSED = 5
+};
 const char *vendor_state_word(enum vendor_state state); /* never prints as cut */
 
 struct cut_register;
-int cut_register_open(const char *data_dir, struct cut_register **ret_register, struct err *err) BH_MUST_USE;
+int cut_register_open(const char *data_dir, struct cut_register **ret_register,
+                      struct err *err) BH_MUST_USE;
 void cut_register_free(struct cut_register *reg);
 /* State as stored; VENDOR_NEVER when the vendor has no slot. For commands while no daemon runs, too. */
 enum vendor_state cut_register_state(struct cut_register *reg, const char *vendor);
 /* For a cut while no daemon runs: writes and syncs the slot. */
 int cut_register_cut(struct cut_register *reg, const char *vendor) BH_MUST_USE;
 
-struct dns;  /* resolver thread of host names, feeding CURLOPT_RESOLVE */
+struct dns; /* resolver thread of host names, feeding CURLOPT_RESOLVE */
 int dns_start(struct dns **ret_dns) BH_MUST_USE;
 void dns_stop(struct dns *dns); /* does not wait for a resolver that never answers */
 
@@ -63,40 +71,48 @@ struct courier_config {
     struct dns *dns;
     const struct aid_maker *aids;
     bool nice; /* default true */
-    void (*tap)(void *context, const struct tap_line *line); /* NULL when nobody looks; must not block */
+    void (*tap)(void *context,
+                const struct tap_line *line); /* NULL when nobody looks; must not block */
     void *tap_context;
 };
 
 /* What a (re)load gives a courier: taken up at the next window border. */
 struct courier_rules {
     struct contract_facts facts;
-    const struct ruleset *ruleset; /* newest; the courier numbers it, stores it in data/rules/<vendor>/<n>.json and writes the contract leaf when it differs */
+    const struct ruleset *
+        ruleset; /* newest; the courier numbers it, stores it in data/rules/<vendor>/<n>.json and writes the contract leaf when it differs */
     const struct policy_source *sources;
     size_t source_count;
     const char *const *source_spaces; /* ids: word of each source, parallel to sources */
 };
 
-int courier_open(const struct courier_config *config, const struct courier_rules *rules, struct courier **ret_courier, struct err *err) BH_MUST_USE;
+int courier_open(const struct courier_config *config, const struct courier_rules *rules,
+                 struct courier **ret_courier, struct err *err) BH_MUST_USE;
 int courier_start(struct courier *courier) BH_MUST_USE;
 /* Copies what it needs of `rules` (ruleset: takes a deep copy through ruleset_write/read or a reference that outlives it: the gateway keeps rulesets alive). */
-int courier_reload(struct courier *courier, const struct courier_rules *rules, struct err *err) BH_MUST_USE;
-void courier_stop(struct courier *courier, unsigned grace_ms); /* in-flight requests get the grace, then unknown */
+int courier_reload(struct courier *courier, const struct courier_rules *rules,
+                   struct err *err) BH_MUST_USE;
+void courier_stop(struct courier *courier,
+                  unsigned grace_ms); /* in-flight requests get the grace, then unknown */
 void courier_free(struct courier *courier);
 
 /* Returns after no byte can leave and the register is synced; *ret_us = microseconds until no byte could leave, *ret_durable_us = until synced. */
-int courier_cut(struct courier *courier, const char *who, const char *why, uint64_t *ret_us, uint64_t *ret_durable_us) BH_MUST_USE;
+int courier_cut(struct courier *courier, const char *who, const char *why, uint64_t *ret_us,
+                uint64_t *ret_durable_us) BH_MUST_USE;
 /* Replays or discards the backlog. KEY when the credential is missing: the state stays. */
-int courier_restore(struct courier *courier, bool replay, const char *who, const char *why, struct err *err) BH_MUST_USE;
+int courier_restore(struct courier *courier, bool replay, const char *who, const char *why,
+                    struct err *err) BH_MUST_USE;
 
 struct courier_status {
     enum vendor_state state;
-    uint64_t backlog;     /* events accepted and not yet delivered or decided */
+    uint64_t backlog; /* events accepted and not yet delivered or decided */
     uint64_t settled_seq;
-    uint64_t attempts, accepted_events, refused_events, withheld_events, poison_events, retries, bytes_sent;
+    uint64_t attempts, accepted_events, refused_events, withheld_events, poison_events, retries,
+        bytes_sent;
     uint64_t withheld_by_reason[REASON_LIMIT];
     uint64_t last_success_ms; /* 0 = none */
     uint16_t last_status;
-    uint64_t retry_at_ms;     /* 0 = none */
+    uint64_t retry_at_ms; /* 0 = none */
     uint64_t ledger_leaves;
     uint32_t contract;
     uint64_t budget;

@@ -99,7 +99,7 @@ static void run(void *context) {
 }
 
 static int start_thread(struct dns *dns) {
-    int r = os_thread_start(&dns->threads[dns->started], "dns", 256 * 1024, run, dns);
+    int r = os_thread_start(&dns->threads[dns->started], "dns", 262144, run, dns);
     if (r == 0) {
         dns->started++;
         dns->running++;

@@ -12,8 +12,9 @@
 enum { CURL_EXIT_US = 30 * 1000 };
 
 int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
-              void *wake_context) {
-    *gate = (struct gate){.state = state, .dead_fd = -1, .wake = wake, .wake_context = wake_context};
+                     void *wake_context) {
+    *gate =
+        (struct gate){.state = state, .dead_fd = -1, .wake = wake, .wake_context = wake_context};
     os_lock_init(&gate->lock, OS_LOCK_GATE);
     os_cond_init(&gate->left);
     return os_wake_open(&gate->dead_fd);

@@ -32,12 +32,13 @@ struct gate {
     int dead_fd; /* what severed numbers refer to */
     int sockets[GATE_SOCKETS_MAX];
     unsigned socket_count;
-    void (*wake)(void *context); /* called under the lock when the state was changed by another thread */
+    void (*wake)(
+        void *context); /* called under the lock when the state was changed by another thread */
     void *wake_context;
 };
 
 int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
-              void *wake_context) BH_MUST_USE;
+                     void *wake_context) BH_MUST_USE;
 void gate_fini(struct gate *gate);
 
 enum vendor_state gate_state(struct gate *gate);
@@ -48,7 +49,8 @@ bool gate_move(struct gate *gate, enum vendor_state state);
 /*
  * From a state that is not open to `state`; `commit` runs under the lock before it takes effect (it makes the restore durable) and its failure leaves all as it was.
  */
-int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *context), void *context) BH_MUST_USE;
+int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *context),
+                void *context) BH_MUST_USE;
 /* Returns microseconds until no byte could leave. */
 uint64_t gate_cut(struct gate *gate);
 

@@ -39,6 +39,7 @@ void poison_note(struct courier *courier, const struct window_item *item, uint16
     json_put_string(&b, span_of(item->insert_id, item->insert_id_size));
     buf_printf(&b, ",\"status\":%u,\"time_ms\":%llu}\n", status, (unsigned long long)time_ms);
     int r = append(courier, buf_span(&b));
-    log_event(LOG_WARN, "event set aside: the vendor refuses it", LOG_WORD("vendor", courier->vendor),
-              LOG_INT("seq", item->seq), LOG_INT("status", status), LOG_INT("listed", r == 0));
+    log_event(LOG_WARN, "event set aside: the vendor refuses it",
+              LOG_WORD("vendor", courier->vendor), LOG_INT("seq", item->seq),
+              LOG_INT("status", status), LOG_INT("listed", r == 0));
 }

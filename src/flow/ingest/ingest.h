@@ -42,7 +42,7 @@ const struct ingest_source *ingest_source_by_token(const struct ingest_sources *
 
 struct ingester;
 int ingester_new(size_t request_max, struct ingester **ret_ingester) BH_MUST_USE; /* NOMEM */
-void ingester_free(struct ingester *ingester);
+void ingester_free(struct ingester *g);
 
 struct ingest_batch {
     const struct protocol_ops *protocol; /* NULL: no protocol has this path */
@@ -56,9 +56,13 @@ struct ingest_batch {
 };
 
 /* Unwraps, decodes and authenticates. All in *ret_batch lives until the next call or the end of the request. */
-void ingest_read(struct ingester *ingester, const struct ingest_sources *sources,
+void ingest_read(struct ingester *g, const struct ingest_sources *sources,
                  const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch);
+
+/* When the request is done: what was unwrapped and the body itself are overwritten, so that a secret does not outlive its request in memory. */
+void ingest_wipe(struct ingester *g, const struct http_request *request,
+                 const struct ingest_batch *batch);
 
 /* -- answering --------------------------------------------------------------------------------------------------------------------- */
 

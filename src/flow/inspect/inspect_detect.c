@@ -95,7 +95,7 @@ static bool in_userinfo(struct span text, size_t start) {
         return false;
     }
     size_t i = start - 1;
-    while (i > 0 && start - i < 2 * LOCAL_PART_MAX && userinfo_char(text.p[i - 1]) &&
+    while (i > 0 && start - i < (size_t)2 * LOCAL_PART_MAX && userinfo_char(text.p[i - 1]) &&
            text.p[i - 1] != '@') {
         i--;
     }

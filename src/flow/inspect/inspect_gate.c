@@ -56,6 +56,7 @@ static bool printable(unsigned byte) {
     return (byte >= 0x20 && byte < 0x7f) || byte == '\t' || byte == '\n' || byte == '\r';
 }
 
+/* NOLINTNEXTLINE(readability-function-cognitive-complexity): unrolled */
 bool gate_base64_decodes(const uint8_t *p) {
     unsigned left = 0; /* continuation bytes that a UTF-8 character still needs */
     for (unsigned quad = 0; quad < 2; quad++) {
@@ -119,6 +120,7 @@ static unsigned count_features(const uint8_t *p, size_t n, const struct counts *
     return features;
 }
 
+/* NOLINTNEXTLINE(readability-function-cognitive-complexity): one case a byte class */
 static unsigned gate_scalar_part(const uint8_t *p, size_t n) {
     unsigned features = 0;
     struct counts counts = {0, 0, 0, 0, 0};

@@ -175,6 +175,7 @@ static enum char_kind char_kind(uint8_t c) {
  * need.
  */
 static void fold_two_bytes(uint8_t *p) {
+    /* NOLINTNEXTLINE(bugprone-branch-clone): one script, one line each */
     if (p[0] == 0xc3 && p[1] >= 0x80 && p[1] <= 0x9e) {
         p[1] = (uint8_t)(p[1] + 0x20);
     } else if (p[0] == 0xd0 && p[1] >= 0x90 && p[1] <= 0x9f) {

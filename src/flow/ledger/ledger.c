@@ -30,6 +30,7 @@ enum {
     OPEN_MAX = 4096,      /* attempts of the unsettled window that are remembered */
     SEQS_MAX = 64 * 1024, /* seqs of partial attempts that are remembered */
     SHAPES_MAX = 1 << 16,
+    SHAPE_PAIRS_ALL = SHAPES_MAX * 8,
     FLUSH_MS = 1000,
 };
 
@@ -231,6 +232,7 @@ static int open_add(struct ledger *l, const struct open_attempt *attempt, const 
     a->seqs_from = l->seqs_count;
     a->seqs_count = (uint32_t)count;
     if (count != 0) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): count is 0 without seqs */
         memmove(&l->seqs[l->seqs_count], seqs, count * sizeof *seqs);
         l->seqs_count += (uint32_t)count;
     }
@@ -295,7 +297,7 @@ static int recover_leaf(struct ledger *l, const struct leaf *leaf) {
         l->contract = leaf->contract.number;
         break;
     case LEAF_SHAPE:
-        if (l->shape_pairs_count + leaf->shape.count > SHAPES_MAX * 8U) {
+        if (l->shape_pairs_count + leaf->shape.count > SHAPE_PAIRS_ALL) {
             return BH_E_TOO_MANY;
         }
         shape_fill(l, shape_find(l, leaf->shape.source, leaf->shape.pairs, leaf->shape.count),
@@ -404,7 +406,7 @@ static int allocate(struct ledger *l) {
     l->open = calloc(OPEN_MAX, sizeof *l->open);
     l->seqs = calloc(SEQS_MAX, sizeof *l->seqs);
     l->shapes = os_memory_map(SHAPES_MAX * sizeof *l->shapes);
-    l->shape_pairs = os_memory_map(SHAPES_MAX * 8 * sizeof *l->shape_pairs);
+    l->shape_pairs = os_memory_map((size_t)SHAPE_PAIRS_ALL * sizeof *l->shape_pairs);
     return l->pending.p != NULL && l->bodies.p != NULL && l->open != NULL && l->seqs != NULL &&
                    l->shapes != NULL && l->shape_pairs != NULL
                ? 0
@@ -420,7 +422,7 @@ static void release(struct ledger *l) {
         os_memory_unmap(l->shapes, SHAPES_MAX * sizeof *l->shapes);
     }
     if (l->shape_pairs != NULL) {
-        os_memory_unmap(l->shape_pairs, SHAPES_MAX * 8 * sizeof *l->shape_pairs);
+        os_memory_unmap(l->shape_pairs, (size_t)SHAPE_PAIRS_ALL * sizeof *l->shape_pairs);
     }
     os_lock_fini(&l->lock);
     l->magic = 0;
@@ -596,7 +598,7 @@ static uint32_t shape_locked(struct ledger *l, uint16_t source, const struct led
     if (slot->number != 0) {
         return slot->number;
     }
-    if (l->shape_count >= SHAPES_MAX / 2 || l->shape_pairs_count + count > SHAPES_MAX * 8U ||
+    if (l->shape_count >= SHAPES_MAX / 2 || l->shape_pairs_count + count > SHAPE_PAIRS_ALL ||
         make_room(l, 16 + 4 * count, 0) != 0) {
         slot->hash = 0;
         return 0;

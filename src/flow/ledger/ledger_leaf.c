@@ -177,7 +177,7 @@ static void read_passed(struct reader *r, struct leaf *leaf) {
     leaf->passed.first_seq = read_u64(r);
     leaf->passed.span = read_u64(r);
     leaf->passed.time_ms = read_u64(r);
-    leaf->passed.reasons = reader_take(r, 9U * leaf->passed.reason_count);
+    leaf->passed.reasons = reader_take(r, (size_t)9 * leaf->passed.reason_count);
     leaf->passed.who = read_text(r);
 }
 

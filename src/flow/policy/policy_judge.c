@@ -82,7 +82,7 @@ bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {
         *ret_value = raw;
         return t->kind != JSON_STRING || raw.n <= VALUE_BYTES_MAX;
     }
-    if (raw.n > 6 * VALUE_BYTES_MAX) {
+    if (raw.n > (size_t)6 * VALUE_BYTES_MAX) {
         return false;
     }
     struct buf b = buf_of(p->value_text, sizeof p->value_text);
@@ -448,6 +448,7 @@ static bool is_structure(const struct field *field) {
 }
 
 /* A value, after its key is understood: a container is entered, a leaf decided. */
+/* NOLINTNEXTLINE(readability-function-cognitive-complexity): the rules in the order of their weight */
 static void judge_value(struct judge *j, const struct walk *parent, uint32_t token,
                         const struct field *field, const struct rule_field *plan,
                         uint16_t path_size, uint8_t reason) {

@@ -232,6 +232,7 @@ static int read_pattern(struct rules_reader *r, uint32_t token, struct rule_fiel
     if (rc != 0) {
         return rc;
     }
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     struct pattern **moved = realloc(rules->patterns, (rules->pattern_count + 1) * sizeof *moved);
     if (moved == NULL) {
         return BH_E_NOMEM;
@@ -591,6 +592,7 @@ static int build_keys(struct ruleset *rules, uint8_t place, struct name_slot *li
 
 static int build_all_keys(struct ruleset *rules) {
     size_t row_count = 0;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a rule set without a connector is refused before */
     (void)rules->connector->fields(&row_count);
     size_t cap = row_count + 4;
     const struct names *const sections[] = {&rules->groups, &rules->properties, &rules->traits};
@@ -608,6 +610,7 @@ static int build_all_keys(struct ruleset *rules) {
 
 static int read_rules(struct rules_reader *r) {
     int64_t format = 0;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): parsed without an error: there is a root */
     if (r->tokens[0].kind != JSON_OBJECT) {
         return corrupt(r, "no object");
     }
@@ -696,6 +699,7 @@ void ruleset_free(struct ruleset *ruleset) {
         free(ruleset->blocks);
         ruleset->blocks = next;
     }
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): a span of our own memory */
     free((void *)(uintptr_t)ruleset->json.p);
     ruleset->magic = 0;
     free(ruleset);

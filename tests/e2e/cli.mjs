@@ -1,0 +1,195 @@
+// The commands as a person meets them: init makes a folder that runs, mistakes are named with their place, reload is all or nothing,
+// a contract that narrows binds the backlog and one that widens does not, and every command has help with an example.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { finish, onEnd, seeded, sleep, tempFolder, test } from './lib/harness.mjs';
+import { ALLOW, findBinary, Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
+import { Standin } from './lib/standin.mjs';
+
+seeded();
+const binary = findBinary();
+const home = tempFolder('cli');
+const run = (args, options = {}) => spawnSync(binary, args, { encoding: 'utf8', env: { ...process.env, HOME: home, MIXPANEL_TOKEN: VENDOR_TOKEN }, ...options });
+const conf = path.join(home, 'conf');
+
+test('init writes a folder that checks and runs, and the key outside it', () => {
+  const made = run(['init', conf, '--instance', 'eu-1']);
+  assert.equal(made.status, 0, made.stderr);
+  assert.deepEqual(fs.readdirSync(conf).sort(), ['.gitignore', 'bulkhead.yaml', 'plan.yaml', 'vendors']);
+  const key = path.join(home, '.config/bulkhead/eu-1.key');
+  assert.equal(fs.statSync(key).mode & 0o777, 0o400);
+  const checked = run(['-c', conf, 'contract', 'check']);
+  assert.equal(checked.status, 0, checked.stderr);
+  assert.match(checked.stdout, /fine/);
+  assert.equal(run(['init', conf]).status, 2, 'nothing that exists is changed');
+}, { vital: true });
+
+test('every command has help with an example, and unknown words are refused', () => {
+  const help = run(['--help']);
+  assert.equal(help.status, 0);
+  const names = [...help.stdout.matchAll(/^ {2}([a-z]+(?: [a-z]+)?) {2,}/gm)].map((m) => m[1]);
+  assert.ok(names.length >= 13, names.join(', '));
+  for (const name of names) {
+    const one = run([...name.split(' '), '--help']);
+    assert.equal(one.status, 0, name);
+    assert.match(one.stdout, /example:\n {2}\S/, name);
+    assert.match(one.stdout, /usage: bulkhead/, name);
+  }
+  assert.equal(run(['frobnicate']).status, 2);
+  assert.equal(run(['status', '--frobnicate']).status, 2);
+  assert.equal(run([]).status, 2);
+});
+
+const MISTAKES = [
+  ['bulkhead.yaml', /^listen:/m, 'listne:', /bulkhead\.yaml:\d+:\d+: .*listne.*listen/s],
+  ['bulkhead.yaml', /trust: browser, vendors/, 'trust: brwoser, vendors', /bulkhead\.yaml:\d+:\d+: .*trust.*browser/s],
+  ['bulkhead.yaml', /vendors: \[mixpanel\]/, 'vendors: [mixpanle]', /mixpanle/],
+  ['plan.yaml', /type: number/, 'type: nubmer', /plan\.yaml:\d+:\d+: .*number/s],
+  ['vendors/mixpanel.yaml', /^ {2}user\.device:/m, '  user.devcie:', /mixpanel\.yaml:\d+:\d+: .*user\.device/s],
+  ['vendors/mixpanel.yaml', /^allow:/m, 'allow:\n  user.financial.credit_card: raw', /mixpanel\.yaml:\d+:\d+: .*credit_card/s],
+  ['vendors/mixpanel.yaml', /^endpoint: .*/m, 'endpoint: http://vendor.example.com', /mixpanel\.yaml:\d+:\d+: .*http/s],
+  ['vendors/mixpanel.yaml', /^allow:/m, 'allow:\n  user.contact.email: seal', /not yet/],
+];
+
+for (const [file, find, replace, expected] of MISTAKES) {
+  test(`a mistake in ${file} (${replace.split('\n').at(-1).trim()}) is named with its place and the way out`, () => {
+    const full = path.join(conf, file);
+    const good = fs.readFileSync(full, 'utf8');
+    assert.match(good, find, 'the text to spoil is there');
+    try {
+      fs.writeFileSync(full, good.replace(find, replace));
+      const checked = run(['-c', conf, 'contract', 'check']);
+      assert.notEqual(checked.status, 0);
+      assert.match(checked.stderr, expected);
+    } finally {
+      fs.writeFileSync(full, good);
+    }
+  });
+}
+
+const ITEM = { event: 'Signed Up', properties: { token: SERVER_TOKEN, distinct_id: 'user_1', plan: 'pro', email: 'ada@example.com', time: 1795489911,
+  $city: 'Lyon', note: 'my card is 4111 1111 1111 1111' } };
+
+test('inspect and preview speak the shapes that tools depend on', () => {
+  const input = `${JSON.stringify(ITEM)}\n`;
+  const seen = run(['-c', conf, 'inspect'], { input });
+  assert.equal(seen.status, 0, seen.stderr);
+  const { line, findings } = JSON.parse(seen.stdout);
+  assert.equal(line, 1);
+  const card = findings.find((f) => f.class === 'user.financial.credit_card');
+  assert.deepEqual(card, { path: '/properties/note', class: 'user.financial.credit_card', start: 11, end: 30, by: 'value' });
+  assert.ok(!seen.stdout.includes('4111') && !seen.stdout.includes('ada@'), 'no value is printed');
+  const shown = run(['-c', conf, 'preview', 'mixpanel'], { input });
+  assert.equal(shown.status, 0, shown.stderr);
+  const item = JSON.parse(shown.stdout);
+  assert.equal(item.properties.plan, 'pro');
+  assert.ok(!shown.stdout.includes('ada@example.com') && !shown.stdout.includes('user_1') && !shown.stdout.includes('Lyon'));
+  const why = run(['-c', conf, 'preview', 'mixpanel', '--explain', '--json'], { input });
+  const { leaves } = JSON.parse(why.stdout);
+  assert.ok(leaves.length >= 6 && leaves.every((l) => l.path && l.form && l.rule !== undefined));
+  assert.equal(run(['-c', conf, 'inspect'], { input: 'no json\n' }).status, 1);
+});
+
+const standin = await new Standin({ token: VENDOR_TOKEN }).start();
+onEnd(() => standin.stop());
+const gateway = new Gateway({ name: 'cli', endpoint: standin.url });
+
+test('a new vendor starts cut; status tells it, alive and dead; restore needs to be told what becomes of the backlog', async () => {
+  await gateway.start();
+  await post(gateway.ports.ingest, '/mixpanel/track', [ITEM]);
+  await sleep(300);
+  const alive = await gateway.vendor();
+  assert.equal(alive.state, 'cut');
+  assert.equal(alive.backlog, 1);
+  assert.equal((await gateway.run(['restore', 'mixpanel'])).code, 2);
+  assert.equal((await gateway.run(['cut', 'nobody'])).code, 2);
+  await gateway.kill();
+  const dead = await gateway.status();
+  assert.deepEqual([dead.ready, dead.vendors.mixpanel.state, dead.vendors.mixpanel.backlog], [false, 'cut', 1]);
+  await gateway.start();
+  await gateway.open();
+  await gateway.drained();
+  assert.equal(standin.events().length, 1);
+}, { vital: true });
+
+test('a cut while no daemon runs holds at the next start', async () => {
+  await gateway.stop();
+  assert.equal((await gateway.cut()).code, 0);
+  await gateway.start();
+  assert.equal((await gateway.vendor()).state, 'cut');
+  await gateway.open();
+});
+
+test('reload is all or nothing', async () => {
+  const before = standin.events().length;
+  gateway.vendors[0].allow = { ...ALLOW, 'user.nonsense': 'raw' };
+  gateway.write();
+  const answer = await gateway.admin('POST', '/v1/reload');
+  assert.equal(answer.status, 422);
+  assert.match(answer.body, /user\.nonsense/);
+  gateway.process.kill('SIGHUP');
+  await sleep(300);
+  assert.match(gateway.log, /the old one stays in force/);
+  await post(gateway.ports.ingest, '/mixpanel/track', [{ ...ITEM, properties: { ...ITEM.properties, time: 1795489912 } }]);
+  await gateway.drained();
+  assert.equal(standin.events().length, before + 1, 'the old contract still delivers');
+  await gateway.alter('mixpanel', { allow: { ...ALLOW } });
+});
+
+test('what widens binds only later events, what narrows the backlog too', async () => {
+  const send = (id, time) => post(gateway.ports.ingest, '/mixpanel/track', [{ event: 'Signed In', properties: { token: SERVER_TOKEN, distinct_id: id,
+    mp_country_code: 'FR', $browser: 'Firefox', $email: 'ada@example.com', time, tokens: time } }]);
+  const arrived = (time) => standin.events().find((e) => e.properties.tokens === time)?.properties;
+  standin.behave('503');
+  await send('w1', 1795489921);
+  await sleep(400);
+  await gateway.alter('mixpanel', { allow: { ...ALLOW, 'user.contact.email': 'raw' } });
+  await send('w2', 1795489922);
+  await gateway.alter('mixpanel', { allow: { ...ALLOW, 'user.contact.email': 'raw', 'user.device': 'drop' } });
+  await sleep(300);
+  await gateway.cut();
+  standin.behave('ok');
+  await gateway.open();
+  await gateway.drained();
+  assert.equal(arrived(1795489921).$email, undefined, 'opened later: not for what was received before');
+  assert.equal(arrived(1795489922).$email, 'ada@example.com', 'opened: for what came after');
+  assert.equal(arrived(1795489921).$browser, undefined, 'closed later: for the backlog too');
+  assert.equal(arrived(1795489922).$browser, undefined);
+});
+
+test('tap shows verdicts without values', async () => {
+  const watching = gateway.run(['tap', '--seconds', '2']);
+  await sleep(600);
+  await post(gateway.ports.ingest, '/mixpanel/track', [{ ...ITEM, properties: { ...ITEM.properties, time: 1795489999 } }]);
+  const { code, lines, stdout } = await watching;
+  assert.equal(code, 0);
+  const line = lines.find((l) => l.event === 'Signed Up');
+  assert.ok(line && line.sends && line.withheld > 0 && line.leaves.includes('user.unique_id:pseudonym'), stdout);
+  assert.ok(!stdout.includes('ada@') && !stdout.includes('user_1') && !stdout.includes('4111'));
+});
+
+test('SIGTERM ends it in order, and nothing waits in the dark', async () => {
+  const end = await gateway.stop();
+  assert.deepEqual([end.code, end.signal], [0, null]);
+  assert.equal((await gateway.status()).vendors.mixpanel.backlog, 0);
+});
+
+test('serve refuses a key inside the data folder or a work tree', () => {
+  const place = path.join(home, 'repo');
+  fs.mkdirSync(place);
+  execFileSync('git', ['init', '-q', place]);
+  fs.copyFileSync(path.join(home, '.config/bulkhead/eu-1.key'), path.join(place, 'eu-1.key'));
+  fs.chmodSync(path.join(place, 'eu-1.key'), 0o400);
+  const other = path.join(home, 'other');
+  fs.cpSync(conf, other, { recursive: true });
+  const file = path.join(other, 'bulkhead.yaml');
+  fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace(/^key: .*$/m, `key: { file: ${path.join(place, 'eu-1.key')} }`));
+  const served = run(['-c', other, 'serve'], { timeout: 10000 });
+  assert.equal(served.status, 2, served.stderr);
+  assert.match(served.stderr, /work tree|git/);
+});
+
+await finish();
