@@ -244,9 +244,8 @@ static size_t run_before(const struct hits *h, unsigned alphabet, size_t at, boo
     return at - start;
 }
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): a check may move the end */
 static bool check_passes(struct hits *h, const struct secret *s, size_t *start, size_t after,
-                         size_t *end) {
+                         const size_t *end) {
     const uint8_t *p = h->text + after;
     size_t n = *end - after;
     switch ((enum secret_check)s->check) {
