@@ -102,8 +102,8 @@ static bool is_card(const uint8_t *digits, size_t n) {
     if (n < CARD_DIGITS_MIN || n > CARD_DIGITS_MAX || (lengths_of(digits) & LEN(n)) == 0) {
         return false;
     }
-    /* Cards of 12 and 13 digits are hardly issued; goods and phone numbers of that length abound. */
-    bool other = n <= 13 && (international(digits, n) || (n == 13 && ean13(digits)));
+    /* Cards of 13 digits are no longer issued; goods and phone numbers of that length abound. */
+    bool other = n == 13 && (international(digits, n) || ean13(digits));
     return luhn(digits, n) && !other;
 }
 
