@@ -27,6 +27,7 @@
  *   seq 2  u2          ord 2
  *   seq 3  u1          ord 3
  *   seq 4  u1 is d1    from here on the same person as ord 1
+ *   seq 6  u3          ord 4, about whom nothing leaves
  *
  *   1000..1100  attempt 1, accepted   d1: id as pseudonym, behaviour raw       source web   seq 1, 2
  *   2000..      attempt 2, unknown    u2: e-mail raw; u1: e-mail raw           source api   seq 3, 4
@@ -147,6 +148,7 @@ static int set_up(void **state) {
     put(EVENT_IDENTIFY, "u1",
         "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u1\",\"$anon_distinct_id\":\"d1\"}}");
     put(EVENT_TRACK, "u1", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u1\"}}");
+    put(EVENT_TRACK, "u3", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u3\"}}");
     resolve_all();
     write_ledger();
     return 0;
@@ -205,7 +207,7 @@ static void says_not(const char *text) {
 static void people_are_counted_once(void **state) {
     (void)state;
     ask((struct exposure_query){.list = false});
-    says("\"people\":{\"certain\":1,\"certain_clear\":1,\"possible\":1,\"none_recorded\":0}");
+    says("\"people\":{\"certain\":1,\"certain_clear\":1,\"possible\":1,\"none_recorded\":1}");
     says("\"user.contact.email\":{\"raw\":{\"certain\":1,\"possible\":1}}");
     says("\"user.behavior\":{\"raw\":{\"certain\":1,\"possible\":0}}");
     says("\"user.unique_id\":{\"pseudonym\":{\"certain\":1,\"possible\":0}}");
@@ -233,11 +235,11 @@ static void what_was_not_disclosed_is_said(void **state) {
 static void in_clear_is_more_than_certain(void **state) {
     (void)state;
     ask((struct exposure_query){.to_ms = 3000});
-    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":1,\"none_recorded\":0}");
+    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":1,\"none_recorded\":1}");
     says("\"user.contact.email\":{\"raw\":{\"certain\":0,\"possible\":2}}");
     says("no complete answer was read");
     ask((struct exposure_query){.to_ms = 2000});
-    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":0,\"none_recorded\":1}");
+    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":0,\"none_recorded\":2}");
     says_not("no complete answer was read");
 }
 
