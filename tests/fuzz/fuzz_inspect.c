@@ -53,6 +53,28 @@ static void check_string(struct span s) {
     }
 }
 
+/*
+ * Looking again at what was overwritten soon finds nothing new. Not at once: a star is a border,
+ * so that "4111 1111 1111 1111AKIA..." shows its second secret only when the first is gone.
+ */
+static void check_settles(uint8_t *text, size_t n, size_t count) {
+    const struct protocol_ops *protocol = protocol_by_id(PROTOCOL_MIXPANEL);
+    uint8_t *before = malloc(n);
+    check(before != NULL);
+    bool settled = false;
+    for (unsigned look = 0; look < 8 && !settled; look++) {
+        struct inspect_item item = {0, EVENT_TRACK, 0, 0, 0};
+        memcpy(before, text, n);
+        inspect_items(inspector, protocol, (struct span){text, n}, tokens_after, count, &item, 1,
+                      findings, FINDINGS_MAX);
+        check(item.error == 0);
+        (void)inspect_overwrite(text, tokens_after, 0, findings, item.finding_count);
+        settled = memcmp(before, text, n) == 0;
+    }
+    check(settled);
+    free(before);
+}
+
 static void check_item(uint8_t *text, size_t n, size_t count) {
     struct inspect_item item = {0, EVENT_TRACK, 0, 0, 0};
     const struct protocol_ops *protocol = protocol_by_id(PROTOCOL_MIXPANEL);
@@ -79,15 +101,7 @@ static void check_item(uint8_t *text, size_t n, size_t count) {
               tokens[i].kind == tokens_after[i].kind);
     }
     if (overwritten) {
-        uint8_t *again = malloc(n);
-        check(again != NULL);
-        memcpy(again, text, n);
-        inspect_items(inspector, protocol, (struct span){again, n}, tokens_after, count, &item, 1,
-                      findings, FINDINGS_MAX);
-        check(item.error == 0);
-        (void)inspect_overwrite(again, tokens_after, 0, findings, item.finding_count);
-        check(memcmp(again, text, n) == 0);
-        free(again);
+        check_settles(text, n, count);
     }
 }
 

@@ -193,6 +193,11 @@ static void test_card(void **state) {
         {"visa4111111111111111", "user.financial.credit_card 4+16"},
         {"user_4111111111111111", "user.financial.credit_card 5+16"},
         {"560000000003", "user.financial.credit_card 0+12"},
+        {"4111 1111 1111 1111Si4111111111111111",
+         "user.financial.credit_card 0+19, user.financial.credit_card 21+16"},
+        {"4111 1111 1111 1111-218-09-9999",
+         "user.financial.credit_card 0+19, "
+         "user.government_id.national_identification_number 20+11"},
         {"4111111111111112", ""},
         {"573001234567", ""},
         {"1795489911971000", ""},

@@ -680,51 +680,38 @@ void numbers_init(void) {
 
 /* --- all together --- */
 
-/*
- * What begins with the digit group [start, end), or with the letters or sign before it; returns
- * where to go on.
- */
-static size_t match_group(struct inspector *in, struct phones *phones, const struct key_info *info,
-                          size_t start, size_t end) {
+/* What was matched: [start, end) of the text. */
+struct match {
+    size_t start;
+    size_t end; /* 0 = nothing */
+    uint16_t class_id;
+};
+
+/* What begins with the digit group [start, end), or with the letters or sign before it. */
+static struct match match_group(struct phones *phones, const struct key_info *info, size_t start,
+                                size_t end) {
     struct span text = phones->text;
     size_t length = end - start;
-    size_t matched = 0;
+    struct match m = {start, 0, CLASS_NONE};
     if (length <= 3 && end < text.n && text.p[end] == '.' && (info->flags & KEY_VERSION) == 0) {
-        matched = match_ipv4(text, start);
-        if (matched != 0) {
-            emit(in, CLASS_IP_ADDRESS, FOUND_BY_VALUE, start, matched - start);
-            return matched;
-        }
+        m = (struct match){start, match_ipv4(text, start), CLASS_IP_ADDRESS};
     }
-    if (length == 3) {
-        matched = match_ssn(text, start);
-        if (matched != 0) {
-            emit(in, CLASS_NATIONAL_ID, FOUND_BY_VALUE, start, matched - start);
-            return matched;
-        }
+    if (m.end == 0 && length == 3) {
+        m = (struct match){start, match_ssn(text, start), CLASS_NATIONAL_ID};
     }
     bool signed_plus = start > 0 && text.p[start - 1] == '+';
-    if (length >= 4 && !(signed_plus && match_phone(phones, start, end) != 0)) {
-        matched = match_card(text, start);
-        if (matched != 0) {
-            emit(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE, start, matched - start);
-            return matched;
-        }
+    if (m.end == 0 && length >= 4 && !(signed_plus && match_phone(phones, start, end) != 0)) {
+        m = (struct match){start, match_card(text, start), CLASS_CREDIT_CARD};
     }
-    if (length >= 2 && start >= 2 && is_alpha(text.p[start - 1]) && is_alpha(text.p[start - 2])) {
-        matched = match_iban(text, start - 2);
-        if (matched != 0) {
-            emit(in, CLASS_BANK_ACCOUNT, FOUND_BY_VALUE, start - 2, matched - start + 2);
-            return matched;
-        }
+    if (m.end == 0 && length >= 2 && start >= 2 && is_alpha(text.p[start - 1]) &&
+        is_alpha(text.p[start - 2])) {
+        m = (struct match){start - 2, match_iban(text, start - 2), CLASS_BANK_ACCOUNT};
     }
-    matched = match_phone(phones, start, end);
-    if (matched != 0) {
+    if (m.end == 0) {
         size_t sign = start > 0 && (text.p[start - 1] == '+' || text.p[start - 1] == '(') ? 1 : 0;
-        emit(in, CLASS_PHONE, FOUND_BY_VALUE, start - sign, matched - start + sign);
-        return matched;
+        m = (struct match){start - sign, match_phone(phones, start, end), CLASS_PHONE};
     }
-    return end;
+    return m;
 }
 
 void detect_numbers(struct inspector *in, struct span text, const struct key_info *info) {
@@ -733,16 +720,28 @@ void detect_numbers(struct inspector *in, struct span text, const struct key_inf
         text.n -= 36;
     }
     struct phones phones = {text, 0};
+    size_t before = 0; /* of the whole text, what lies before phones.text */
     size_t i = 0;
-    while (i < text.n && in->error == 0) {
-        if (!is_digit(text.p[i])) {
+    while (i < phones.text.n && in->error == 0) {
+        if (!is_digit(phones.text.p[i])) {
             i++;
             continue;
         }
         size_t end = i + 1;
-        while (end < text.n && is_digit(text.p[end])) {
+        while (end < phones.text.n && is_digit(phones.text.p[end])) {
             end++;
         }
-        i = match_group(in, &phones, info, i, end);
+        struct match m = match_group(&phones, info, i, end);
+        i = end;
+        if (m.end != 0) {
+            emit(in, m.class_id, FOUND_BY_VALUE, before + m.start, m.end - m.start);
+            /*
+             * What follows is looked at as if nothing stood before it: one card glued to another is
+             * a card too, and not only after the first was overwritten.
+             */
+            before += m.end;
+            phones = (struct phones){span_from(phones.text, m.end), 0};
+            i = 0;
+        }
     }
 }

@@ -341,6 +341,18 @@ static void hit_add(struct hits *h, size_t start, size_t end) {
     h->hit[h->count++] = (struct hit){(uint32_t)start, (uint32_t)end, CLASS_CREDENTIALS};
 }
 
+/*
+ * "ghp_" and "sk_live_" are no part of any word, so that a word glued before them does not hide
+ * them; "AKIA" and "eyJ" occur in any long run of letters, and "sk-" ends "task-".
+ */
+static bool is_distinct(const struct secret *s) {
+    bool sign = false;
+    for (unsigned i = 0; i < s->anchor_length; i++) {
+        sign |= !is_alnum((uint8_t)s->anchor[i]);
+    }
+    return sign && s->anchor_length >= 4;
+}
+
 static int on_anchor(unsigned id, unsigned long long from, unsigned long long to, unsigned flags,
                      void *context) {
     (void)from; /* zero: start of match is not asked for */
@@ -351,9 +363,10 @@ static int on_anchor(unsigned id, unsigned long long from, unsigned long long to
     size_t start = after - s->anchor_length;
     bool looks_back =
         s->check == CHECK_BACK || s->check == CHECK_AZURE || s->check == CHECK_TELEGRAM;
-    bool joined =
-        !looks_back && start > 0 && is_alnum(h->text[start]) && is_alnum(h->text[start - 1]);
-    if (joined || (h->count > 0 && start < h->hit[h->count - 1].end)) {
+    size_t last_end = h->count > 0 ? h->hit[h->count - 1].end : 0;
+    bool joined = !looks_back && start > last_end && is_alnum(h->text[start]) &&
+                  is_alnum(h->text[start - 1]) && !is_distinct(s);
+    if (joined || start < last_end) {
         return 0;
     }
     size_t end = run_end(h, s->alphabet, after);
