@@ -90,4 +90,7 @@ int base64_encode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MU
  * over in the last letter are ignored. out may be in.p itself; it is untouched on failure. */
 int base64_decode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MUST_USE;
 
+/* Of a TLS connection of OpenSSL (as libcurl names it): whether bytes of the peer are decrypted, or about to be, that nobody has read. */
+bool tls_has_unread(const void *ssl);
+
 #endif

@@ -185,7 +185,7 @@ static bool serve(struct connection *c, struct kit_post *post, struct kit_answer
     }
     post->plain = span_of(c->in + head_end, length);
     (void)pthread_mutex_lock(&v->lock);
-    if (length > 2 && c->in[head_end] == 0x1f) {
+    if (!v->is_blind && length > 2 && c->in[head_end] == 0x1f) {
         struct buf out = buf_of(c->plain, BODY_MAX);
         post->plain = wire_gunzip(v->wire, post->plain, &out) == 0 ? buf_span(&out) : SPAN_NONE;
     }
@@ -195,11 +195,11 @@ static bool serve(struct connection *c, struct kit_post *post, struct kit_answer
         atomic_fetch_add(&v->arrived[post->items[i]], 1);
     }
     memset(answer, 0, offsetof(struct kit_answer, body));
-    memset((char *)answer + offsetof(struct kit_answer, raw), 0,
-           sizeof *answer - offsetof(struct kit_answer, raw));
+    memset((char *)answer + offsetof(struct kit_answer, is_refusal), 0,
+           sizeof *answer - offsetof(struct kit_answer, is_refusal));
     answer->body[0] = '\0';
     (v->behave != NULL ? v->behave : kit_accept)(v, post, answer);
-    if (answer->status == 200 && !answer->hang && !answer->reset) {
+    if (answer->status == 200 && !answer->hang && !answer->reset && !answer->is_refusal) {
         for (size_t i = 0; i < post->item_count; i++) {
             atomic_fetch_add(&v->accepted[post->items[i]], 1);
         }
@@ -313,8 +313,17 @@ void kit_vendor_stop(struct kit_vendor *v) {
 
 /* -- the world ------------------------------------------------------------------------------------------------------------------------------- */
 
-static const char PLAN[] =
+static const char *plan_text =
     "events:\n  Step *: {}\nproperties:\n  tokens: { type: number }\ntraits:\n  tokens: { type: number }\n";
+static const char *allow_text =
+    "  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\n";
+static kit_write_fn *write_text;
+
+void kit_use(const char *plan, const char *allow, kit_write_fn *write) {
+    plan_text = plan;
+    allow_text = allow;
+    write_text = write;
+}
 
 static const struct resolve_source SOURCES[] = {{.number = 1, .trust_server = true}};
 static const struct policy_source POLICY_SOURCES[] = {{1, "web", true}};
@@ -326,11 +335,11 @@ static void compile(struct kit_world *world) {
     (void)snprintf(
         text, sizeof text,
         "vendor: mixpanel\nconnector: mixpanel\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
-        "allow:\n  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\ntime: second\nundeclared: hold\n%s",
+        "allow:\n%stime: second\nundeclared: hold\n%s",
         world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca,
-        world->ca[0] != '\0' ? "\n" : "", world->extra);
+        world->ca[0] != '\0' ? "\n" : "", allow_text, world->extra);
     int r = contract_load_text("contract", span_str(text), &world->contract, &err);
-    r = r == 0 ? plan_load_text("plan", span_str(PLAN), &world->plan, &err) : r;
+    r = r == 0 ? plan_load_text("plan", span_str(plan_text), &world->plan, &err) : r;
     r = r == 0 ? ruleset_compile(world->contract, world->plan, POLICY_SOURCES, 1, &world->ruleset,
                                  &err)
                : r;
@@ -465,6 +474,9 @@ static void done(void *context, uint64_t ticket, int result) {
 
 static size_t write_event(struct kit_world *world, enum event_kind kind, uint32_t number,
                           size_t filler, char *out, size_t cap) {
+    if (write_text != NULL) {
+        return write_text(number, out, cap);
+    }
     uint64_t now = os_wall_us() / 1000000;
     char id[32];
     (void)snprintf(id, sizeof id, "user_%u", number % 97);

@@ -35,9 +35,10 @@ struct kit_answer {
     const char *headers; /* more lines, each with CR LF; NULL = none */
     char body[65536];
     /* Instead of an answer: */
-    bool raw;   /* body is all bytes, as they are */
-    bool hang;  /* nothing, and the connection stays */
-    bool reset; /* RST */
+    bool is_refusal; /* 200, but a no */
+    bool raw;        /* body is all bytes, as they are */
+    bool hang;       /* nothing, and the connection stays */
+    bool reset;      /* RST */
     bool then_close;
     unsigned delay_ms;
     const char *again; /* bytes that follow the answer after again_ms */
@@ -55,6 +56,7 @@ struct kit_vendor {
     _Atomic unsigned posts;
     _Atomic uint64_t bytes;
     _Atomic unsigned idle_passes;         /* of the accepting thread, with nobody waiting */
+    bool is_blind;                        /* takes everything without looking inside */
     _Atomic bool hang_in_accept;          /* takes connections and reads nothing */
     _Atomic bool hang_in_body;            /* reads heads, no body */
     _Atomic uint8_t arrived[KIT_EVENTS];  /* wholly read requests that held the event */
@@ -101,6 +103,9 @@ struct kit_world {
     uint64_t ticket;
 };
 
+/* Other texts than the kit's own, and events of one's own making (of user_<number % 97>), before kit_world_new. */
+typedef size_t kit_write_fn(uint32_t number, char *out, size_t cap);
+void kit_use(const char *plan, const char *allow, kit_write_fn *write);
 void kit_world_new(struct kit_world *world);
 void kit_world_free(struct kit_world *world);
 /* All but folder and vendor, as a start of the daemon does it; and its end without any goodbye to the ledger's waiting lines, or with. */

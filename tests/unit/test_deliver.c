@@ -2,6 +2,7 @@
 /* depends: deliver ledger policy resolve journal inspect protocol mixpanel wire http json keyring seglog tlog yaml crypto model os base */
 /* sources: deliver_kit.c journal_kit.c */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +14,10 @@
 
 #include "deliver_kit.h"
 
+#include "flow/deliver/deliver_int.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/socket.h"
 
 static struct kit_world world;
 
@@ -292,6 +295,31 @@ static void parks(void **state) {
     }
 }
 
+/* While parked an empty request asks now and then; its success leads out, and nothing of anybody is in it. */
+static void probes(void **state) {
+    (void)state;
+    kit_restore(&world, true);
+    begin_script(403, 2);
+    (void)kit_put(&world, 20, EVENT_TRACK);
+    assert_true(kit_until_state(&world, VENDOR_PARKED, 5000));
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned posts = atomic_load(&world.vendor.posts);
+        size_t arrived = kit_arrived(&world.vendor, 0, 20);
+        uint64_t attempts = kit_status_of(&world).attempts;
+        world.courier->probe_us = 0; /* as if five minutes had passed */
+        os_wake_signal(world.courier->wake_fd);
+        assert_true(kit_until(&world.vendor.posts, posts + 1, 5000));
+        assert_int_equal(kit_arrived(&world.vendor, 0, 20), arrived);
+        if (i == 0) {
+            os_sleep_us(100000);
+            assert_int_equal(kit_status_of(&world).state, VENDOR_PARKED);
+            assert_int_equal(kit_status_of(&world).attempts, attempts);
+        }
+    }
+    assert_true(kit_drained(&world, 10000));
+    assert_int_equal(kit_accepted(&world.vendor, 0, 20), 20);
+}
+
 static void redirects(void **state) {
     (void)state;
     kit_restore(&world, true);
@@ -451,6 +479,25 @@ static void drops_the_named(void **state) {
     check_poison(2000);
 }
 
+/* Profile updates are answered with 200 and status 0 when one is refused. */
+static void refuse_in_a_yes(struct kit_vendor *vendor, const struct kit_post *post,
+                            struct kit_answer *answer) {
+    refuse_mutely(vendor, post, answer);
+    if (answer->status == 400) {
+        answer->status = 200;
+        answer->is_refusal = true;
+        (void)snprintf(answer->body, sizeof answer->body, "{\"error\":\"x\",\"status\":0}");
+    }
+}
+
+static void bisects_profiles(void **state) {
+    (void)state;
+    kit_restore(&world, true);
+    world.vendor.behave = refuse_in_a_yes;
+    (void)kit_put(&world, 300, EVENT_PROFILE);
+    check_poison(300);
+}
+
 /* All of eight and more refused: nothing is set aside. Seven: each is. */
 static void refuses_everything(void **state) {
     (void)state;
@@ -487,6 +534,105 @@ static void bisects_on(void **state) {
     world.vendor.behave = bisects_through_outage;
     (void)kit_put(&world, 200, EVENT_TRACK);
     check_poison(200);
+}
+
+/* -- memory and disk ------------------------------------------------------------------------------------------------------------------------ */
+
+static _Atomic size_t size_max;
+
+static void note_size(struct kit_vendor *vendor, const struct kit_post *post,
+                      struct kit_answer *answer) {
+    size_t before = atomic_load(&size_max);
+    atomic_store(&size_max, post->plain.n > before ? post->plain.n : before);
+    kit_accept(vendor, post, answer);
+}
+
+static void wait_for_resolver(void) {
+    for (unsigned i = 0; i < 100000 && resolver_seq(world.resolver) < world.next; i++) {
+        os_sleep_us(100);
+    }
+    assert_true(resolver_seq(world.resolver) >= world.next);
+}
+
+/* Without a permit for the big buffers windows are small, and nobody waits for one. */
+static void small_windows(void **state) {
+    (void)state;
+    unsigned taken = 0;
+    /* The courier gives back its own once it has seen that it may not send. */
+    for (unsigned i = 0; taken < 5 && i < 50000; i++) {
+        if (memory_permit_take()) {
+            taken++;
+        } else {
+            os_sleep_us(100);
+        }
+    }
+    assert_int_equal(taken, 5);
+    assert_false(memory_permit_take());
+    world.vendor.behave = note_size;
+    atomic_store(&size_max, 0);
+    /* All are there before the first window begins, so that its size is not a matter of speed. */
+    (void)kit_put(&world, 4000, EVENT_TRACK);
+    wait_for_resolver();
+    kit_restore(&world, true);
+    assert_true(kit_drained(&world, 20000));
+    assert_int_equal(kit_accepted(&world.vendor, 0, 4000), 4000);
+    assert_in_range(atomic_load(&size_max), WINDOW_BYTES_SMALL / 2, WINDOW_BYTES_SMALL);
+    for (; taken > 0; taken--) {
+        memory_permit_give();
+    }
+    uint64_t us = 0;
+    assert_int_equal(courier_cut(world.courier, "test", "", &us, &us), 0);
+    (void)kit_put(&world, 4000, EVENT_TRACK);
+    wait_for_resolver();
+    kit_restore(&world, true);
+    assert_true(kit_drained(&world, 20000));
+    assert_in_range(atomic_load(&size_max), WINDOW_BYTES_SMALL + 1, WINDOW_BYTES);
+}
+
+static _Atomic bool ledger_is_full;
+
+static int reserve_or_not(int fd, long offset, long n) {
+    if (fd >= 0 && fd < 64 && atomic_load(&ledger_fds[fd]) && atomic_load(&ledger_is_full)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real_ops->fallocate(fd, offset, n);
+}
+
+/* A ledger that cannot grow stops its vendor, and nothing but: no line, no byte; with room again all goes on. */
+static void full_disk(void **state) {
+    (void)state;
+    kit_close_world(&world);
+    real_ops = os_file_real_ops();
+    slow_ops = *real_ops;
+    slow_ops.open = open_watched;
+    slow_ops.fallocate = reserve_or_not;
+    os_file_install(&slow_ops);
+    kit_open_world(&world);
+    kit_restore(&world, true);
+    (void)kit_put(&world, 100, EVENT_TRACK);
+    assert_true(kit_drained(&world, 10000));
+    atomic_store(&ledger_is_full, true);
+    /* What it has reserved is filled with lines of another kind. */
+    char why[200];
+    memset(why, 'x', sizeof why - 1);
+    why[sizeof why - 1] = '\0';
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < 100000; i++) {
+        r = ledger_state(courier_ledger(world.courier), VENDOR_RETRYING, "test", why);
+    }
+    assert_int_equal(r, BH_E_NOSPACE);
+    (void)kit_put(&world, 100, EVENT_TRACK);
+    unsigned posts = atomic_load(&world.vendor.posts);
+    os_sleep_us(1500000);
+    assert_int_equal(atomic_load(&world.vendor.posts), posts);
+    assert_true(kit_status_of(&world).backlog > 0);
+    atomic_store(&ledger_is_full, false);
+    assert_true(kit_drained(&world, 20000));
+    assert_int_equal(kit_accepted(&world.vendor, 0, world.next), world.next);
+    kit_close_world(&world);
+    os_file_install(NULL);
+    kit_open_world(&world);
 }
 
 /* -- endpoints ------------------------------------------------------------------------------------------------------------------------------------ */
@@ -663,6 +809,10 @@ int main(void) {
         TEST(passes),
         TEST(gaps),
         TEST(rule_history),
+        TEST(probes),
+        TEST(bisects_profiles),
+        TEST(small_windows),
+        TEST(full_disk),
 #undef TEST
     };
     cmocka_set_test_filter(getenv("ONLY"));

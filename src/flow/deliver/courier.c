@@ -146,6 +146,7 @@ static void take_rules(struct courier *courier) {
     bool is_elsewhere = strcmp(next->endpoint, courier->rules->endpoint) != 0 ||
                         strcmp(next->ca_file, courier->rules->ca_file) != 0;
     courier->rules = next;
+    rules_drop_older(next);
     bool changed = false;
     struct err err = {0};
     if (gate_state_is_open(gate_state(&courier->gate))) {

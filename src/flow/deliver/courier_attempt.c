@@ -539,7 +539,7 @@ bool delivery_is_idle(const struct courier *courier) {
 /* What was given back in a back-off is made again; other rules or a smaller window begin anew. */
 static int rebuild(struct courier *courier) {
     struct delivery *d = &courier->delivery;
-    bool begins_anew = d->rules != courier->rules;
+    bool begins_anew = d->generation != courier->rules->generation;
     write_last(courier, 0);
     courier->window.skip_final = begins_anew;
     int r = window_rebuild(courier);
@@ -583,7 +583,7 @@ static bool is_reachable(struct courier *courier) {
 void delivery_step(struct courier *courier) {
     struct delivery *d = &courier->delivery;
     check(courier->window.closed || d->needs_rebuild);
-    if (d->is_started && d->depth != 0 && d->rules != courier->rules) {
+    if (d->is_started && d->depth != 0 && d->generation != courier->rules->generation) {
         d->needs_rebuild = true;
     }
     if (d->needs_rebuild && rebuild(courier) != 0) {
@@ -591,7 +591,7 @@ void delivery_step(struct courier *courier) {
         return;
     }
     if (!d->is_started) {
-        d->rules = courier->rules;
+        d->generation = courier->rules->generation;
         start(courier);
     }
     if (d->depth != 0) {

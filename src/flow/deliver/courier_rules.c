@@ -304,33 +304,49 @@ int rules_next(const struct rules_config *config, const struct courier_rules *ne
         return r;
     }
     rules->older = old;
+    rules->generation = old->generation + 1;
     *ret_rules = rules;
     return 0;
 }
 
-/* Tables share rule sets: one belongs to the newest table that holds it. */
-void rules_free(struct rules *rules) {
-    const struct rules *newer = NULL;
-    struct rules *at = rules;
-    while (at != NULL) {
+static bool has_number(const struct rules *rules, uint32_t number) {
+    for (size_t i = 0; i < rules->count; i++) {
+        if (rules->sets[i].number == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tables share rule sets, and a set that one table has left out is in none that follows: so each belongs to the newest table that has it. */
+void rules_drop_older(struct rules *rules) {
+    const struct rules *newer = rules;
+    struct rules *first = rules->older;
+    for (struct rules *at = first; at != NULL; at = at->older) {
         for (size_t i = 0; i < at->count; i++) {
-            bool is_shared = false;
-            for (size_t k = 0; newer != NULL && k < newer->count; k++) {
-                is_shared |= newer->sets[k].number == at->sets[i].number;
-            }
-            if (!is_shared) {
+            if (!has_number(newer, at->sets[i].number)) {
                 ruleset_free(at->sets[i].ruleset);
             }
         }
-        struct rules *older = at->older;
         newer = at;
-        at = older;
     }
-    while (rules != NULL) {
-        struct rules *older = rules->older;
-        free(rules);
-        rules = older;
+    while (first != NULL) {
+        struct rules *older = first->older;
+        free(first);
+        first = older;
     }
+    rules->older = NULL;
+}
+
+void rules_free(struct rules *rules) {
+    if (rules == NULL) {
+        return;
+    }
+    rules_drop_older(rules);
+    for (size_t i = 0; i < rules->count; i++) {
+        ruleset_free(rules->sets[i].ruleset);
+    }
+    free(rules);
 }
 
 size_t rules_in_force(const struct rules *rules, uint64_t seq,

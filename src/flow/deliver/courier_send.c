@@ -99,11 +99,30 @@ static size_t on_header(char *line, size_t size, size_t count, void *context) {
     return n;
 }
 
+/*
+ * libcurl reads no more than the answer's length, so what came behind it in the same TLS record stays with OpenSSL, where it would be the start of
+ * the next answer and no look at the socket finds it.
+ */
+static bool has_more_in_tls(const struct transfer *t) {
+    curl_off_t length = -1;
+    long version = 0;
+    struct curl_tlssessioninfo *tls = NULL;
+    (void)curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    (void)curl_easy_getinfo(t->easy, CURLINFO_HTTP_VERSION, &version);
+    (void)curl_easy_getinfo(t->easy, CURLINFO_TLS_SSL_PTR, &tls);
+    bool is_whole = length >= 0 && t->answer.n >= (uint64_t)length;
+    bool is_openssl =
+        tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL;
+    return is_whole && version != CURL_HTTP_VERSION_2_0 && is_openssl &&
+           tls_has_unread(tls->internals);
+}
+
 static size_t on_body(char *bytes, size_t size, size_t count, void *context) {
     struct courier *courier = context;
     struct transfer *t = &courier->transfer;
     size_t n = size * count;
     buf_put(&t->answer, bytes, n);
+    t->is_malformed |= has_more_in_tls(t);
     return t->answer.full ? 0 : n; /* less than n ends the transfer: no vendor has so much to say */
 }
 
@@ -314,6 +333,9 @@ static void begin(struct courier *courier, const struct protocol_post *post) {
     /* A kept connection on which anything stirs may hold another request's answer. HTTP/2 has its own order there. */
     if (!t->is_h2 && !gate_idle_is_silent(&courier->gate)) {
         t->is_fresh = true;
+    }
+    if (t->is_fresh) {
+        gate_drop_idle(&courier->gate);
     }
 }
 

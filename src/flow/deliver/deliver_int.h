@@ -59,7 +59,8 @@ struct rule_set {
 
 /* Immutable once published; couriers change over at window borders. */
 struct rules {
-    struct rules *older; /* kept until the courier is freed: a reload is rare and a table small */
+    struct rules *older; /* until the courier has changed over */
+    uint64_t generation; /* tells one table from another that got its memory */
     size_t count;
     struct rule_set sets[RULE_SETS_MAX]; /* by number */
     const struct ruleset *in_force[RULE_SETS_MAX];
@@ -88,6 +89,7 @@ int rules_open(const struct rules_config *config, const struct courier_rules *ne
 /* A table that follows `old`; ruleset memory is shared. */
 int rules_next(const struct rules_config *config, const struct courier_rules *newest,
                struct rules *old, struct rules **ret_rules, struct err *err) BH_MUST_USE;
+void rules_drop_older(struct rules *rules);
 void rules_free(struct rules *rules); /* with all older ones and every rule set */
 /* The sets in force from seq until now: count, and the first of them; *ret_time = their coarsest precision. */
 size_t rules_in_force(const struct rules *rules, uint64_t seq,
@@ -256,8 +258,8 @@ struct delivery {
     bool may_resume;         /* the ledger knows open attempts of a former life */
     uint64_t dns_since_us;   /* 0 = not waiting for an address */
     uint64_t fingerprint;    /* of the window for which the stack was made */
-    const struct rules *rules;
-    bool needs_rebuild; /* the window's memory was given back */
+    uint64_t generation;     /* of the rules under which it was */
+    bool needs_rebuild;      /* the window's memory was given back */
 };
 
 /* -- the courier -------------------------------------------------------------------------------------------------------------------- */

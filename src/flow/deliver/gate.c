@@ -140,3 +140,9 @@ bool gate_idle_is_silent(struct gate *gate) {
     os_unlock(&gate->lock);
     return is_silent;
 }
+
+void gate_drop_idle(struct gate *gate) {
+    os_lock(&gate->lock);
+    sever_all(gate);
+    os_unlock(&gate->lock);
+}

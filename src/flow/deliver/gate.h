@@ -62,5 +62,6 @@ int gate_socket_open(struct gate *gate, int family); /* -1 = refused */
 void gate_socket_close(struct gate *gate, int fd);
 /* Between transfers: whether nothing has come on kept connections; severs them all when something has. */
 bool gate_idle_is_silent(struct gate *gate);
+void gate_drop_idle(struct gate *gate);
 
 #endif
