@@ -477,7 +477,9 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
         r = ledger_seq_at(x->reader, x->query->at_ms, &at_seq);
     }
     r = r == 0 ? find_known(x, at_seq) : r;
-    r = r == 0 ? resolve_roots(x->view, at_seq, x->roots, (size_t)x->ord_count + 1) : r;
+    /* Links as they stood after the last event that counts; at_seq is one past it. */
+    uint64_t last_seq = at_seq - (at_seq != 0 && at_seq != UINT64_MAX);
+    r = r == 0 ? resolve_roots(x->view, last_seq, x->roots, (size_t)x->ord_count + 1) : r;
     return r == 0 ? find_subject(x, err)
                   : err_set(err, r, "cannot read the links between ids: %s", bh_error_text(r));
 }

@@ -29,8 +29,8 @@
  *   seq 4  u1 is d1    from here on the same person as ord 1
  *   seq 6  u3          ord 4, about whom nothing leaves
  *
- *   1000..1100  attempt 1, accepted   d1: id as pseudonym, behaviour raw       source web   seq 1, 2
- *   2000..      attempt 2, unknown    u2: e-mail raw; u1: e-mail raw           source api   seq 3, 4
+ *   1000..1100  attempt 1, accepted   d1: id as pseudonym, behaviour raw       source web   seq 1, 2, 3
+ *   2000..      attempt 2, unknown    u2: e-mail raw; u1: e-mail raw           source api   seq 4
  *   3000..3100  attempt 3, accepted   u1: e-mail raw; nobody: behaviour raw    source api   seq 5
  */
 enum { WEB = 1, API = 2, ANON_ORD = 1, OTHER_ORD = 2, USER_ORD = 3 };
@@ -125,8 +125,8 @@ static void write_ledger(void) {
                                           {.ord = USER_ORD, .shape = mailed, .events = 1}};
     const struct ledger_entry third[] = {{.ord = 0, .shape = nobody, .events = 7},
                                          {.ord = USER_ORD, .shape = mailed, .events = 1}};
-    attempt(ledger, 1000, 1, 2, first, 1, RESULT_ACCEPTED);
-    attempt(ledger, 2000, 3, 2, second, 2, RESULT_UNKNOWN);
+    attempt(ledger, 1000, 1, 3, first, 1, RESULT_ACCEPTED);
+    attempt(ledger, 2000, 4, 1, second, 2, RESULT_UNKNOWN);
     attempt(ledger, 3000, 5, 1, third, 2, RESULT_ACCEPTED);
     ledger_close(ledger);
 }
@@ -258,14 +258,14 @@ static void one_source_or_one_person(void **state) {
     says("\"user.contact.email\":{\"raw\":{\"certain\":1,\"possible\":0}}");
 }
 
-/* The record as of a time before the sign-up: two strangers, of whom one was told about. */
+/* The record as of a time just before the sign-up: three ids, and none of them known to be another's. */
 static void as_of_then(void **state) {
     (void)state;
     ask((struct exposure_query){.at_ms = 1500});
-    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":0,\"none_recorded\":1}");
+    says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":0,\"none_recorded\":2}");
     says_not("user.contact.email\":{");
     ask((struct exposure_query){.at_ms = 1050});
-    says("\"people\":{\"certain\":0,\"certain_clear\":0,\"possible\":1,\"none_recorded\":1}");
+    says("\"people\":{\"certain\":0,\"certain_clear\":0,\"possible\":1,\"none_recorded\":2}");
     ask((struct exposure_query){.at_ms = 2500});
     says("\"people\":{\"certain\":1,\"certain_clear\":0,\"possible\":1,\"none_recorded\":0}");
 }
