@@ -1,4 +1,7 @@
-/* Power loss under load: two writers and the real commit thread on a disk that loses and garbles what was not synced. */
+/*
+ * Power loss under load: two writers and the real commit thread on a disk that loses and garbles
+ * what was not synced.
+ */
 /* depends: journal inspect keyring seglog json model crypto os base */
 /* sources: ../unit/journal_kit.c */
 #include <setjmp.h>
@@ -20,9 +23,11 @@
 #include "os/thread.h"
 
 /*
- * A run is a child process: it opens the journal (recovering from the run before), and each of its two threads puts random requests, tells the parent of each one
- * through a pipe before it is put and again when it is answered, until the disk loses power at a random changing operation. The parent then reads the journal on a
- * good disk: every answered request is there once, whole and in its writer's order; whatever else is there was at least put; seqs have no hole.
+ * A run is a child process: it opens the journal (recovering from the run before), and each of its
+ * two threads puts random requests, tells the parent of each one through a pipe before it is put
+ * and again when it is answered, until the disk loses power at a random changing operation. The
+ * parent then reads the journal on a good disk: every answered request is there once, whole and in
+ * its writer's order; whatever else is there was at least put; seqs have no hole.
  */
 enum { WRITERS = 2, TICKETS_MAX = 20000, REQUESTS_A_RUN = 60, RUNS = 3 };
 
@@ -42,7 +47,7 @@ struct ledger {
 
 static struct ledger seen;
 
-/* -- the child ---------------------------------------------------------------------------------------------------------- */
+/* -- the child --------------------------------------------------------------------------------- */
 
 struct load {
     struct journal *journal;
@@ -106,7 +111,10 @@ static void run_load(void *context) {
     kit_request_free(request);
 }
 
-/* Ends the process: 0 with the number of operations told when nothing was lost, OS_FAULT_LOSS_STATUS else. */
+/*
+ * Ends the process: 0 with the number of operations told when nothing was lost,
+ * OS_FAULT_LOSS_STATUS else.
+ */
 static _Noreturn void run_child(const struct journal_config *config, const char *spec,
                                 uint64_t seed, const unsigned *first_tickets, int out) {
     log_set_level(LOG_ERROR);
@@ -139,7 +147,7 @@ static _Noreturn void run_child(const struct journal_config *config, const char 
     _exit(write(out, &note, sizeof(note)) == (ssize_t)sizeof(note) ? 0 : 95);
 }
 
-/* -- the parent ------------------------------------------------------------------------------------------------------------ */
+/* -- the parent -------------------------------------------------------------------------------- */
 
 static void take_notes(int in, uint64_t *ret_operations) {
     struct note note;

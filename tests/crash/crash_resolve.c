@@ -1,4 +1,7 @@
-/* kill -9 while the resolver numbers new people: a number that anyone has seen stays, nothing is given twice, every event has its row. */
+/*
+ * kill -9 while the resolver numbers new people: a number that anyone has seen stays, nothing is
+ * given twice, every event has its row.
+ */
 /* depends: resolve journal inspect keyring seglog protocol mixpanel wire json model crypto os base */
 /* sources: ../unit/journal_kit.c */
 /* libs: lmdb */
@@ -23,9 +26,11 @@
 #include "os/socket.h"
 
 /*
- * A run is a child: it journals events of new and known people, identified with devices, and as soon as the resolver has passed an event tells the parent the ord
- * and lid of its ids through a pipe. The parent kills it at a random moment, and again through several runs over the same folder; LMDB's own files are not behind the
- * fault layer, so what is shown is the order of slots, commit and publication, not the disk's.
+ * A run is a child: it journals events of new and known people, identified with devices, and as
+ * soon as the resolver has passed an event tells the parent the ord and lid of its ids through a
+ * pipe. The parent kills it at a random moment, and again through several runs over the same
+ * folder; LMDB's own files are not behind the fault layer, so what is shown is the order of slots,
+ * commit and publication, not the disk's.
  */
 enum { PEOPLE_MAX = 4000, RUNS = 4 };
 
@@ -182,7 +187,10 @@ static unsigned run_and_kill(const char *dir, uint64_t seed, uint64_t after_us) 
     return count;
 }
 
-/* What was told is still so; every ord has one aid and its text; each journaled person is one person. */
+/*
+ * What was told is still so; every ord has one aid and its text; each journaled person is one
+ * person.
+ */
 static void check_world(const char *dir) {
     struct world world;
     world_open(&world, dir);

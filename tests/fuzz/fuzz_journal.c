@@ -1,7 +1,9 @@
 /*
- * A frame's plain text as the journal's readers take it apart: chunks, LZ4, requests, events, findings, and the footer's counts.
+ * A frame's plain text as the journal's readers take it apart: chunks, LZ4, requests, events,
+ * findings, and the footer's counts.
  *
- * The first byte chooses the door: raw bytes of a chunk, a whole plain text, a footer's blob. Whatever decodes must write back to the same bytes.
+ * The first byte chooses the door: raw bytes of a chunk, a whole plain text, a footer's blob.
+ * Whatever decodes must write back to the same bytes.
  */
 /* depends: journal inspect keyring seglog json model crypto os base */
 #include <stdlib.h>
@@ -52,7 +54,10 @@ static void read_raw(struct span raw) {
     struct journal_batch batch;
     int r = record_decode(raw, 100, 1, &room, true, &batch);
     if (count < 0 || r != 0) {
-        /* Only findings, and more events than a chunk of ours can hold, are looked at by one of them alone. */
+        /*
+         * Only findings, and more events than a chunk of ours can hold, are looked at by one of
+         * them alone.
+         */
         check(r == BH_E_CORRUPT);
         return;
     }

@@ -1,4 +1,7 @@
-/* Cost of the journal and the resolver per event: 50 events of about 600 B a request, 20 requests a flush, 100,000 people. */
+/*
+ * Cost of the journal and the resolver per event: 50 events of about 600 B a request, 20 requests a
+ * flush, 100,000 people.
+ */
 /* depends: resolve journal inspect keyring seglog protocol mixpanel wire json model crypto os base */
 /* libs: lmdb */
 #define _GNU_SOURCE

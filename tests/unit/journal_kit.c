@@ -40,7 +40,7 @@ uint64_t kit_seed(uint64_t fallback) {
     return seed;
 }
 
-/* -- folders ---------------------------------------------------------------------------------------------------- */
+/* -- folders ----------------------------------------------------------------------------------- */
 
 void kit_dir_make(char out[128]) {
     const char *tmp = getenv("TMPDIR");
@@ -127,7 +127,7 @@ void kit_copy_dir(const char *from, const char *to) {
     free(files);
 }
 
-/* -- keys and journals --------------------------------------------------------------------------------------------- */
+/* -- keys and journals ------------------------------------------------------------------------- */
 
 struct keyring *kit_keyring(const char *dir) {
     assert_int_equal(crypto_init(), 0);
@@ -177,7 +177,7 @@ struct journal *kit_open(const struct journal_config *config,
     return journal;
 }
 
-/* -- requests ---------------------------------------------------------------------------------------------------------- */
+/* -- requests ---------------------------------------------------------------------------------- */
 
 enum { REQUEST_MEMORY = 12 * 1024 * 1024 };
 
@@ -261,7 +261,7 @@ bool kit_event_read(const struct record_event *event, unsigned *ret_writer, uint
            event->time_ms == (int64_t)(1700000000000 + ticket);
 }
 
-/* -- answers ------------------------------------------------------------------------------------------------------------- */
+/* -- answers ----------------------------------------------------------------------------------- */
 
 struct answers {
     int *results;
@@ -288,7 +288,7 @@ void kit_wait(struct journal_writer *writer, unsigned requests, int *results, si
     assert_int_equal(done, requests);
 }
 
-/* -- a disk that fails ---------------------------------------------------------------------------------------------------- */
+/* -- a disk that fails ------------------------------------------------------------------------- */
 
 static const struct os_file_ops *real;
 static struct kit_disk plan;

@@ -1,7 +1,9 @@
 /*
- * What the tests of journal and resolver share: a folder, keys, requests whose content says who put them, and a disk that fails on demand.
+ * What the tests of journal and resolver share: a folder, keys, requests whose content says who put
+ * them, and a disk that fails on demand.
  *
- * An event's JSON names its writer, ticket and index, so that a reader can prove that it is there once, whole and in order.
+ * An event's JSON names its writer, ticket and index, so that a reader can prove that it is there
+ * once, whole and in order.
  */
 #ifndef JOURNAL_KIT_H
 #define JOURNAL_KIT_H
@@ -36,7 +38,10 @@ struct journal_config kit_config(const char *dir, struct keyring *keyring, char 
 struct journal *kit_open(const struct journal_config *config,
                          struct journal_recovery *ret_recovery);
 
-/* A request that can be recognised. Memory is static; valid until the next call from the same thread. */
+/*
+ * A request that can be recognised. Memory is static; valid until the next call from the same
+ * thread.
+ */
 enum { KIT_EVENTS_MAX = 64, KIT_SOURCE_BASE = 10 };
 struct kit_request {
     struct record_request request;
@@ -47,19 +52,28 @@ struct kit_request {
 };
 struct kit_request *kit_request_new(void);
 void kit_request_free(struct kit_request *request);
-/* pad: bytes of filler in each event; random filler when `random` is given (it does not compress), else repeated text. */
+/*
+ * pad: bytes of filler in each event; random filler when `random` is given (it does not compress),
+ * else repeated text.
+ */
 void kit_request_fill(struct kit_request *request, unsigned writer, uint64_t ticket, size_t events,
                       size_t pad, struct kit_random *random);
 /* Reads back who put an event; false when it is not whole. */
 bool kit_event_read(const struct record_event *event, unsigned *ret_writer, uint64_t *ret_ticket,
                     size_t *ret_index, size_t *ret_count);
 
-/* Waits until the writer's requests are answered; results go to `results` by ticket. Fails the test after 20 s. */
+/*
+ * Waits until the writer's requests are answered; results go to `results` by ticket. Fails the test
+ * after 20 s.
+ */
 void kit_wait(struct journal_writer *writer, unsigned requests, int *results, size_t results_cap);
 
-/* -- a disk that fails ------------------------------------------------------------------------------------------ */
+/* -- a disk that fails ------------------------------------------------------------------------- */
 
-/* Counts the calls of each kind from kit_disk_install on; the n-th of the chosen kind (and, when `stays`, all later ones) fails with errno. */
+/*
+ * Counts the calls of each kind from kit_disk_install on; the n-th of the chosen kind (and, when
+ * `stays`, all later ones) fails with errno.
+ */
 enum kit_call { KIT_WRITE, KIT_SYNC, KIT_RESERVE, KIT_TRUNCATE, KIT_OPEN, KIT_RENAME, KIT_CALLS };
 struct kit_disk {
     enum kit_call call;

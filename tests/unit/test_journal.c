@@ -1,4 +1,7 @@
-/* The journal: what is acknowledged is there once, whole and in order; what cannot be kept is refused; nothing else is there. */
+/*
+ * The journal: what is acknowledged is there once, whole and in order; what cannot be kept is
+ * refused; nothing else is there.
+ */
 /* depends: journal inspect keyring seglog json model crypto os base */
 /* sources: journal_kit.c */
 #include <setjmp.h>
@@ -57,7 +60,10 @@ static int put_and_wait(struct journal_writer *writer, const struct kit_request 
     return result;
 }
 
-/* Reads all events from `from` on; each is checked to be whole, with seqs without a hole. Returns how many. */
+/*
+ * Reads all events from `from` on; each is checked to be whole, with seqs without a hole. Returns
+ * how many.
+ */
 static uint64_t read_all(struct journal *journal, uint64_t from) {
     struct journal_reader *reader = NULL;
     assert_int_equal(journal_reader_new(journal, from, -1, &reader), 0);
@@ -82,7 +88,7 @@ static uint64_t read_all(struct journal *journal, uint64_t from) {
     return seq - from;
 }
 
-/* -- one request ---------------------------------------------------------------------------------------------- */
+/* -- one request ------------------------------------------------------------------------------- */
 
 static void same_event(const struct record_event *a, const struct record_event *b) {
     assert_int_equal(a->kind, b->kind);
@@ -153,7 +159,10 @@ static void large_requests_span_chunks(void **state) {
     assert_int_equal(journal_start(journal), 0);
     struct journal_writer *writer = journal_writer_of(journal, 0);
     struct kit_random random = {1};
-    /* 3 MiB that do not compress: more than a frame of this segment size, so several syncs before the one answer. */
+    /*
+     * 3 MiB that do not compress: more than a frame of this segment size, so several syncs before
+     * the one answer.
+     */
     kit_request_fill(f->request, 0, 0, 60, 50000, &random);
     assert_int_equal(put_and_wait(writer, f->request), 0);
     struct journal_stats stats;
@@ -264,7 +273,7 @@ static void unanswered_tickets_are_bounded(void **state) {
     journal_free(journal);
 }
 
-/* -- readers -------------------------------------------------------------------------------------------------------- */
+/* -- readers ----------------------------------------------------------------------------------- */
 
 static void a_waiting_reader_is_woken(void **state) {
     struct fixture *f = (struct fixture *)*state;
@@ -291,7 +300,10 @@ static void a_waiting_reader_is_woken(void **state) {
     journal_free(journal);
 }
 
-/* Every cursor reads the same from wherever it starts, with a cold cache, a warm one and the place of another chunk. */
+/*
+ * Every cursor reads the same from wherever it starts, with a cold cache, a warm one and the place
+ * of another chunk.
+ */
 static void readers_start_anywhere(void **state) {
     struct fixture *f = (struct fixture *)*state;
     struct kit_random random = {kit_seed(3)};

@@ -1,4 +1,7 @@
-/* The journal on a bad disk: cut off at every byte, one bit wrong anywhere, full at every reservation, failing at every write and sync. */
+/*
+ * The journal on a bad disk: cut off at every byte, one bit wrong anywhere, full at every
+ * reservation, failing at every write and sync.
+ */
 /* depends: journal inspect keyring seglog json model crypto os base */
 /* sources: journal_kit.c */
 #define _GNU_SOURCE
@@ -72,7 +75,10 @@ static int put_and_wait(struct fixture *f, struct journal *journal, uint64_t tic
     return results[ticket];
 }
 
-/* Events of tickets 0, 1, 2, ... of writer 0 in order, each request whole. Returns the number of events read. */
+/*
+ * Events of tickets 0, 1, 2, ... of writer 0 in order, each request whole. Returns the number of
+ * events read.
+ */
 static uint64_t read_in_order(struct journal *journal) {
     struct journal_reader *reader = NULL;
     struct journal_batch batch;
@@ -103,11 +109,14 @@ static uint64_t read_in_order(struct journal *journal) {
     return seq - 1;
 }
 
-/* -- cut off, and one bit wrong ---------------------------------------------------------------------------------------- */
+/* -- cut off, and one bit wrong ---------------------------------------------------------------- */
 
 enum { FRAMES = 6, EVENTS_EACH = 2 };
 
-/* A journal of FRAMES small frames, copied as it stands while its segment is open. ends[i] = file size that holds i frames. */
+/*
+ * A journal of FRAMES small frames, copied as it stands while its segment is open. ends[i] = file
+ * size that holds i frames.
+ */
 static void make_small_journal(struct fixture *f, uint64_t ends[FRAMES + 1]) {
     struct journal *journal = kit_open(&f->config, NULL);
     assert_int_equal(journal_start(journal), 0);
@@ -207,7 +216,10 @@ static void one_wrong_bit_is_never_an_event(void **state) {
         struct err err = {0};
         int r = journal_open(&f->config, &journal, NULL, &err);
         if (r == 0) {
-            /* What is left is a beginning, at most the last frame short: the flip lay in it, or in padding. */
+            /*
+             * What is left is a beginning, at most the last frame short: the flip lay in it, or in
+             * padding.
+             */
             uint64_t events = read_in_order(journal);
             assert_true(events == FRAMES * EVENTS_EACH || events == (FRAMES - 1) * EVENTS_EACH);
             torn += events != FRAMES * EVENTS_EACH ? 1 : 0;
@@ -223,7 +235,7 @@ static void one_wrong_bit_is_never_an_event(void **state) {
     assert_true(rot > 0 && torn > 0);
 }
 
-/* -- no space ------------------------------------------------------------------------------------------------------------ */
+/* -- no space ---------------------------------------------------------------------------------- */
 
 static void wait_for_space(const struct journal *journal, bool out) {
     uint64_t until = os_mono_us() + 10000000;
@@ -233,7 +245,10 @@ static void wait_for_space(const struct journal *journal, bool out) {
     }
 }
 
-/* Full from the n-th reservation on, for every n: refused while it lasts, kept again when it ends, nothing half kept. */
+/*
+ * Full from the n-th reservation on, for every n: refused while it lasts, kept again when it ends,
+ * nothing half kept.
+ */
 static void full_at_every_reservation(void **state) {
     struct fixture *f = (struct fixture *)*state;
     struct kit_random random = {22};
@@ -274,6 +289,50 @@ static void full_at_every_reservation(void **state) {
             return;
         }
     }
+}
+
+/* A request of several frames is refused as a whole when space ends, wherever its segment stands. */
+static void a_request_of_several_frames_is_kept_whole_or_not(void **state) {
+    struct fixture *f = (struct fixture *)*state;
+    struct kit_random random = {26};
+    f->config.segment_size = 32 * 1024 * 1024;
+    f->config.max_bytes = 512 * 1024 * 1024;
+    f->config.chunk_pool = 16 * 1024 * 1024;
+    unsigned refused = 0;
+    for (unsigned before = 0; before < 10; before++) {
+        struct journal *journal = kit_open(&f->config, NULL);
+        assert_int_equal(journal_start(journal), 0);
+        /* The first segment is there, and no other will be. */
+        assert_int_equal(put_and_wait(f, journal, 0, 1, 10, NULL), 0);
+        kit_disk_install(
+            &(struct kit_disk){.call = KIT_RESERVE, .nth = 1, .stays = true, .error = ENOSPC});
+        uint64_t kept = 1;
+        uint64_t ticket = 1;
+        struct journal_stats stats;
+        for (unsigned i = 0; i < before; i++) {
+            assert_int_equal(put_and_wait(f, journal, ticket, 20, 100000, &random), 0);
+            ticket++;
+            kept += 20;
+        }
+        for (int result = 0; result == 0 && ticket < 30;) {
+            journal_stats(journal, &stats);
+            uint64_t frames = stats.frames;
+            result = put_and_wait(f, journal, ticket, 60, 100000, &random);
+            journal_stats(journal, &stats);
+            assert_true(result == 0 || result == BH_E_NOSPACE);
+            assert_int_equal(stats.frames - frames > 1, result == 0);
+            ticket += result == 0 ? 1 : 0;
+            kept += result == 0 ? 60 : 0;
+            refused += result != 0 ? 1 : 0;
+            assert_int_equal(journal_durable_seq(journal), kept);
+        }
+        kit_disk_set(NULL);
+        kit_disk_remove();
+        assert_int_equal(read_in_order(journal), kept);
+        journal_free(journal);
+        kit_dir_remove(f->journal_dir);
+    }
+    assert_int_equal(refused, 10);
 }
 
 /* While the journal has no space its reserve is given to others. */
@@ -317,9 +376,12 @@ static void the_reserve_is_given_back(void **state) {
     kit_disk_remove();
 }
 
-/* -- failing writes and syncs ------------------------------------------------------------------------------------------------ */
+/* -- failing writes and syncs ------------------------------------------------------------------ */
 
-/* In the child: puts requests until done; each acknowledged ticket goes to the pipe. Ends 0, or 74 by the journal itself. */
+/*
+ * In the child: puts requests until done; each acknowledged ticket goes to the pipe. Ends 0, or 74
+ * by the journal itself.
+ */
 static void run_child(struct fixture *f, const char *spec, int out) {
     log_set_level(LOG_ERROR);
     struct err err = {0};
@@ -344,7 +406,10 @@ static void run_child(struct fixture *f, const char *spec, int out) {
     _exit(0);
 }
 
-/* The status of a child that ran under this fault, and the number of requests that it acknowledged (they are the first ones). */
+/*
+ * The status of a child that ran under this fault, and the number of requests that it acknowledged
+ * (they are the first ones).
+ */
 static int run_under(struct fixture *f, const char *spec, uint64_t *ret_acknowledged) {
     int ends[2];
     assert_int_equal(pipe(ends), 0);
@@ -407,6 +472,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(cut_off_anywhere_keeps_the_whole_frames, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_wrong_bit_is_never_an_event, set_up, tear_down),
         cmocka_unit_test_setup_teardown(full_at_every_reservation, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_of_several_frames_is_kept_whole_or_not, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(the_reserve_is_given_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_sync_ends_the_process, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_write_ends_the_process, set_up, tear_down),

@@ -202,7 +202,10 @@ static void all_dropped_is_told_to_a_reader(void **state) {
     assert_int_equal(journal_durable_seq(f->journal), last + 10);
 }
 
-/* a's own budget of three segments is used: a loses its oldest, and nothing is dropped for that while b still needs it. */
+/*
+ * a's own budget of three segments is used: a loses its oldest, and nothing is dropped for that
+ * while b still needs it.
+ */
 static void a_budget_lapses_for_its_vendor_only(void **state) {
     struct fixture *f = (struct fixture *)*state;
     put_segments(f, 6);

@@ -1,4 +1,7 @@
-/* Two writers, three readers, the keeper and the asker of counters at once: nobody blocks, nothing is seen twice or torn. For TSan as well. */
+/*
+ * Two writers, three readers, the keeper and the asker of counters at once: nobody blocks, nothing
+ * is seen twice or torn. For TSan as well.
+ */
 /* depends: journal inspect keyring seglog json model crypto os base */
 /* sources: journal_kit.c */
 #include <setjmp.h>

@@ -1,4 +1,7 @@
-/* The resolver against a naive twin: numbers, links and their history, quotas, distinct values; and the same again after it runs once more. */
+/*
+ * The resolver against a naive twin: numbers, links and their history, quotas, distinct values; and
+ * the same again after it runs once more.
+ */
 /* depends: resolve journal inspect keyring seglog protocol mixpanel wire json model crypto os base */
 /* sources: journal_kit.c */
 /* libs: lmdb */
@@ -99,7 +102,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* -- events as ingest would put them -------------------------------------------------------------------------------- */
+/* -- events as ingest would put them ----------------------------------------------------------- */
 
 static struct json_token tokens[LIMIT_EVENT_TOKENS];
 
@@ -107,7 +110,9 @@ static struct span space_of(uint16_t source) {
     return source == SOURCE_OTHER_SPACE ? SPAN_LIT("eu") : SPAN_NONE;
 }
 
-/* Reads the primary id and whether there are others from the JSON, as the protocol's decoder does. */
+/*
+ * Reads the primary id and whether there are others from the JSON, as the protocol's decoder does.
+ */
 static void read_ids(struct fixture *f, uint16_t source, struct record_event *event) {
     size_t count = 0;
     size_t offset = 0;
@@ -221,7 +226,7 @@ static uint32_t root_of(struct fixture *f, const char *id, uint64_t at_seq) {
     return resolve_root(f->view, ord, at_seq);
 }
 
-/* -- ids -------------------------------------------------------------------------------------------------------------- */
+/* -- ids --------------------------------------------------------------------------------------- */
 
 static void aids_tell_spaces_apart(void **state) {
     struct fixture *f = (struct fixture *)*state;
@@ -338,7 +343,7 @@ static void a_quota_survives_a_restart(void **state) {
     resolve_view_end(f->view);
 }
 
-/* -- links ---------------------------------------------------------------------------------------------------------------- */
+/* -- links ------------------------------------------------------------------------------------- */
 
 static void a_device_joins_its_first_user_only(void **state) {
     struct fixture *f = (struct fixture *)*state;
@@ -384,7 +389,7 @@ static void a_browser_joins_no_users(void **state) {
     resolve_view_end(f->view);
 }
 
-/* -- the twin: the rules of docs/format/resolve.md, word for word and slowly ------------------------------------------------- */
+/* -- the twin: the rules of docs/format/resolve.md, word for word and slowly ------------------- */
 
 struct twin_edge {
     unsigned a, b;
@@ -552,7 +557,7 @@ static void links_equal_the_twin(void **state) {
     free(twin);
 }
 
-/* -- once more -------------------------------------------------------------------------------------------------------------- */
+/* -- once more --------------------------------------------------------------------------------- */
 
 /* All rows of all tables but the cursor, as one hash. */
 static uint64_t hash_tables(struct fixture *f) {
@@ -625,7 +630,7 @@ static void running_again_changes_nothing(void **state) {
     free(twin);
 }
 
-/* -- distinct values ------------------------------------------------------------------------------------------------------------ */
+/* -- distinct values --------------------------------------------------------------------------- */
 
 static void distinct_values_close_at_the_first_over_the_limit(void **state) {
     struct fixture *f = (struct fixture *)*state;
@@ -643,7 +648,9 @@ static void distinct_values_close_at_the_first_over_the_limit(void **state) {
     (void)track(f, SOURCE_BROWSER, "\"colour\":\"blue\"");
     resolve_all(f);
     assert_int_equal(resolve_distinct_closed_at(f->view, property), fourth);
-    /* A lower limit is passed earlier, while it runs and after a restart; a higher one opens again. */
+    /*
+     * A lower limit is passed earlier, while it runs and after a restart; a higher one opens again.
+     */
     resolver_set_distinct(f->resolver, colours(2), 1);
     assert_int_equal(resolve_distinct_closed_at(f->view, property), third);
     close_resolver(f);
@@ -659,7 +666,7 @@ static void distinct_values_close_at_the_first_over_the_limit(void **state) {
     assert_int_equal(resolve_distinct_closed_at(f->view, property), fifth);
 }
 
-/* -- offline, and without space ---------------------------------------------------------------------------------------------------- */
+/* -- offline, and without space ---------------------------------------------------------------- */
 
 static void answers_read_while_no_daemon_runs(void **state) {
     struct fixture *f = (struct fixture *)*state;

@@ -1,4 +1,7 @@
-/* Life of the journal: opening with recovery, the commit thread's start and end, and what anyone may ask. */
+/*
+ * Life of the journal: opening with recovery, the commit thread's start and end, and what anyone
+ * may ask.
+ */
 #include "flow/journal/journal.h"
 
 #include <stdio.h>
@@ -21,7 +24,10 @@ enum {
     SEGMENTS_MIN = 8,
 };
 
-/* -- opening -------------------------------------------------------------------------------------------- */
+/*
+ * -- opening
+ * --------------------------------------------------------------------------------------------
+ */
 
 static int fill_config(struct journal *journal, const struct journal_config *config,
                        struct err *err) {
@@ -381,7 +387,10 @@ void journal_free(struct journal *journal) {
     os_memory_unmap(journal, sizeof(*journal));
 }
 
-/* -- questions -------------------------------------------------------------------------------------------- */
+/*
+ * -- questions
+ * --------------------------------------------------------------------------------------------
+ */
 
 struct journal_writer *journal_writer_of(struct journal *journal, unsigned index) {
     check(index < journal->config.writers && journal->writers != NULL);

@@ -1,10 +1,11 @@
 /*
  * Cache: the newest chunks, opened once for all readers.
  *
- * The reader that comes first opens the frame and fills a slot per chunk; those who follow find the bytes by seq and touch no file. A slot holds newer
- * chunks over time: it is given up for a chunk with a higher seq only, so a reader far behind never drives out what the others are about to read; it opens
- * its frames for itself. The lock is taken twice per chunk, never per event; a slot's bytes are written before it becomes READY and not changed while it
- * has a reference.
+ * The reader that comes first opens the frame and fills a slot per chunk; those who follow find the
+ * bytes by seq and touch no file. A slot holds newer chunks over time: it is given up for a chunk
+ * with a higher seq only, so a reader far behind never drives out what the others are about to
+ * read; it opens its frames for itself. The lock is taken twice per chunk, never per event; a
+ * slot's bytes are written before it becomes READY and not changed while it has a reference.
  */
 #include "base/check.h"
 #include "flow/journal/journal_int.h"

@@ -8,10 +8,13 @@
  *        |      | NOSPACE                                                     |
  *        +------+--> refuse_group: answers with NOSPACE ----------------------+
  *
- * 1. A group takes whole units (see journal_writer.c); only a unit larger than a frame is split, and the group then holds nothing else of its writer.
+ * 1. A group takes whole units (see journal_writer.c); only a unit larger than a frame is split,
+ *    and the group then holds nothing else of its writer.
  * 2. While there is no space every group is refused, and space is tried for at most once a second.
- * 3. The reserve: a file of its own size that the journal holds allocated while it has space and gives back when it has none, so that ledgers and the cut
- *    register can still write on a disk that events have filled. There is space again only when the reserve is whole again and a frame fits besides.
+ * 3. The reserve: a file of its own size that the journal holds allocated while it has space and
+ *    gives back when it has none, so that ledgers and the cut register can still write on a disk
+ *    that events have filled. There is space again only when the reserve is whole again and a frame
+ *    fits besides.
  */
 #include "base/check.h"
 #include "flow/journal/journal_int.h"
@@ -35,8 +38,9 @@ static _Noreturn void disk_failed(int code) {
 }
 
 /*
- * The flag is exchanged on both sides, never just stored: exchanges of one variable have one order, so either the loop's exchange finds the flag set and
- * signals, or the commit thread's exchange came later and its look at the rings sees what the loop pushed before.
+ * The flag is exchanged on both sides, never just stored: exchanges of one variable have one order,
+ * so either the loop's exchange finds the flag set and signals, or the commit thread's exchange
+ * came later and its look at the rings sees what the loop pushed before.
  */
 void commit_wake(struct journal *journal) {
     if (atomic_exchange(&journal->commit_sleeps, false)) {
@@ -44,7 +48,7 @@ void commit_wake(struct journal *journal) {
     }
 }
 
-/* -- footer: events per source ---------------------------------------------------------------------- */
+/* -- footer: events per source ----------------------------------------------------------------- */
 
 size_t commit_footer_blob(void *context, uint8_t *out, size_t cap) {
     struct journal *journal = (struct journal *)context;
@@ -56,7 +60,9 @@ size_t commit_footer_blob(void *context, uint8_t *out, size_t cap) {
             continue;
         }
         journal->source_events[source] = 0;
-        /* LIMIT_SOURCES fit; more can only have come and gone within one segment, and are left out. */
+        /*
+         * LIMIT_SOURCES fit; more can only have come and gone within one segment, and are left out.
+         */
         if (count < count_max) {
             uint8_t *at = out + 2 + count * FOOTER_COUNT_SIZE;
             put_u16(at, (uint16_t)source);
@@ -90,7 +96,10 @@ void commit_on_recovered(void *context, const struct seglog_frame *frame) {
     struct journal *journal = (struct journal *)context;
     struct chunk_bytes chunk;
     for (uint32_t at = 0; chunk_at(frame->plain, at, &chunk) == 0; at = chunk.next_at) {
-        /* A chunk that does not open is found, and named, by whoever reads it; here it is only not counted. */
+        /*
+         * A chunk that does not open is found, and named, by whoever reads it; here it is only not
+         * counted.
+         */
         if (chunk_open(&chunk, journal->recover_raw) == 0) {
             (void)record_count(span_of(journal->recover_raw, chunk.raw_len), count_source,
                                journal->source_events);
@@ -98,13 +107,14 @@ void commit_on_recovered(void *context, const struct seglog_frame *frame) {
     }
 }
 
-/* -- groups --------------------------------------------------------------------------------------------- */
+/* -- groups ------------------------------------------------------------------------------------ */
 
 struct group {
     size_t parts;
     size_t bytes;
     uint32_t events;
     uint64_t raw;
+    uint64_t split_bytes; /* of a unit that begins here and does not fit in this frame */
 };
 
 static bool take_chunk(struct journal *journal, struct journal_writer *writer,
@@ -121,7 +131,18 @@ static bool take_chunk(struct journal *journal, struct journal_writer *writer,
     return true;
 }
 
-/* Takes the next unit whole, or undoes it; a unit that fits in no frame is taken as far as an empty group goes. */
+static uint64_t unit_bytes(const struct journal_writer *writer, uint64_t from) {
+    uint64_t bytes = 0;
+    for (uint64_t i = from; i != writer->unit_end; i++) {
+        bytes += writer->chunks[i % WRITER_CHUNKS_MAX].size;
+    }
+    return bytes;
+}
+
+/*
+ * Takes the next unit whole, or undoes it; a unit that fits in no frame is taken as far as an empty
+ * group goes.
+ */
 static bool take_unit(struct journal *journal, struct journal_writer *writer, struct group *group) {
     struct group before = *group;
     uint64_t head_before = writer->chunk_head;
@@ -130,22 +151,33 @@ static bool take_unit(struct journal *journal, struct journal_writer *writer, st
             if (before.parts != 0) {
                 *group = before;
                 writer->chunk_head = head_before;
+                return false;
             }
+            group->split_bytes = writer->unit_is_split ? 0 : unit_bytes(writer, head_before);
+            writer->unit_is_split = true;
             return false;
         }
     }
+    writer->unit_is_split = false;
     return true;
 }
 
 static struct group gather(struct journal *journal) {
     struct group group = {0};
     bool is_full = false;
-    /* Who comes first changes from group to group, so that a busy loop cannot keep the others waiting. */
-    unsigned first = journal->next_writer++;
+    /*
+     * Who comes first changes from group to group, so that a busy loop cannot keep the others
+     * waiting.
+     */
+    unsigned first = journal->next_writer++ % journal->config.writers;
     for (unsigned i = 0; i < journal->config.writers && !is_full; i++) {
-        struct journal_writer *writer = &journal->writers[(first + i) % journal->config.writers];
+        unsigned index = (first + i) % journal->config.writers;
+        struct journal_writer *writer = &journal->writers[index];
         while (!is_full && writer_has_unit(writer)) {
             is_full = !take_unit(journal, writer, &group);
+        }
+        if (writer->unit_is_split) {
+            journal->next_writer = index; /* its rest comes next: see make_room */
         }
     }
     return group;
@@ -157,12 +189,13 @@ static void finish_group(struct journal *journal, int result) {
         if (result != 0 && writer->group_from != writer->chunk_head) {
             /* The rest of a split unit shares the fate of its part. */
             writer->chunk_head = writer->unit_end;
+            writer->unit_is_split = false;
         }
         writer_finish_group(writer, result);
     }
 }
 
-/* -- space ---------------------------------------------------------------------------------------------- */
+/* -- space ------------------------------------------------------------------------------------- */
 
 static void lose_space(struct journal *journal) {
     if (!atomic_exchange_explicit(&journal->is_out_of_space, true, memory_order_release)) {
@@ -208,7 +241,7 @@ static bool try_space(struct journal *journal) {
     return true;
 }
 
-/* -- commit ----------------------------------------------------------------------------------------------- */
+/* -- commit ------------------------------------------------------------------------------------ */
 
 static void add_stat(_Atomic uint64_t *stat, uint64_t n) {
     atomic_fetch_add_explicit(stat, n, memory_order_relaxed);
@@ -243,16 +276,43 @@ static void note_frame(struct journal *journal, const struct seglog_frame *frame
     atomic_store_explicit(&journal->open_bytes, frame->offset + frame->size, memory_order_relaxed);
 }
 
+/*
+ * A unit of several frames is kept in one segment where it fits in one, so that space can end
+ * before it or after it and not within.
+ */
+static int make_room(struct journal *journal, const struct group *group) {
+    if (!try_space(journal)) {
+        return BH_E_NOSPACE;
+    }
+    if (group->split_bytes == 0 || journal->segment_started_us == 0) {
+        return 0;
+    }
+    /* A chunk that does not fit in a frame's rest leaves that empty. */
+    uint64_t frames = group->split_bytes / (journal->plain_max - CHUNK_RAW_MAX) + 2;
+    uint64_t need = frames * (uint64_t)journal->log_config.frame_max;
+    uint64_t room = journal->config.segment_size - SEGLOG_HEADER_SIZE - SEGLOG_FOOTER_MAX;
+    uint64_t used = atomic_load_explicit(&journal->open_bytes, memory_order_relaxed);
+    if (need > room || used + need <= room) {
+        return 0;
+    }
+    int r = seglog_rotate(journal->log);
+    if (r == 0) {
+        journal->segment_started_us = 0;
+    }
+    return r;
+}
+
 static void commit_group(struct journal *journal, const struct group *group) {
     /* The clock may be set back; the time of frames never goes back. */
     uint64_t now_us = os_wall_us();
     journal->last_time_us = now_us > journal->last_time_us ? now_us : journal->last_time_us;
     uint64_t first_seq = atomic_load_explicit(&journal->durable_seq, memory_order_relaxed) + 1;
     struct seglog_frame frame;
-    int r = try_space(journal)
-                ? seglog_append(journal->log, first_seq, group->events, (uint32_t)group->parts,
-                                journal->last_time_us, journal->group_parts, group->parts, &frame)
-                : BH_E_NOSPACE;
+    int r = make_room(journal, group);
+    if (r == 0) {
+        r = seglog_append(journal->log, first_seq, group->events, (uint32_t)group->parts,
+                          journal->last_time_us, journal->group_parts, group->parts, &frame);
+    }
     if (r == BH_E_NOSPACE) {
         if (!atomic_load_explicit(&journal->is_out_of_space, memory_order_relaxed)) {
             lose_space(journal);
@@ -277,9 +337,9 @@ static void commit_group(struct journal *journal, const struct group *group) {
 }
 
 /*
- * Events live at most `keep`, and a segment lives as long as its youngest event: so none is written to
- * for longer than an eighth of it. The newest segment cannot be dropped, so a quiet journal gets an
- * empty one, also after a start that found the last one closed.
+ * Events live at most `keep`, and a segment lives as long as its youngest event: so none is written
+ * to for longer than an eighth of it. The newest segment cannot be dropped, so a quiet journal gets
+ * an empty one, also after a start that found the last one closed.
  */
 static void rotate_by_age(struct journal *journal) {
     bool has_frames = journal->segment_started_us != 0;

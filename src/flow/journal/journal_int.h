@@ -1,4 +1,7 @@
-/* What the files of the journal share. The picture and the rules are in journal.h; the bytes in docs/format/journal.md. */
+/*
+ * What the files of the journal share. The picture and the rules are in journal.h; the bytes in
+ * docs/format/journal.md.
+ */
 #ifndef BH_FLOW_JOURNAL_INT_H
 #define BH_FLOW_JOURNAL_INT_H
 
@@ -47,11 +50,13 @@ _Static_assert((int)RECORD_EVENT_SIZE + LIMIT_EVENT_BYTES + UINT16_MAX + (int)RE
 _Static_assert(LIMIT_EVENT_FINDINGS *FINDING_BYTES_MAX <= UINT16_MAX,
                "findings_len is 16 bits wide");
 
-/* -- records: the bytes of a chunk (journal_record.c) ------------------------------------------- */
+/* -- records: the bytes of a chunk (journal_record.c) ------------------------------------------ */
 
 /* Upper bound of an event's record. */
 size_t record_event_bound(const struct record_event *event);
-/* Writes the header of a request (or, continued, of its part in this chunk); `events` is set later. */
+/*
+ * Writes the header of a request (or, continued, of its part in this chunk); `events` is set later.
+ */
 void record_put_request(struct buf *b, const struct record_request *request, bool is_continued);
 void record_set_events(uint8_t *request_record, uint16_t events);
 void record_put_event(struct buf *b, const struct record_event *event);
@@ -86,7 +91,7 @@ int chunk_at(struct span plain, uint32_t at, struct chunk_bytes *ret_chunk) BH_M
 /* `out` has room for raw_len bytes. */
 int chunk_open(const struct chunk_bytes *chunk, uint8_t *out) BH_MUST_USE;
 
-/* -- cache of opened chunks near the tail (journal_cache.c) -------------------------------------- */
+/* -- cache of opened chunks near the tail (journal_cache.c) ------------------------------------ */
 
 /* Where a chunk lies: in this frame, and where the one after it starts. */
 struct chunk_place {
@@ -116,14 +121,17 @@ int cache_init(struct cache *cache) BH_MUST_USE;
 void cache_fini(struct cache *cache);
 /* The chunk that holds seq, with a reference, or NULL. */
 struct cache_slot *cache_find(struct cache *cache, uint64_t seq);
-/* A slot to fill with the chunk that starts at first_seq, or NULL: somebody fills it, or all slots hold newer chunks. */
+/*
+ * A slot to fill with the chunk that starts at first_seq, or NULL: somebody fills it, or all slots
+ * hold newer chunks.
+ */
 struct cache_slot *cache_claim(struct cache *cache, uint64_t first_seq);
 /* The slot is filled and becomes visible; the caller keeps its reference. events 0 gives it up. */
 void cache_publish(struct cache *cache, struct cache_slot *slot, uint32_t raw_len, uint32_t events,
                    const struct chunk_place *place);
 void cache_release(struct cache *cache, struct cache_slot *slot); /* NULL is fine */
 
-/* -- writers (journal_writer.c) ------------------------------------------------------------------- */
+/* -- writers (journal_writer.c) ---------------------------------------------------------------- */
 
 struct pending_request {
     uint64_t ticket;
@@ -141,8 +149,9 @@ struct writer_chunk {
 };
 
 /*
- * A writer's chunks lie in a byte ring (pool), described by chunks[]; `units` hands them over to the commit thread: each message is the
- * running number just past a chunk after which no request is open, so that the chunks up to there stand or fall together.
+ * A writer's chunks lie in a byte ring (pool), described by chunks[]; `units` hands them over to
+ * the commit thread: each message is the running number just past a chunk after which no request is
+ * open, so that the chunks up to there stand or fall together.
  */
 struct journal_writer {
     /* Between the two; each keeps its ends on lines of their own. */
@@ -155,6 +164,7 @@ struct journal_writer {
     uint64_t group_from;      /* chunks [group_from, chunk_head) are in the present group */
     uint64_t counted_request; /* running number of the request whose events are being counted */
     uint32_t counted_events;  /* of that request */
+    bool unit_is_split;       /* a part of the present unit is in an earlier group */
 
     int wake_fd;
     /* Commit thread writes (release), the loop reads (acquire). */
@@ -187,7 +197,7 @@ bool writer_has_unit(struct journal_writer *writer);
 /* (commit) Answers the chunks of the present group and gives their room back. */
 void writer_finish_group(struct journal_writer *writer, int result);
 
-/* -- the journal ------------------------------------------------------------------------------------ */
+/* -- the journal ------------------------------------------------------------------------------- */
 
 struct space_sample {
     uint64_t at_us;
@@ -195,7 +205,10 @@ struct space_sample {
 };
 
 struct journal {
-    /* Commit thread writes (release), anyone reads (acquire). durable_frame is stored before durable_seq. */
+    /*
+     * Commit thread writes (release), anyone reads (acquire). durable_frame is stored before
+     * durable_seq.
+     */
     _Alignas(64) _Atomic uint64_t durable_frame;
     _Atomic uint64_t durable_seq;
     _Atomic uint64_t first_seq;  /* keeper writes */

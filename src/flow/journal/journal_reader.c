@@ -4,10 +4,12 @@
  *   journal_reader_next
  *     1. seq > durable_seq            -> AGAIN (armed: the commit thread will signal)
  *     2. cache_find(seq)              -> the chunk, without touching a file
- *     3. go_to_frame, then the chunk  -> LZ4 into a cache slot when it is among the newest, else into the reader's own memory
+ *     3. go_to_frame, then the chunk  -> LZ4 into a cache slot when it is among the newest, else
+ *        into the reader's own memory
  *
- * `place` says where the chunk before seq ends: in which frame and at which byte. It comes with a cached chunk too, so a reader that is served by the cache for
- * a while and then misses continues in the file without searching.
+ * `place` says where the chunk before seq ends: in which frame and at which byte. It comes with a
+ * cached chunk too, so a reader that is served by the cache for a while and then misses continues
+ * in the file without searching.
  */
 #include <stdlib.h>
 
@@ -97,7 +99,7 @@ void journal_reader_skip_findings(struct journal_reader *reader) {
     reader->without_findings = true;
 }
 
-/* -- finding the chunk ---------------------------------------------------------------------------------- */
+/* -- finding the chunk ------------------------------------------------------------------------- */
 
 static uint64_t frame_end(const struct seglog_frame *frame) {
     return frame->first_seq + frame->events;
@@ -143,8 +145,8 @@ static int seek_by_place(struct journal_reader *reader, bool after) {
 }
 
 /*
- * Makes `plain` the frame that holds reader->seq, and `place` a point in it at or before that seq. After a dropped segment the place is void, and the search
- * by seq says NOTFOUND.
+ * Makes `plain` the frame that holds reader->seq, and `place` a point in it at or before that seq.
+ * After a dropped segment the place is void, and the search by seq says NOTFOUND.
  */
 static int go_to_frame(struct journal_reader *reader) {
     struct seglog_frame *frame = &reader->place.frame;
@@ -256,13 +258,16 @@ static int find_chunk(struct journal_reader *reader, struct opened_chunk *ret_ch
     return r != 0 ? r : open_from_frame(reader, ret_chunk);
 }
 
-/* -- next ------------------------------------------------------------------------------------------------- */
+/* -- next -------------------------------------------------------------------------------------- */
 
 static bool is_caught_up(struct journal_reader *reader) {
     if (reader->seq <= journal_durable_seq(reader->journal)) {
         return false;
     }
-    /* Armed first and looked again, so that a frame published in between is either seen here or signalled. */
+    /*
+     * Armed first and looked again, so that a frame published in between is either seen here or
+     * signalled.
+     */
     (void)atomic_exchange(&reader->waits, true);
     return reader->seq > journal_durable_seq(reader->journal);
 }

@@ -1,10 +1,13 @@
 /*
- * Records: requests and events as bytes of a chunk, and chunks as bytes of a frame (docs/format/journal.md).
+ * Records: requests and events as bytes of a chunk, and chunks as bytes of a frame
+ * (docs/format/journal.md).
  *
- *   frame's plain text = chunk | chunk | ...        chunk = {raw_len u32, lz4_len u32} LZ4 block, zeros to 8
+ *   plain text = chunk | chunk | ...
+ *   chunk = {raw_len u32, lz4_len u32} | LZ4 block | zeros to 8
  *   raw = request | event | event | request | event ...
  *
- * Every length is checked on the way in: the seal proves that the bytes are ours, not that an older or a newer version of us wrote no mistake.
+ * Every length is checked on the way in: the seal proves that the bytes are ours, not that an older
+ * or a newer version of us wrote no mistake.
  */
 #include <lz4.h>
 

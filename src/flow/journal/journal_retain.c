@@ -1,11 +1,14 @@
 /*
  * Retention: which segments die, and who is told before.
  *
- *   1. budgets    a vendor whose backlog is over its own budget loses its oldest segments' events: gap lines, nothing is dropped for that
+ *   1. budgets    a vendor whose backlog is over its own budget loses its oldest segments' events:
+ *      gap lines, nothing is dropped for that
  *   2. age        a segment that all have settled dies when its oldest event reaches `keep`
- *   3. pressure   above 95 % of the maximum the oldest segment dies whatever its age; whoever has not settled it gets a gap line first
+ *   3. pressure   above 95 % of the maximum the oldest segment dies whatever its age; whoever has
+ *      not settled it gets a gap line first
  *
- * Only the oldest segment can die, so one unsettled segment keeps the younger ones: they are settled later anyway, and the seqs on disk stay one range.
+ * Only the oldest segment can die, so one unsettled segment keeps the younger ones: they are
+ * settled later anyway, and the seqs on disk stay one range.
  * Thread: keeper (it allocates: never the event path).
  */
 #include <stdlib.h>
@@ -72,7 +75,10 @@ static int give_gap(struct pass *pass, struct settled *settled, uint64_t until) 
     return r;
 }
 
-/* Bytes of closed segments that this vendor holds back, a segment that it is in the middle of by its share. */
+/*
+ * Bytes of closed segments that this vendor holds back, a segment that it is in the middle of by
+ * its share.
+ */
 static uint64_t backlog_bytes(const struct pass *pass, const struct settled *settled) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < pass->segments.count; i++) {
@@ -125,7 +131,9 @@ static bool must_die(const struct pass *pass, const struct seglog_segment *segme
     return is_pressed || (is_settled && is_old);
 }
 
-/* Drops the oldest segment after telling everyone who loses by it. Bytes freed or a negative error. */
+/*
+ * Drops the oldest segment after telling everyone who loses by it. Bytes freed or a negative error.
+ */
 static int64_t drop_oldest(struct pass *pass, const struct seglog_segment *segment) {
     for (size_t i = 0; i < pass->settled_count; i++) {
         if (pass->settled[i].seq < segment->next_seq) {
@@ -154,7 +162,9 @@ static int64_t run_pass(struct pass *pass) {
         first_error = first_error == 0 ? r : first_error;
     }
     int64_t freed = 0;
-    /* The newest stays: the log goes on from its numbers. The commit thread starts another in time. */
+    /*
+     * The newest stays: the log goes on from its numbers. The commit thread starts another in time.
+     */
     for (size_t i = 0; i + 1 < pass->segments.count; i++) {
         const struct seglog_segment *segment = &pass->segments.at[i];
         if (!segment->closed || !must_die(pass, segment)) {
@@ -178,7 +188,10 @@ static uint64_t count_bytes(const struct pass *pass) {
     return bytes;
 }
 
-/* What the commit thread counted since the list was made is at most a segment, and is in the next list. */
+/*
+ * What the commit thread counted since the list was made is at most a segment, and is in the next
+ * list.
+ */
 static void publish_bytes(const struct pass *pass) {
     struct journal *journal = pass->journal;
     uint64_t open_bytes = atomic_load_explicit(&journal->open_bytes, memory_order_relaxed);
@@ -263,7 +276,7 @@ uint64_t journal_forecast_s(const struct journal *journal) {
     return atomic_load_explicit(&journal->forecast_s, memory_order_relaxed);
 }
 
-/* -- counting ------------------------------------------------------------------------------------------- */
+/* -- counting ---------------------------------------------------------------------------------- */
 
 int journal_count_from(struct journal *journal, uint64_t from_seq, uint64_t *ret_events) {
     uint64_t end = journal_durable_seq(journal) + 1;

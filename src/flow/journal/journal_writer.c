@@ -4,10 +4,13 @@
  *   put --> open chunk (raw) --close--> LZ4 block in the pool --units ring--> commit thread
  *   tickets wait in pending[] <--{requests ended, result}-- done ring <-------/
  *
- * 1. put first proves that the pool, the chunk list and the ticket list hold the whole request whatever LZ4 makes of it, then writes; so it is all or nothing
- *    without an undo, and closing a chunk cannot fail.
- * 2. Chunks are handed over up to a request's end only (a unit), so that the commit thread can keep or refuse a request as a whole.
- * 3. Requests are answered in the order in which they were put: a completion is a count, and the tickets never leave the loop.
+ * 1. put first proves that the pool, the chunk list and the ticket list hold the whole request
+ *    whatever LZ4 makes of it, then writes; so it is all or nothing without an undo, and closing a
+ *    chunk cannot fail.
+ * 2. Chunks are handed over up to a request's end only (a unit), so that the commit thread can keep
+ *    or refuse a request as a whole.
+ * 3. Requests are answered in the order in which they were put: a completion is a count, and the
+ *    tickets never leave the loop.
  */
 #include <lz4.h>
 
@@ -16,10 +19,15 @@
 #include "os/socket.h"
 
 enum {
-    /* On recorded browser events 2 costs 7 % less time than 1 and 4 % more bytes; on less regular ones
-     * 20 % less time for the same bytes. */
+    /*
+     * On recorded browser events 2 costs 7 % less time than 1 and 4 % more bytes; on less regular
+     * ones 20 % less time for the same bytes.
+     */
     LZ4_ACCELERATION = 2,
-    /* What a chunk adds to its LZ4 block at most: header, padding, and the constant of LZ4_COMPRESSBOUND. */
+    /*
+     * What a chunk adds to its LZ4 block at most: header, padding, and the constant of
+     * LZ4_COMPRESSBOUND.
+     */
     CHUNK_OVERHEAD = CHUNK_HEADER_SIZE + CHUNK_ALIGN + 16,
     CHUNK_BOUND_MAX = LZ4_COMPRESSBOUND(CHUNK_RAW_MAX) + CHUNK_OVERHEAD,
 };
@@ -70,7 +78,7 @@ void writer_fini(struct journal_writer *writer) {
     *writer = (struct journal_writer){.wake_fd = -1};
 }
 
-/* -- the loop's side ------------------------------------------------------------------------------ */
+/* -- the loop's side --------------------------------------------------------------------------- */
 
 /* Writes the count of the part of the present request that lies in the open chunk. */
 static void end_part(struct journal_writer *writer) {
@@ -93,7 +101,9 @@ static uint8_t *pool_room(struct journal_writer *writer, size_t bound) {
     return writer->pool + offset;
 }
 
-/* Compresses the open chunk into the pool. `continues`: its last request goes on in the next chunk. */
+/*
+ * Compresses the open chunk into the pool. `continues`: its last request goes on in the next chunk.
+ */
 static void close_chunk(struct journal_writer *writer, bool continues) {
     check(writer->raw.n != 0 && writer->raw_events != 0);
     end_part(writer);
@@ -167,7 +177,9 @@ static int measure(const struct journal_writer *writer, const struct record_requ
         in_chunk += bound;
     }
     ret_need->chunks = chunks;
-    /* One chunk's bound more: the end of the ring that is too short for the chunk that comes next. */
+    /*
+     * One chunk's bound more: the end of the ring that is too short for the chunk that comes next.
+     */
     ret_need->pool = raw + raw / 255 + chunks * CHUNK_OVERHEAD + CHUNK_BOUND_MAX;
     return ret_need->pool <= writer->pool_size ? 0 : BH_E_TOO_BIG;
 }
@@ -242,7 +254,7 @@ unsigned journal_writer_complete(struct journal_writer *writer,
     return count;
 }
 
-/* -- the commit thread's side ----------------------------------------------------------------------- */
+/* -- the commit thread's side ------------------------------------------------------------------ */
 
 bool writer_has_unit(struct journal_writer *writer) {
     return writer->chunk_head != writer->unit_end || ring_pop(&writer->units, &writer->unit_end);

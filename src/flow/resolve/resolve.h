@@ -1,21 +1,25 @@
 /*
- * resolve: gives each id of a person a number and keeps the links between them, in journal order, before any courier passes.
+ * resolve: gives each id of a person a number and keeps the links between them, in journal order,
+ * before any courier passes.
  *
- *   aid (16 B, keyed hash of space and id) --LMDB--> row {ord u32, lid 16 B, r 16 B, first_seq, source, flags}
- *   ord --slot file--> 32 B key (zeroed at erasure) --> seals the id string, kept in LMDB by ord
- *   edges {ord, ord, rule, source, seq, trust} --> root ord of each ord (a device joins the first user seen with it, never a second)
+ *   aid (16 B, keyed hash of space and id) --LMDB--> row {ord, lid, r, first_seq, source, flags}
+ *   ord --slot file--> 32 B (zeroed at erasure) --> key that seals the id string, kept in LMDB
+ *   edges {ord, ord, rule, source, seq, binds} --> root ord of each ord
  *
  * Invariants
  *  R1 A row is durable before resolved_seq passes the event that needs it.
- *  R2 ord is dense from 1 and never reused; lid and r are random; ledger, index and proofs know only ord and lid.
+ *  R2 ord is dense from 1 and never reused; lid and r are random; ledger, index and proofs know
+ *     only ord and lid.
  *  R3 user-user joins bind only from sources with trust server; others are kept as claims.
  *  R4 Rows are a function of the journal: running again over the same events changes nothing.
- *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every vendor.
+ *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every
+ *     vendor.
+ * Links: an id is a device while no event has shown it as a user's. A device joined with a user is
+ * the device rule, whatever event says it: it binds the first time only. Every other join of an
+ * event is user-user (R3). docs/format/resolve.md has the rules and the bytes.
  * Threads: one resolver thread writes; each courier, and each answer, has a view of its own.
- * Errors: LMDB or slot file failures end the process like a failed sync; no space is waited for (resolver_seq stands still, nothing else happens); views
- * return NOTFOUND.
- * Links: an id is a device while no event has shown it as a user's; a device joined with a user is the device rule whatever event says it (it binds the first
- * time only); every other join of an event is a user-user join (R3). docs/format/resolve.md has the rules and the bytes.
+ * Errors: LMDB or slot file failures end the process like a failed sync. No space is waited for:
+ * resolver_seq stands still and nothing else happens. Views return NOTFOUND.
  */
 #ifndef BH_FLOW_RESOLVE_H
 #define BH_FLOW_RESOLVE_H
@@ -33,8 +37,8 @@ struct resolve_source {
     uint16_t number;
     bool trust_server;
     uint64_t new_people_per_hour; /* 0 = no limit */
-    const char *
-        space; /* the source's ids: word, at most LIMIT_NAME bytes; NULL = "" = the common one. Copied. */
+    /* The source's ids: word, at most LIMIT_NAME bytes; NULL = "" = the common one. Copied. */
+    const char *space;
 };
 
 struct resolve_config {
@@ -68,7 +72,10 @@ int resolver_add_wake(struct resolver *resolver, int wake_fd) BH_MUST_USE;
 /* The source table may change with a reload. */
 void resolver_set_sources(struct resolver *resolver, const struct resolve_source *sources,
                           size_t count);
-/* (any) First seq that the resolver would read again after a crash: the journal keeps all from here on (journal_settlement with vendor NULL). */
+/*
+ * (any) First seq that the resolver would read again after a crash: the journal keeps all from here
+ * on (journal_settlement with vendor NULL).
+ */
 uint64_t resolver_settled_seq(const struct resolver *resolver);
 
 struct resolver_stats {
@@ -97,11 +104,17 @@ int resolve_view_begin(struct resolve_view *view) BH_MUST_USE;
 void resolve_view_end(struct resolve_view *view);
 int resolve_lookup(struct resolve_view *view, const struct aid *aid,
                    struct resolve_row *ret_row) BH_MUST_USE;
-/* The same as it stood for the event `seq` (<= resolver_seq): an id that got its row only later, or never, was beyond its source's quota then, and
- * comes back with is_quota_excess and ord 0. So a courier that is behind decides as one that is not. Couriers use this one. */
+/*
+ * The same as it stood for the event `seq` (<= resolver_seq): an id that got its row only later, or
+ * never, was beyond its source's quota then, and comes back with is_quota_excess and ord 0. So a
+ * courier that is behind decides as one that is not. Couriers use this one.
+ */
 int resolve_lookup_event(struct resolve_view *view, const struct aid *aid, uint64_t seq,
                          struct resolve_row *ret_row) BH_MUST_USE;
-/* Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX = now). ord itself when it stands alone. */
+/*
+ * Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX
+ * = now). ord itself when it stands alone.
+ */
 uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq);
 uint32_t resolve_ord_count(struct resolve_view *view); /* highest ord */
 /* ord -> root for all, into an array of `size` = resolve_ord_count + 1 entries; for answers. */
@@ -126,8 +139,11 @@ int resolve_edges(struct resolve_view *view, uint32_t ord,
                   void (*each)(void *context, const struct resolve_edge *edge),
                   void *context) BH_MUST_USE;
 
-/* max_distinct: policy asks whether a declared property had already closed at this seq. property = hash of (rule, name); limit is the plan's.
- * Counted by the resolver for the properties registered here (a reload may add; counting starts at registration). */
+/*
+ * max_distinct: policy asks whether a declared property had already closed at this seq. property =
+ * hash of (rule, name); limit is the plan's. Counted by the resolver for the properties registered
+ * here (a reload may add; counting starts at registration).
+ */
 struct resolve_distinct {
     uint64_t property; /* hash64 of the property's name with seed 0 */
     uint32_t limit;

@@ -1,8 +1,9 @@
 /*
- * Aids: keyed hashes of ids. One key for all instances of a deployment, so that an id is the same person at each of them.
+ * Aids: keyed hashes of ids. One key for all instances of a deployment, so that an id is the same
+ * person at each of them.
  *
- * The message of an aid begins with a space word ([a-z0-9-] or its end, 0); that of a dedupe fingerprint with 0xff, which begins no space word, so neither can be
- * read as the other.
+ * The message of an aid begins with a space word ([a-z0-9-] or its end, 0); that of a dedupe
+ * fingerprint with 0xff, which begins no space word, so neither can be read as the other.
  */
 #include <stdlib.h>
 

@@ -1,13 +1,17 @@
 /*
- * Distinct values: how many different values a declared property has had, counted in journal order and closed for good at the first one over its limit.
+ * Distinct values: how many different values a declared property has had, counted in journal order
+ * and closed for good at the first one over its limit.
  *
- *   distinct: name 0 HMAC(value)[0..16] -> seq of its first sight      meta: "d:" name -> {limit << 32 | count, closed_at}
+ *   distinct: name 0 HMAC(value)[0..16] -> seq of its first sight
+ *   meta:     "d:" name -> {limit << 32 | count, closed_at}
  *
- * The table in memory only grows, and what others read of it are atomics, so couriers ask it without a lock. What the resolver has not committed yet they may see
- * early; it is about events that they cannot have reached.
+ * The table in memory only grows, and what others read of it are atomics, so couriers ask it
+ * without a lock. What the resolver has not committed yet they may see early; it is about events
+ * that they cannot have reached.
  *
- * Only limit + 1 values are ever kept for a property. A limit that is raised opens the property again until the count passes it anew; one that is lowered closes
- * it at the seq at which the count had passed it.
+ * Only limit + 1 values are ever kept for a property. A limit that is raised opens the property
+ * again until the count passes it anew; one that is lowered closes it at the seq at which the count
+ * had passed it.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /*
  * One event: its ids get their rows, and what it says about them becomes edges.
  *
- * Most events cost one look at the hot table: their primary id is known and they name no other. An event is parsed only when
+ * Most events cost one look at the hot table: their primary id is known and they name no other. An
+ * event is parsed only when
  *   its primary id has no row yet (the row keeps the id's text, sealed),
  *   it names more than one id (EVENT_HAS_LINKS, or an identity event),
  *   it may show for the first time that an id is a user's, or
@@ -26,7 +27,10 @@ struct work {
     size_t token_count; /* 0 = the JSON was not, or could not be, parsed */
 };
 
-/* A source that left the configuration: its events are still resolved, with the rights of a browser. */
+/*
+ * A source that left the configuration: its events are still resolved, with the rights of a
+ * browser.
+ */
 static const struct source_entry *source_of(const struct resolver *resolver, uint16_t number) {
     static const struct source_entry unknown;
     for (size_t i = 0; i < resolver->sources->count; i++) {
@@ -37,7 +41,7 @@ static const struct source_entry *source_of(const struct resolver *resolver, uin
     return &unknown;
 }
 
-/* -- rows ---------------------------------------------------------------------------------------------- */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 static int find_row(struct resolver *resolver, MDB_txn *txn, const struct aid *aid,
                     struct alias_row *ret_row) {
@@ -75,7 +79,10 @@ static void quota_name(uint16_t source, char out[16]) {
     (void)snprintf(out, 16, "q:%u", (unsigned)source);
 }
 
-/* The source's count of new people in the hour of this request; time never goes back to an earlier hour. */
+/*
+ * The source's count of new people in the hour of this request; time never goes back to an earlier
+ * hour.
+ */
 static int quota_of(const struct work *work, struct quota **ret_quota) {
     uint16_t number = work->request->source;
     struct quota *quota = &work->resolver->quotas[number];
@@ -205,11 +212,11 @@ static int find_or_make_row(const struct work *work, const struct aid *aid, stru
     return r == BH_E_NOTFOUND ? make_row(work, aid, id, ret_row) : r;
 }
 
-/* -- ids and links ----------------------------------------------------------------------------------------- */
+/* -- ids and links ----------------------------------------------------------------------------- */
 
 /*
- * An ordinary event may have a property of its own that is called alias: read as a claim, one common value of it would make everybody one person. It means
- * that only where the SDK says so.
+ * An ordinary event may have a property of its own that is called alias: read as a claim, one
+ * common value of it would make everybody one person. It means that only where the SDK says so.
  */
 static bool names_person(uint8_t event_kind, uint8_t person_kind) {
     switch (person_kind) {
@@ -301,7 +308,8 @@ static int keep_link(const struct work *work, const struct link_ref *refs,
 }
 
 /*
- * Ord and standing of an id as of this event: an event that is read again after a crash sees what it saw the first time, not what later ones showed.
+ * Ord and standing of an id as of this event: an event that is read again after a crash sees what
+ * it saw the first time, not what later ones showed.
  */
 static int stand_of(const struct work *work, struct link_ref *ref, struct alias_row *ret_row) {
     int r = find_or_make_row(work, &ref->aid, ref->id, ret_row);
@@ -354,14 +362,17 @@ static int resolve_refs(const struct work *work, struct alias_row *primary,
     return 0;
 }
 
-/* -- the event ------------------------------------------------------------------------------------------------ */
+/* -- the event --------------------------------------------------------------------------------- */
 
 static bool names_more_ids(const struct record_event *event) {
     return (event->flags & EVENT_HAS_LINKS) != 0 || event->kind == EVENT_IDENTIFY ||
            event->kind == EVENT_ALIAS || event->kind == EVENT_MERGE;
 }
 
-/* A known id that no event has shown as a user's: does this one? Only an id without the device prefix can. */
+/*
+ * A known id that no event has shown as a user's: does this one? Only an id without the device
+ * prefix can.
+ */
 static bool may_show_user(const struct work *work, const struct alias_row *row) {
     if ((row->flags & ROW_SEEN_AS_USER) != 0 || work->protocol == NULL) {
         return false;

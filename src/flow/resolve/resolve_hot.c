@@ -1,11 +1,13 @@
 /*
  * Hot aids: rows of people who were seen lately, for the resolver and all couriers.
  *
- *   64 B entry = aid 16 | lid 16 | r 16 | first_seq 48 bits, source 16 | ord 32, version 24, flags 8
+ *   64 B entry = aid 16 | lid 16 | r 16 | first_seq 6, source 2 | ord 4, version 3, flags 1
  *
- * One writer, many readers, no lock. An entry's last word is its guard: its version is odd while the entry is being written. The writer stores the odd guard,
- * then the words, then the even guard, each with release; a reader loads guard, words, guard, the first ones with acquire, and believes what it saw only if
- * both guards are equal and even. Aids are keyed hashes, so their own bits choose the bucket and nobody can aim at one.
+ * One writer, many readers, no lock. An entry's last word is its guard: its version is odd while
+ * the entry is being written. The writer stores the odd guard, then the words, then the even guard,
+ * each with release; a reader loads guard, words, guard, the first ones with acquire, and believes
+ * what it saw only if both guards are equal and even. Aids are keyed hashes, so their own bits
+ * choose the bucket and nobody can aim at one.
  */
 #include "base/check.h"
 #include "flow/resolve/resolve_int.h"

@@ -1,4 +1,7 @@
-/* What the files of the resolver share. Rules and picture are in resolve.h; the bytes in docs/format/resolve.md. */
+/*
+ * What the files of the resolver share. Rules and picture are in resolve.h; the bytes in
+ * docs/format/resolve.md.
+ */
 #ifndef BH_FLOW_RESOLVE_INT_H
 #define BH_FLOW_RESOLVE_INT_H
 
@@ -48,7 +51,7 @@ struct alias_row {
     uint8_t r[16];
 };
 
-/* -- hot aids (resolve_hot.c) ---------------------------------------------------------------------- */
+/* -- hot aids (resolve_hot.c) ------------------------------------------------------------------ */
 
 struct hot;
 struct hot *hot_new(void);
@@ -59,7 +62,7 @@ bool hot_find(struct hot *hot, const struct aid *aid, struct alias_row *ret_row)
 void hot_put(struct hot *hot, const struct aid *aid, const struct alias_row *row);
 void hot_clear(struct hot *hot);
 
-/* -- slot file (resolve_slots.c) ------------------------------------------------------------------- */
+/* -- slot file (resolve_slots.c) --------------------------------------------------------------- */
 
 struct slots {
     struct os_file file;
@@ -82,7 +85,7 @@ int slot_seal(const struct slots *slots, uint32_t ord, const uint8_t slot[SLOT_S
 int slot_open(const struct slots *slots, uint32_t ord, const uint8_t slot[SLOT_SIZE],
               struct span sealed, uint8_t *out) BH_MUST_USE;
 
-/* -- tables (resolve_store.c) ----------------------------------------------------------------------- */
+/* -- tables (resolve_store.c) ------------------------------------------------------------------ */
 
 struct store {
     MDB_env *env;
@@ -121,7 +124,10 @@ uint64_t store_edge_count(const struct store *store, MDB_txn *txn);
 /* Keeps the edge unless one with the same ends, rule, source and `binds` is there: *ret_is_new. */
 int store_put_edge(const struct store *store, MDB_txn *txn, const struct resolve_edge *edge,
                    bool *ret_is_new) BH_MUST_USE;
-/* Edges of one ord; all edges (each once) when ord is 0. A non-zero return of `each` ends the walk and is returned. */
+/*
+ * Edges of one ord; all edges (each once) when ord is 0. A non-zero return of `each` ends the walk
+ * and is returned.
+ */
 int store_edges(const struct store *store, MDB_txn *txn, uint32_t ord,
                 int (*each)(void *context, const struct resolve_edge *edge),
                 void *context) BH_MUST_USE;
@@ -131,7 +137,7 @@ int store_get_meta(const struct store *store, MDB_txn *txn, const char *name,
 int store_put_meta(const struct store *store, MDB_txn *txn, const char *name,
                    const uint64_t values[2]) BH_MUST_USE;
 
-/* -- links of one event (resolve_links.c) ----------------------------------------------------------- */
+/* -- links of one event (resolve_links.c) ------------------------------------------------------ */
 
 /* An id that an event names. */
 struct link_ref {
@@ -151,10 +157,13 @@ struct link {
 
 /* Whether the event itself shows this id as a user's. */
 bool link_ref_shows_user(const struct link_ref *ref);
-/* The joins that an event of this kind states between refs with an ord; at most one less than there are refs. */
+/*
+ * The joins that an event of this kind states between refs with an ord; at most one less than there
+ * are refs.
+ */
 size_t links_of(uint8_t event_kind, const struct link_ref *refs, size_t count, struct link *links);
 
-/* -- distinct values (resolve_distinct.c) ------------------------------------------------------------ */
+/* -- distinct values (resolve_distinct.c) ------------------------------------------------------ */
 
 struct distinct_property {
     uint64_t property;
@@ -173,7 +182,10 @@ struct distinct {
 
 /* (any) */
 struct distinct_property *distinct_find(struct distinct *distinct, uint64_t property);
-/* Looks at the values of an event's registered properties. Sets *ret_changed when something was stored. */
+/*
+ * Looks at the values of an event's registered properties. Sets *ret_changed when something was
+ * stored.
+ */
 int distinct_see(const struct store *store, MDB_txn *txn, const struct hmac_key *key,
                  struct distinct *distinct, const struct protocol_ops *protocol, uint8_t event_kind,
                  struct span json, const struct json_token *tokens, uint64_t seq,
@@ -184,7 +196,7 @@ int distinct_set(const struct store *store, MDB_txn *txn, bool read_only, struct
 /* Reads counts and closing seqs back after an aborted transaction. */
 int distinct_load(const struct store *store, MDB_txn *txn, struct distinct *distinct) BH_MUST_USE;
 
-/* -- the resolver ---------------------------------------------------------------------------------------- */
+/* -- the resolver ------------------------------------------------------------------------------ */
 
 struct quota {
     uint64_t hour; /* of received_us */
@@ -193,7 +205,10 @@ struct quota {
     bool was_said; /* that it is exceeded, once an hour */
 };
 
-/* An edge that is known to be stored, so that a browser's every event does not look for it in the table. */
+/*
+ * An edge that is known to be stored, so that a browser's every event does not look for it in the
+ * table.
+ */
 struct known_edge {
     uint32_t a, b;
     uint16_t source;
@@ -262,10 +277,13 @@ struct resolver {
 };
 
 void resolver_run(void *context);
-/* Reads what a restart needs from the tables: cursor, next ord, distinct counts. *ret_cursor = the next seq to read. */
+/*
+ * Reads what a restart needs from the tables: cursor, next ord, distinct counts. *ret_cursor = the
+ * next seq to read.
+ */
 int resolver_load(struct resolver *resolver, uint64_t *ret_cursor) BH_MUST_USE;
 
-/* -- one event (resolve_event.c) ---------------------------------------------------------------------------- */
+/* -- one event (resolve_event.c) --------------------------------------------------------------- */
 
 /* What came before an event in its batch and stays until the next commit. */
 int resolve_event(struct resolver *resolver, MDB_txn *txn, const struct record_request *request,

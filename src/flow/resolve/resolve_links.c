@@ -1,10 +1,14 @@
 /*
  * Links: what one event says about which ids are one person. Pure.
  *
- *   the event's user u  <--device rule--  each device or anonymous id     (binds once per device: the first user seen with it)
- *                       <--user-user----  each other user's id            (binds from a source of trust server only)
+ *   the event's user u  <--device rule--  each device or anonymous id
+ *                       <--user-user----  each other user's id
  *
- * Without a user all ids are joined to the first one, user-user: two devices are joined by nothing that a browser says.
+ * The device rule binds once per device: with the first user seen with it. A user-user join binds
+ * from a source of trust server only.
+ *
+ * Without a user all ids are joined to the first one, user-user: two devices are joined by nothing
+ * that a browser says.
  */
 #include "flow/resolve/resolve_int.h"
 
@@ -25,7 +29,10 @@ static uint8_t rule_of(uint8_t event_kind, bool is_device_rule) {
     }
 }
 
-/* The id that the others are joined to: $user_id before distinct_id before any user's id before the first one. */
+/*
+ * The id that the others are joined to: $user_id before distinct_id before any user's id before the
+ * first one.
+ */
 static size_t hub_of(const struct link_ref *refs, size_t count) {
     size_t hub = count;
     unsigned best = 0;

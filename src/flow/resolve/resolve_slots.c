@@ -1,7 +1,9 @@
 /*
- * Slots: one random key per alias, in a file of its own so that it can be overwritten in place (docs/format/resolve.md).
+ * Slots: one random key per alias, in a file of its own so that it can be overwritten in place
+ * (docs/format/resolve.md).
  *
- * The slot is not the key itself: key = HMAC-SHA-256(K_slots, slot || ord). Zeroing the slot destroys the key; the file without the master key opens nothing.
+ * The slot is not the key itself: key = HMAC-SHA-256(K_slots, slot || ord). Zeroing the slot
+ * destroys the key; the file without the master key opens nothing.
  */
 #include <stdio.h>
 

@@ -1,8 +1,10 @@
 /*
- * Tables: the resolver's LMDB environment (docs/format/resolve.md). One writer; a reader sees the last commit as of its begin.
+ * Tables: the resolver's LMDB environment (docs/format/resolve.md). One writer; a reader sees the
+ * last commit as of its begin.
  *
- * Numbers in keys are in the processor's order (MDB_INTEGERKEY), in values little-endian. An edge lies under both of its ends, so that the edges of one ord are
- * one seek; the copy under its second end is marked.
+ * Numbers in keys are in the processor's order (MDB_INTEGERKEY), in values little-endian. An edge
+ * lies under both of its ends, so that the edges of one ord are one seek; the copy under its second
+ * end is marked.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -104,7 +106,10 @@ static int open_env(struct store *store, const char *dir, uint64_t map_size, boo
         r = mdb_env_set_maxreaders(store->env, VIEWS_MAX + 32);
     }
     if (r == 0) {
-        /* Views may be made by one thread and used by another; read-ahead does not fit a table that is looked up at random. */
+        /*
+         * Views may be made by one thread and used by another; read-ahead does not fit a table that
+         * is looked up at random.
+         */
         unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (read_only ? MDB_RDONLY : 0U);
         r = mdb_env_open(store->env, dir, flags, 0600);
     }
@@ -145,7 +150,7 @@ void store_close(struct store *store) {
     }
 }
 
-/* -- rows --------------------------------------------------------------------------------------------- */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 static MDB_val val_of(const void *p, size_t n) {
     /* LMDB's one type for what it reads and what it writes has no const. */
@@ -243,7 +248,7 @@ int store_get_text(const struct store *store, MDB_txn *txn, uint32_t ord, struct
     return store_code(r);
 }
 
-/* -- edges ---------------------------------------------------------------------------------------------- */
+/* -- edges ------------------------------------------------------------------------------------- */
 
 static void write_edge(const struct resolve_edge *edge, bool is_second, uint8_t out[EDGE_SIZE]) {
     memset(out, 0, EDGE_SIZE);
@@ -361,7 +366,7 @@ int store_edges(const struct store *store, MDB_txn *txn, uint32_t ord,
     return r == MDB_NOTFOUND ? 0 : store_code(r);
 }
 
-/* -- meta ------------------------------------------------------------------------------------------------- */
+/* -- meta -------------------------------------------------------------------------------------- */
 
 int store_get_meta(const struct store *store, MDB_txn *txn, const char *name,
                    uint64_t ret_values[2]) {

@@ -44,7 +44,7 @@ void resolve_view_end(struct resolve_view *view) {
     view->is_begun = false;
 }
 
-/* -- rows ------------------------------------------------------------------------------------------------ */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 static void row_to_public(const struct alias_row *row, struct resolve_row *ret_row) {
     ret_row->ord = row->ord;
@@ -62,7 +62,10 @@ int resolve_lookup(struct resolve_view *view, const struct aid *aid, struct reso
         return BH_E_NOTFOUND;
     }
     struct alias_row row;
-    /* A row that is not durable yet may not be known to anyone: after a crash its number is another's. */
+    /*
+     * A row that is not durable yet may not be known to anyone: after a crash its number is
+     * another's.
+     */
     if (resolver->hot != NULL && hot_find(resolver->hot, aid, &row) &&
         row.ord <= atomic_load_explicit(&resolver->last_ord, memory_order_acquire)) {
         row_to_public(&row, ret_row);
@@ -131,7 +134,7 @@ int resolve_id_text(struct resolve_view *view, uint32_t ord, struct buf *out) {
     return r;
 }
 
-/* -- people ------------------------------------------------------------------------------------------------ */
+/* -- people ------------------------------------------------------------------------------------ */
 
 /* A growing list of ords without repeats, which is also the queue of a walk. */
 struct ord_set {
@@ -210,7 +213,9 @@ uint32_t resolve_root(struct resolve_view *view, uint32_t ord, uint64_t at_seq) 
     }
     free(walk.set.list);
     free(walk.set.table);
-    /* No memory, or a table that cannot be read: the id stands alone rather than in half a person. */
+    /*
+     * No memory, or a table that cannot be read: the id stands alone rather than in half a person.
+     */
     return r == 0 ? root : ord;
 }
 
@@ -236,7 +241,10 @@ static int unite(void *context, const struct resolve_edge *edge) {
     }
     uint32_t a = find_root(forest->roots, edge->a);
     uint32_t b = find_root(forest->roots, edge->b);
-    /* The lowest ord is the root, so a person keeps her number whatever order the edges are read in. */
+    /*
+     * The lowest ord is the root, so a person keeps her number whatever order the edges are read
+     * in.
+     */
     forest->roots[a > b ? a : b] = a > b ? b : a;
     return 0;
 }

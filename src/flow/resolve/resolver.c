@@ -1,12 +1,16 @@
 /*
- * Resolver: one thread that reads the journal in order and makes rows and edges durable before couriers may pass.
+ * Resolver: one thread that reads the journal in order and makes rows and edges durable before
+ * couriers may pass.
  *
- *   run_batch: [journal chunk -> resolve_event ...] -> slots written and synced -> LMDB commit (rows, edges, cursor) -> resolved_seq -> wakes
+ *   run_batch: [journal chunk -> resolve_event ...] -> slots written and synced
+ *              -> LMDB commit (rows, edges, cursor) -> resolved_seq -> wakes
  *
- * 1. The cursor is stored in the transaction that holds what it stands for, so a crash repeats events or nothing; repeating them changes nothing (R4).
- * 2. A batch that made nothing new needs no commit; the cursor is then stored once in COMMIT_EVERY_US, so that a restart has little to repeat.
- * 3. No space: the transaction is aborted, everything in memory that came from it is forgotten, and the batch is tried again a second later. Any other failure
- *    ends the process.
+ * 1. The cursor is stored in the transaction that holds what it stands for, so a crash repeats
+ *    events or nothing; repeating them changes nothing (R4).
+ * 2. A batch that made nothing new needs no commit; the cursor is then stored once in
+ *    COMMIT_EVERY_US, so that a restart has little to repeat.
+ * 3. No space: the transaction is aborted, everything in memory that came from it is forgotten, and
+ *    the batch is tried again a second later. Any other failure ends the process.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +30,7 @@ enum {
 
 #define MAP_SIZE_DEFAULT ((uint64_t)64 << 30)
 
-/* -- opening ---------------------------------------------------------------------------------------------- */
+/* -- opening ----------------------------------------------------------------------------------- */
 
 static void copy_sources(struct source_table *table, const struct resolve_source *sources,
                          size_t count) {
@@ -220,7 +224,7 @@ void resolver_stop(struct resolver *resolver) {
     }
 }
 
-/* -- what others ask and change -------------------------------------------------------------------------------- */
+/* -- what others ask and change ---------------------------------------------------------------- */
 
 uint64_t resolver_seq(const struct resolver *resolver) {
     return atomic_load_explicit(&resolver->seq, memory_order_acquire);
@@ -280,7 +284,10 @@ void resolver_set_distinct(struct resolver *resolver, const struct resolve_disti
     if (!resolver->thread._started) {
         resolver->distinct_result = register_distinct(resolver, properties, count);
     } else {
-        /* The resolver counts them from its next batch on; the caller's rules come into force after that. */
+        /*
+         * The resolver counts them from its next batch on; the caller's rules come into force after
+         * that.
+         */
         resolver->next_distinct = properties;
         resolver->next_distinct_count = count;
         resolver->distinct_changed = true;
@@ -300,7 +307,7 @@ void resolver_set_distinct(struct resolver *resolver, const struct resolve_disti
     os_unlock(&resolver->lock);
 }
 
-/* -- the thread --------------------------------------------------------------------------------------------------- */
+/* -- the thread -------------------------------------------------------------------------------- */
 
 static void take_reload(struct resolver *resolver) {
     os_lock(&resolver->lock);
@@ -354,7 +361,9 @@ static void skip_gap(struct resolver *resolver, uint64_t gap_until) {
     journal_reader_seek(resolver->reader, gap_until);
 }
 
-/* Reads and resolves until the journal has no more or the batch is full. AGAIN: nothing was there. */
+/*
+ * Reads and resolves until the journal has no more or the batch is full. AGAIN: nothing was there.
+ */
 static int read_batch(struct resolver *resolver, MDB_txn **txn) {
     uint64_t events = 0;
     while (events < BATCH_EVENTS_MAX) {
@@ -404,7 +413,9 @@ static int run_batch(struct resolver *resolver) {
     } else {
         mdb_txn_abort(txn);
     }
-    /* After a roll-back the cursor may still be behind what was published without needing a commit. */
+    /*
+     * After a roll-back the cursor may still be behind what was published without needing a commit.
+     */
     if (r == 0 && cursor - 1 > resolver_seq(resolver)) {
         atomic_store_explicit(&resolver->seq, cursor - 1, memory_order_release);
         wake_all(resolver);
