@@ -80,25 +80,25 @@ static void tell_kept(void *context, uint64_t ticket, int result) {
 static void run_load(void *context) {
     struct load *load = (struct load *)context;
     struct journal_writer *writer = journal_writer_of(load->journal, load->writer);
-    struct kit_random random = {load->seed};
+    struct random_kit random = {load->seed};
     struct kit_request *request = kit_request_new();
     unsigned answered = 0;
     for (unsigned i = 0; i < REQUESTS_A_RUN; i++) {
         uint64_t ticket = load->first_ticket + i;
-        size_t events = 1 + kit_below(&random, 20);
-        bool is_large = kit_below(&random, 6) == 0;
+        size_t events = 1 + random_kit_below(&random, 20);
+        bool is_large = random_kit_below(&random, 6) == 0;
         kit_request_fill(request, load->writer, ticket, events,
-                         kit_below(&random, is_large ? 60000 : 800), &random);
+                         random_kit_below(&random, is_large ? 60000 : 800), &random);
         tell(load->out, NOTE_PUT, load->writer, ticket);
         while (journal_writer_put(writer, &request->request, request->events, events, ticket) !=
                0) {
             (void)os_wake_wait(journal_writer_wake_fd(writer), 1000);
             answered += journal_writer_complete(writer, tell_kept, load);
         }
-        if (kit_below(&random, 3) != 0) {
+        if (random_kit_below(&random, 3) != 0) {
             journal_writer_flush(writer);
         }
-        if (kit_below(&random, 4) == 0) {
+        if (random_kit_below(&random, 4) == 0) {
             (void)os_wake_wait(journal_writer_wake_fd(writer), 20);
         }
         answered += journal_writer_complete(writer, tell_kept, load);
@@ -261,7 +261,7 @@ static unsigned count_kept(void) {
 
 static void what_was_answered_survives_power_loss(void **state) {
     (void)state;
-    uint64_t first = kit_seed(1);
+    uint64_t first = random_kit_seed(1);
     unsigned seeds = is_full_count() ? 500 : 40;
     unsigned losses = 0;
     unsigned kept = 0;
@@ -272,7 +272,7 @@ static void what_was_answered_survives_power_loss(void **state) {
         struct keyring *keyring = kit_keyring(dir);
         struct journal_config config = kit_config(dir, keyring, journal_dir);
         config.chunk_pool = 8 * 1024 * 1024;
-        struct kit_random random = {seed * 1000003};
+        struct random_kit random = {seed * 1000003};
         memset(&seen, 0, sizeof(seen));
         uint64_t operations = 0;
         /* One run without loss tells how many operations a run has. */
@@ -281,8 +281,8 @@ static void what_was_answered_survives_power_loss(void **state) {
         for (unsigned i = 0; i < RUNS; i++) {
             uint64_t unused = 0;
             /* Now and then early, within recovery. */
-            uint64_t limit = kit_below(&random, 4) == 0 ? 12 : operations;
-            int status = run(&config, seed * 10 + i, 1 + kit_below(&random, limit), &unused);
+            uint64_t limit = random_kit_below(&random, 4) == 0 ? 12 : operations;
+            int status = run(&config, seed * 10 + i, 1 + random_kit_below(&random, limit), &unused);
             assert_true(status == 0 || status == OS_FAULT_LOSS_STATUS);
             losses += status != 0 ? 1U : 0U;
             struct journal *journal = kit_open(&config, NULL);

@@ -115,14 +115,14 @@ static void put_person(struct world *world, unsigned person) {
 static void run_child(const char *dir, uint64_t seed, int out) {
     log_set_level(LOG_ERROR);
     struct world world;
-    struct kit_random random = {seed};
+    struct random_kit random = {seed};
     world_open(&world, dir);
     struct journal_writer *writer = journal_writer_of(world.journal, 0);
     for (;;) {
         unsigned people[8];
-        unsigned count = 1 + (unsigned)kit_below(&random, 8);
+        unsigned count = 1 + (unsigned)random_kit_below(&random, 8);
         for (unsigned i = 0; i < count; i++) {
-            people[i] = (unsigned)kit_below(&random, PEOPLE_MAX);
+            people[i] = (unsigned)random_kit_below(&random, PEOPLE_MAX);
             put_person(&world, people[i]);
         }
         journal_writer_flush(writer);
@@ -237,16 +237,16 @@ static void check_world(const char *dir) {
 static void numbers_that_were_seen_stay(void **state) {
     (void)state;
     log_set_level(LOG_ERROR);
-    uint64_t first = kit_seed(1);
+    uint64_t first = random_kit_seed(1);
     unsigned seeds = is_full_count() ? 200 : 12;
     unsigned told = 0;
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         char dir[128];
-        struct kit_random random = {seed};
+        struct random_kit random = {seed};
         kit_dir_make(dir);
         memset(seen, 0, sizeof(seen));
         for (unsigned i = 0; i < RUNS; i++) {
-            told += run_and_kill(dir, seed * 100 + i, 10000 + kit_below(&random, 150000));
+            told += run_and_kill(dir, seed * 100 + i, 10000 + random_kit_below(&random, 150000));
             check_world(dir);
         }
         kit_dir_remove(dir);

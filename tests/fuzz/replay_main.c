@@ -8,6 +8,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "fuzz/fuzz_entry.h"
+#include "unit/random_kit.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 enum { INPUT_SIZE_MAX = 1 << 20, MUTATIONS_PER_INPUT = 16, PATH_SIZE_MAX = 4096 };
 
 struct replay {
-    uint64_t random;
+    struct random_kit random;
     size_t inputs;
     size_t runs;
     uint8_t original[INPUT_SIZE_MAX];
@@ -28,12 +29,7 @@ struct replay {
 static struct replay replay;
 
 static uint64_t replay_random(void) {
-    /* splitmix64: any seed, also 0, gives a good sequence. */
-    replay.random += 0x9e3779b97f4a7c15u;
-    uint64_t z = replay.random;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return random_kit_next(&replay.random);
 }
 
 /*
@@ -125,9 +121,8 @@ static void replay_path(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    const char *seed_text = getenv("BH_SEED");
-    replay.random = seed_text != NULL ? strtoull(seed_text, NULL, 0) : 1;
-    printf("replay: seed %llu\n", (unsigned long long)replay.random);
+    replay.random.state = random_kit_number("BH_SEED", 1);
+    printf("replay: seed %llu\n", (unsigned long long)replay.random.state);
     replay_input(0);
     for (int i = 1; i < argc; i++) {
         replay_path(argv[i]);

@@ -14,6 +14,7 @@
 
 #include "flow/inspect/inspect.h"
 #include "model/limits.h"
+#include "unit/random_kit.h"
 
 enum {
     TEXT_MAX = 2 * 1024 * 1024,
@@ -28,16 +29,6 @@ static struct json_token tokens[TOKENS_MAX];
 static struct inspect_item items[ITEMS_MAX];
 static struct finding findings[FINDINGS_MAX];
 static struct inspector *inspector;
-static uint64_t seed = 1;
-
-static uint64_t random_next(void) {
-    seed += 0x9e3779b97f4a7c15u;
-    uint64_t z = seed;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static double now(void) {
     struct timespec t;
     (void)clock_gettime(CLOCK_MONOTONIC, &t);

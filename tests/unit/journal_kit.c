@@ -21,25 +21,6 @@
 #include "os/file.h"
 #include "os/socket.h"
 
-uint64_t kit_next(struct kit_random *random) {
-    random->state += 0x9e3779b97f4a7c15U;
-    uint64_t z = random->state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
-}
-
-uint64_t kit_below(struct kit_random *random, uint64_t limit) {
-    return kit_next(random) % limit;
-}
-
-uint64_t kit_seed(uint64_t fallback) {
-    const char *text = getenv("SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : fallback;
-    printf("seed %llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 /* -- folders ----------------------------------------------------------------------------------- */
 
 void kit_dir_make(char out[128]) {
@@ -194,19 +175,19 @@ void kit_request_free(struct kit_request *request) {
     free(request);
 }
 
-static void fill_pad(struct buf *b, size_t pad, struct kit_random *random) {
+static void fill_pad(struct buf *b, size_t pad, struct random_kit *random) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     static const char text[] = "the quick brown fox jumps over the lazy dog ";
     uint8_t *at = buf_room(b, pad);
     assert_non_null(at);
     for (size_t i = 0; i < pad; i++) {
-        at[i] = (uint8_t)(random != NULL ? digits[kit_next(random) & 63]
+        at[i] = (uint8_t)(random != NULL ? digits[random_kit_next(random) & 63]
                                          : text[i % (sizeof(text) - 1)]);
     }
 }
 
 void kit_request_fill(struct kit_request *request, unsigned writer, uint64_t ticket, size_t events,
-                      size_t pad, struct kit_random *random) {
+                      size_t pad, struct random_kit *random) {
     assert_true(events >= 1 && events <= KIT_EVENTS_MAX);
     struct buf b = buf_of(request->memory, REQUEST_MEMORY);
     request->request = (struct record_request){.protocol = PROTOCOL_MIXPANEL,

@@ -9,15 +9,7 @@
 #define JOURNAL_KIT_H
 
 #include "flow/journal/journal.h"
-
-/* Repeatable numbers (splitmix64). */
-struct kit_random {
-    uint64_t state;
-};
-uint64_t kit_next(struct kit_random *random);
-uint64_t kit_below(struct kit_random *random, uint64_t limit);
-/* A seed from the environment variable SEED, else this one; printed. */
-uint64_t kit_seed(uint64_t fallback);
+#include "unit/random_kit.h"
 
 /* A new folder below TMPDIR or /tmp, with data/ in it. */
 void kit_dir_make(char out[128]);
@@ -57,7 +49,7 @@ void kit_request_free(struct kit_request *request);
  * else repeated text.
  */
 void kit_request_fill(struct kit_request *request, unsigned writer, uint64_t ticket, size_t events,
-                      size_t pad, struct kit_random *random);
+                      size_t pad, struct random_kit *random);
 /* Reads back who put an event; false when it is not whole. */
 bool kit_event_read(const struct record_event *event, unsigned *ret_writer, uint64_t *ret_ticket,
                     size_t *ret_index, size_t *ret_count);

@@ -24,7 +24,7 @@
 enum { CUT_US_MAX = 50000 };
 
 static struct kit_world world;
-static struct kit_random dice;
+static struct random_kit dice;
 
 static int setup(void **state) {
     (void)state;
@@ -96,7 +96,7 @@ static void cut_and_watch(const char *what) {
 }
 
 static void random_pause(uint64_t us_max) {
-    os_sleep_us(kit_below(&dice, us_max));
+    os_sleep_us(random_kit_below(&dice, us_max));
 }
 
 static void answer_slowly(struct kit_vendor *vendor, const struct kit_post *post,
@@ -109,7 +109,7 @@ static void answer_slowly(struct kit_vendor *vendor, const struct kit_post *post
 static void while_busy(void **state) {
     (void)state;
     enum { ROUNDS = 25 };
-    dice.state = kit_seed(1);
+    dice.state = random_kit_seed(1);
     world.vendor.behave = answer_slowly;
     for (unsigned i = 0; i < ROUNDS; i++) {
         (void)kit_put(&world, 500, i % 3 == 0 ? EVENT_PROFILE : EVENT_TRACK);
@@ -131,7 +131,7 @@ static void while_busy(void **state) {
 /* In the middle of a body that the vendor does not read. */
 static void in_mid_body(void **state) {
     (void)state;
-    dice.state = kit_seed(2);
+    dice.state = random_kit_seed(2);
     atomic_store(&world.vendor.hang_in_body, true);
     (void)kit_put_sized(&world, 400, EVENT_PROFILE, 10);
     for (unsigned i = 0; i < 20; i++) {
@@ -153,7 +153,7 @@ static void in_mid_body(void **state) {
 /* In a TLS handshake that the vendor does not answer: no body byte can have left. */
 static void in_handshake(void **state) {
     (void)state;
-    dice.state = kit_seed(3);
+    dice.state = random_kit_seed(3);
     atomic_store(&world.vendor.hang_in_accept, true);
     (void)snprintf(world.endpoint, sizeof world.endpoint, "https://127.0.0.1:%u",
                    world.vendor.port);
@@ -198,7 +198,7 @@ static void in_dns(void **state) {
 
 static void in_back_off(void **state) {
     (void)state;
-    dice.state = kit_seed(4);
+    dice.state = random_kit_seed(4);
     kit_vendor_stop(&world.vendor);
     (void)kit_put(&world, 100, EVENT_TRACK);
     kit_restore(&world, true);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "engine/http/http_parse.h"
+#include "unit/random_kit.h"
 
 enum { HEAD_MAX = 80 * 1024, TARGET_MAX = 64 * 1024, ACCEPTED = 0, UNFINISHED = 1 };
 
@@ -193,28 +194,18 @@ static void test_prefixes_agree_with_the_whole(void **state) {
     }
 }
 
-static uint64_t seeded(uint64_t *random) {
-    *random += 0x9e3779b97f4a7c15U;
-    uint64_t z = *random;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
-}
-
 /* The scan stopped and continued at random bytes finds what it finds in one go, on mutated heads too. */
 static void test_scan_in_pieces(void **state) {
     (void)state;
-    const char *text = getenv("BH_SEED");
-    uint64_t random = text != NULL ? strtoull(text, NULL, 0) : 1;
-    print_message("seed %llu\n", (unsigned long long)random);
+    random_start(1);
     static const uint8_t telling[] = {'\r', '\n', ' ', ':', '\t', 0, 'A', '5', ',', 0x80};
     for (int round = 0; round < 20000; round++) {
         uint8_t memory[512];
-        struct span origin = probes[seeded(&random) % BH_COUNT(probes)].text;
+        struct span origin = probes[random_below(BH_COUNT(probes))].text;
         assert_true(origin.n <= sizeof memory);
         memcpy(memory, origin.p, origin.n);
-        for (uint64_t left = seeded(&random) % 3; left > 0 && origin.n != 0; left--) {
-            memory[seeded(&random) % origin.n] = telling[seeded(&random) % sizeof telling];
+        for (uint64_t left = random_below(3); left > 0 && origin.n != 0; left--) {
+            memory[random_below(origin.n)] = telling[random_below(sizeof telling)];
         }
         struct span in = span_of(memory, origin.n);
         struct http_head head;
@@ -225,7 +216,7 @@ static void test_scan_in_pieces(void **state) {
         size_t size = 0;
         int rc = BH_E_AGAIN;
         for (size_t n = 0; rc == BH_E_AGAIN && n < in.n;) {
-            n += 1 + (size_t)(seeded(&random) % (in.n - n));
+            n += 1 + (size_t)(random_below((in.n - n)));
             rc = http_scan_head(&scan, span_cut(in, 0, n), HEAD_MAX, TARGET_MAX, &size, &status);
         }
         if (rc == 0) {

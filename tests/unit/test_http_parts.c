@@ -10,22 +10,11 @@
 
 #include "engine/http/http_int.h"
 #include "os/thread.h"
-
-static uint64_t random_state;
-
-static size_t below(size_t n) {
-    random_state += 0x9e3779b97f4a7c15U;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return (size_t)((z ^ (z >> 31)) % n);
-}
+#include "unit/random_kit.h"
 
 static int seed_from_environment(void **state) {
     (void)state;
-    const char *text = getenv("BH_SEED");
-    random_state = text != NULL ? strtoull(text, NULL, 0) : 1;
-    print_message("seed %llu\n", (unsigned long long)random_state);
+    random_start(1);
     return 0;
 }
 
@@ -45,7 +34,7 @@ static void test_runs_never_overlap(void **state) {
     } runs[RUNS] = {{NULL, 0, 0}};
     size_t refusals = 0;
     for (int step = 0; step < 20000; step++) {
-        size_t i = below(RUNS);
+        size_t i = random_below(RUNS);
         if (runs[i].p != NULL) {
             /* The marks at both ends are still ours. */
             assert_int_equal(runs[i].p[0], runs[i].mark);
@@ -54,8 +43,8 @@ static void test_runs_never_overlap(void **state) {
             runs[i].p = NULL;
             continue;
         }
-        size_t size =
-            1 + below(below(4) == 0 ? 60 * (size_t)HTTP_PAGE_SIZE : 3 * (size_t)HTTP_PAGE_SIZE);
+        size_t size = 1 + random_below(random_below(4) == 0 ? 60 * (size_t)HTTP_PAGE_SIZE
+                                                            : 3 * (size_t)HTTP_PAGE_SIZE);
         runs[i].p = http_pool_take(&pool, size, &runs[i].cap);
         if (runs[i].p == NULL) {
             refusals++;
@@ -64,7 +53,7 @@ static void test_runs_never_overlap(void **state) {
         assert_true(runs[i].cap >= size && runs[i].cap < size + HTTP_PAGE_SIZE);
         assert_true(runs[i].p >= memory &&
                     runs[i].p + runs[i].cap <= memory + (size_t)PAGES * HTTP_PAGE_SIZE);
-        runs[i].mark = (uint8_t)(1 + below(255));
+        runs[i].mark = (uint8_t)(1 + random_below(255));
         runs[i].p[0] = runs[i].mark;
         runs[i].p[runs[i].cap - 1] = runs[i].mark;
     }
@@ -93,14 +82,14 @@ static void test_peers_are_counted(void **state) {
     struct http_peer_slot slots[128] = {{{0, 0}, 0}};
     assert_int_equal(http_peers_slots(CONNECTIONS), BH_COUNT(slots));
     struct http_peers peers;
-    http_peers_init(&peers, slots, BH_COUNT(slots), below(SIZE_MAX), PEER_MAX);
+    http_peers_init(&peers, slots, BH_COUNT(slots), random_below(SIZE_MAX), PEER_MAX);
     unsigned counts[PEERS] = {0};
     unsigned total = 0;
     for (int step = 0; step < 100000; step++) {
-        unsigned i = (unsigned)below(PEERS);
+        unsigned i = (unsigned)random_below(PEERS);
         struct os_peer peer = peer_v4(i);
-        peer.port = (uint16_t)below(65536); /* the port is not the peer */
-        if (below(2) == 0 && total < CONNECTIONS) {
+        peer.port = (uint16_t)random_below(65536); /* the port is not the peer */
+        if (random_below(2) == 0 && total < CONNECTIONS) {
             bool added = http_peers_add(&peers, &peer);
             assert_true(added == (counts[i] < PEER_MAX));
             counts[i] += added;

@@ -26,28 +26,9 @@
 #include "engine/http/http_server.h"
 #include "os/clock.h"
 #include "os/thread.h"
+#include "unit/random_kit.h"
 
 enum { KIB = 1024, MIB = 1024 * 1024, OWED_MAX = 8192, TEXT_MAX = 96 };
-
-static uint64_t random_state;
-
-static uint64_t seeded(void) {
-    random_state += 0x9e3779b97f4a7c15U;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31);
-}
-
-static size_t below(size_t n) {
-    return (size_t)(seeded() % n);
-}
-
-static void seed_from_environment(void) {
-    const char *text = getenv("BH_SEED");
-    random_state = text != NULL ? strtoull(text, NULL, 0) : 1;
-    print_message("seed %llu\n", (unsigned long long)random_state);
-}
 
 /* A clock that stands still until it is moved. */
 static uint64_t fake_us = 1000000;
@@ -111,7 +92,7 @@ static void on_request(void *context, const struct http_request *request) {
     if (app.pauses) {
         http_server_pause(app.server, true);
     }
-    bool later = app.when == LATER || (app.when == EITHER && below(2) == 0);
+    bool later = app.when == LATER || (app.when == EITHER && random_below(2) == 0);
     if (!later) {
         answer(request->exchange, owed.text);
     }
@@ -296,8 +277,8 @@ static void expect_reply(struct stream *s, const char *path, struct span body, b
 
 static void add_chunked(struct stream *s, struct span body) {
     while (body.n != 0) {
-        size_t n = 1 + below(body.n < 5000 ? body.n : below(3) == 0 ? body.n : 5000);
-        buf_printf(&s->requests, below(2) == 0 ? "%zx\r\n" : "%04zX\r\n", n);
+        size_t n = 1 + random_below(body.n < 5000 ? body.n : random_below(3) == 0 ? body.n : 5000);
+        buf_printf(&s->requests, random_below(2) == 0 ? "%zx\r\n" : "%04zX\r\n", n);
         buf_put_span(&s->requests, span_cut(body, 0, n));
         buf_put_str(&s->requests, "\r\n");
         body = span_from(body, n);
@@ -308,16 +289,16 @@ static void add_chunked(struct stream *s, struct span body) {
 static void add_request(struct stream *s, const char *path, bool last) {
     static uint8_t memory[200 * KIB];
     static const size_t sizes[] = {1, 30, 3000, 5000, 30000, 70000, sizeof memory};
-    size_t n = below(sizes[below(BH_COUNT(sizes))]);
+    size_t n = random_below(sizes[random_below(BH_COUNT(sizes))]);
     for (size_t i = 0; i < n; i++) {
-        memory[i] = (uint8_t)seeded();
+        memory[i] = (uint8_t)random_next();
     }
     struct span body = span_of(memory, n);
-    size_t kind = below(5);
+    size_t kind = random_below(5);
     const char *method = kind == 0 ? "GET" : kind == 1 ? "HEAD" : "POST";
     buf_printf(&s->requests, "%s %s?q=%zu HTTP/1.1\r\nHost: a\r\nX-Fill: ", method, path,
-               below(1000));
-    for (size_t fill = below(below(4) == 0 ? 9000 : 60); fill > 0; fill--) {
+               random_below(1000));
+    for (size_t fill = random_below(random_below(4) == 0 ? 9000 : 60); fill > 0; fill--) {
         buf_put_byte(&s->requests, 'f');
     }
     buf_put_str(&s->requests, last ? "\r\nConnection: close\r\n" : "\r\n");
@@ -336,37 +317,37 @@ static void add_request(struct stream *s, const char *path, bool last) {
 
 static void test_any_split_gives_the_same(void **state) {
     (void)state;
-    seed_from_environment();
+    random_start(1);
     struct http_config config = usual();
     start(&config);
     static uint8_t requests[4 * MIB];
     static uint8_t replies[64 * KIB];
     for (int run = 0; run < 120; run++) {
         struct stream s = {buf_of(requests, sizeof requests), buf_of(replies, sizeof replies), 0};
-        size_t count = 1 + below(12);
+        size_t count = 1 + random_below(12);
         for (size_t i = 0; i < count; i++) {
             char path[32];
             (void)snprintf(path, sizeof path, "/r%d/%zu", run, i);
-            add_request(&s, path, i == count - 1 && below(2) == 0);
+            add_request(&s, path, i == count - 1 && random_below(2) == 0);
         }
         assert_false(s.requests.full || s.replies.full);
-        app.when = (enum when)below(3);
+        app.when = (enum when)random_below(3);
         static const size_t piece_max[] = {1, 7, 100, 5000, 60000, 4 * MIB};
         /* The last parts are sent in the smallest pieces only for short streams, to stay quick. */
         size_t max =
-            piece_max[below(s.requests.n < 20000 ? 6 : 4) + (s.requests.n < 20000 ? 0 : 2)];
+            piece_max[random_below(s.requests.n < 20000 ? 6 : 4) + (s.requests.n < 20000 ? 0 : 2)];
         int fd = dial();
         get_nothing_yet();
         struct span rest = buf_span(&s.requests);
         for (int idle = 0; idle < 50 && got.n < s.replies.n; idle++) {
             if (rest.n != 0) {
-                struct span piece = span_cut(rest, 0, 1 + below(max));
+                struct span piece = span_cut(rest, 0, 1 + random_below(max));
                 ssize_t n = send(fd, piece.p, piece.n, MSG_NOSIGNAL);
                 rest = n > 0 ? span_from(rest, (size_t)n) : rest;
                 idle = 0;
             }
             rounds(1);
-            if (app.owed_count != 0 && below(3) == 0) {
+            if (app.owed_count != 0 && random_below(3) == 0) {
                 pay(0);
             }
             if (rest.n == 0 && app.owed_count != 0) {
@@ -450,17 +431,17 @@ static void cross_send(struct cross_client *c, bool cut_short) {
     int n =
         snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n%s",
                  path, strlen(path), path);
-    size_t size = cut_short ? below((size_t)n) : (size_t)n;
+    size_t size = cut_short ? random_below((size_t)n) : (size_t)n;
     if (send(c->fd, text, size, MSG_NOSIGNAL) == n) {
         c->sent++;
     }
 }
 
 static void cross_abort(struct cross_client *c) {
-    if (below(2) == 0) {
+    if (random_below(2) == 0) {
         cross_send(c, true);
     }
-    if (below(2) == 0) {
+    if (random_below(2) == 0) {
         struct linger now = {1, 0};
         (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
@@ -470,7 +451,7 @@ static void cross_abort(struct cross_client *c) {
 
 static void test_answers_never_cross(void **state) {
     (void)state;
-    seed_from_environment();
+    random_start(1);
     const char *wanted_text = getenv("BH_EXCHANGES");
     uint64_t wanted = wanted_text != NULL ? strtoull(wanted_text, NULL, 0) : 100000;
     struct rlimit files;
@@ -491,21 +472,21 @@ static void test_answers_never_cross(void **state) {
     uint64_t aborts = 0;
     while (heard < wanted) {
         for (size_t i = 0; i < 64; i++) {
-            struct cross_client *c = &clients[below(client_count)];
-            for (size_t n = below(CROSS_PIPELINE); n > 0 && c->sent - c->heard < 40; n--) {
+            struct cross_client *c = &clients[random_below(client_count)];
+            for (size_t n = random_below(CROSS_PIPELINE); n > 0 && c->sent - c->heard < 40; n--) {
                 cross_send(c, false);
             }
-            if (below(60) == 0) {
+            if (random_below(60) == 0) {
                 cross_abort(c);
                 aborts++;
             }
         }
         rounds(1);
-        for (size_t n = below(200); n > 0 && app.owed_count > 0; n--) {
-            pay(below(app.owed_count));
+        for (size_t n = random_below(200); n > 0 && app.owed_count > 0; n--) {
+            pay(random_below(app.owed_count));
         }
         for (size_t i = 0; i < 128; i++) {
-            struct cross_client *c = &clients[below(client_count)];
+            struct cross_client *c = &clients[random_below(client_count)];
             unsigned before = c->heard;
             cross_listen(c);
             heard += c->heard - before;
@@ -523,7 +504,7 @@ static void test_answers_never_cross(void **state) {
     for (int i = 0; i < 200 && stats().open_connections != 0; i++) {
         rounds(1);
         while (app.owed_count > 0) {
-            pay(below(app.owed_count));
+            pay(random_below(app.owed_count));
         }
     }
     now = stats();
@@ -1378,16 +1359,17 @@ static size_t add_hostile(struct buf *b) {
     static uint8_t replies[4 * KIB];
     struct stream s = {buf_of(memory, sizeof memory), buf_of(replies, sizeof replies), 0};
     size_t from = b->n;
-    for (size_t i = 1 + below(3); i > 0 && s.requests.n < 60000; i--) {
+    for (size_t i = 1 + random_below(3); i > 0 && s.requests.n < 60000; i--) {
         add_request(&s, "/hostile", false);
     }
     size_t n = s.requests.full ? 0 : s.requests.n;
-    for (size_t left = below(3); left > 0 && n != 0; left--) {
+    for (size_t left = random_below(3); left > 0 && n != 0; left--) {
         static const uint8_t telling[] = {'\r', '\n', ' ', ':', 0, '0', 'f', ';', 0xff};
         /* Mostly in the head, where it matters. */
-        memory[below(below(3) == 0 || n < 200 ? n : 200)] = telling[below(sizeof telling)];
+        memory[random_below(random_below(3) == 0 || n < 200 ? n : 200)] =
+            telling[random_below(sizeof telling)];
     }
-    buf_put(b, memory, below(4) == 0 ? below(n + 1) : n);
+    buf_put(b, memory, random_below(4) == 0 ? random_below(n + 1) : n);
     return b->n - from;
 }
 
@@ -1408,19 +1390,19 @@ static void hostile_turn(struct hostile *h) {
         h->text = buf_of(h->memory, sizeof h->memory);
         (void)add_hostile(&h->text);
     }
-    struct span piece = span_cut(buf_span(&h->text), h->sent, 1 + below(40000));
+    struct span piece = span_cut(buf_span(&h->text), h->sent, 1 + random_below(40000));
     ssize_t n = piece.n != 0 ? send(h->fd, piece.p, piece.n, MSG_NOSIGNAL) : 0;
     h->sent += n > 0 ? (size_t)n : 0;
-    if (below(4) == 0) {
+    if (random_below(4) == 0) {
         n = recv(h->fd, got.text, sizeof got.text, 0);
     }
-    if (below(60) != 0 && n != 0) {
+    if (random_below(60) != 0 && n != 0) {
         return;
     }
-    if (below(3) == 0) {
+    if (random_below(3) == 0) {
         (void)shutdown(h->fd, SHUT_WR);
     }
-    if (below(2) == 0) {
+    if (random_below(2) == 0) {
         close(h->fd);
         h->fd = -1;
     }
@@ -1432,7 +1414,7 @@ static void hostile_turn(struct hostile *h) {
  */
 static void test_hostile_streams_leave_nothing(void **state) {
     (void)state;
-    seed_from_environment();
+    random_start(1);
     os_clock_install(&fake_ops);
     struct http_config config = usual();
     config.connections_max = 24;
@@ -1446,15 +1428,15 @@ static void test_hostile_streams_leave_nothing(void **state) {
     }
     bool paused = false;
     for (int turn = 0; turn < 60000; turn++) {
-        hostile_turn(&hostiles[below(HOSTILES)]);
-        if (below(200) == 0) {
+        hostile_turn(&hostiles[random_below(HOSTILES)]);
+        if (random_below(200) == 0) {
             paused = !paused;
             http_server_pause(app.server, paused);
         }
-        fake_us += below(100) == 0 ? below(3000000) : below(2000);
+        fake_us += random_below(100) == 0 ? random_below(3000000) : random_below(2000);
         rounds(1);
-        while (app.owed_count > 20 || (app.owed_count > 0 && below(3) == 0)) {
-            pay(below(app.owed_count));
+        while (app.owed_count > 20 || (app.owed_count > 0 && random_below(3) == 0)) {
+            pay(random_below(app.owed_count));
         }
     }
     http_server_pause(app.server, false);

@@ -16,23 +16,9 @@
 
 #include "flow/inspect/inspect.h"
 #include "flow/inspect/inspect_gate.h"
+#include "unit/random_kit.h"
 
 enum { TEXT_MAX = 400, SLACK = 128 };
-
-static uint64_t seed;
-
-static uint64_t random_next(void) {
-    seed += 0x9e3779b97f4a7c15u;
-    uint64_t z = seed;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static uint64_t number_of(const char *name, uint64_t otherwise) {
-    const char *text = getenv(name);
-    return text != NULL ? strtoull(text, NULL, 10) : otherwise;
-}
 
 static const char *const alphabets[] = {
     "@%\\&=:.-_+/",
@@ -80,9 +66,9 @@ static void test_twins(void **state) {
     if (!gate_has_avx2()) {
         skip();
     }
-    seed = number_of("BH_SEED", 20261124);
-    uint64_t runs = number_of("BH_RUNS", 1000000);
-    print_message("seed %llu, %llu inputs\n", (unsigned long long)seed, (unsigned long long)runs);
+    random_start(20261124);
+    uint64_t runs = random_kit_number("BH_RUNS", 1000000);
+    print_message("%llu inputs\n", (unsigned long long)runs);
     static uint8_t memory[TEXT_MAX + 2 * SLACK];
     uint64_t by_feature[8] = {0};
     for (uint64_t run = 0; run < runs; run++) {
@@ -121,8 +107,8 @@ static void test_findings(void **state) {
         skip();
     }
     assert_int_equal(inspector_new(&inspector), 0);
-    seed = number_of("BH_SEED", 20261124);
-    uint64_t runs = number_of("BH_RUNS", 1000000) / 5;
+    random_start(20261124);
+    uint64_t runs = random_kit_number("BH_RUNS", 1000000) / 5;
     uint64_t with_findings = 0;
     for (uint64_t run = 0; run < runs; run++) {
         size_t n = make(text);

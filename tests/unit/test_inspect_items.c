@@ -19,6 +19,7 @@
 #include "flow/inspect/inspect.h"
 #include "model/class.h"
 #include "model/limits.h"
+#include "unit/random_kit.h"
 
 enum { FINDINGS_MAX = 20000, TOKENS_MAX = 60000, TEXT_MAX = 1 << 20 };
 
@@ -335,23 +336,13 @@ static void test_limits(void **state) {
     assert_int_equal(look(text_memory, EVENT_TRACK).error, BH_E_TOO_MANY);
 }
 
-static uint64_t seed = 20261124;
-
-static uint64_t random_next(void) {
-    seed += 0x9e3779b97f4a7c15u;
-    uint64_t z = seed;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static void test_codec(void **state) {
     (void)state;
     unsigned class_count = 0;
     const uint16_t *classes = class_all(&class_count);
     static struct finding back[64];
     static uint8_t memory[64 * 20];
-    print_message("seed %llu\n", (unsigned long long)seed);
+    random_start(20261124);
     for (unsigned run = 0; run < 20000; run++) {
         size_t count = random_next() % 64;
         for (size_t i = 0; i < count; i++) {

@@ -17,6 +17,7 @@
 
 #include "flow/inspect/inspect.h"
 #include "model/class.h"
+#include "unit/random_kit.h"
 
 enum { TEXT_MAX = 256 * 1024, TOKENS_MAX = 2048, FINDINGS_MAX = 4096 };
 
@@ -24,25 +25,6 @@ static struct inspector *inspector;
 static struct finding findings[FINDINGS_MAX];
 static struct json_token tokens[TOKENS_MAX];
 static struct json_token tokens_after[TOKENS_MAX];
-static uint64_t seed;
-
-static uint64_t random_next(void) {
-    seed += 0x9e3779b97f4a7c15u;
-    uint64_t z = seed;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static uint64_t random_below(uint64_t n) {
-    return random_next() % n;
-}
-
-static uint64_t number_of(const char *name, uint64_t otherwise) {
-    const char *text = getenv(name);
-    return text != NULL ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static void put_random(struct buf *b, const char *alphabet, size_t n) {
     size_t letters = strlen(alphabet);
     for (size_t i = 0; i < n; i++) {
@@ -338,9 +320,9 @@ static void test_marks(void **state) {
     (void)state;
     static struct marked m;
     static uint8_t before[TEXT_MAX];
-    seed = number_of("BH_SEED", 20261124);
-    uint64_t runs = number_of("BH_RUNS", 60000);
-    print_message("seed %llu, %llu items\n", (unsigned long long)seed, (unsigned long long)runs);
+    random_start(20261124);
+    uint64_t runs = random_kit_number("BH_RUNS", 60000);
+    print_message("%llu items\n", (unsigned long long)runs);
     for (uint64_t run = 0; run < runs; run++) {
         make_item(&m);
         memcpy(before, m.text, m.n);

@@ -15,20 +15,12 @@
 
 #include "flow/inspect/inspect.h"
 #include "model/class.h"
+#include "unit/random_kit.h"
 
 enum { FINDINGS_MAX = 64, TEXT_MAX = 1024 };
 
 static struct inspector *inspector;
 static struct finding findings[FINDINGS_MAX];
-static uint64_t seed;
-
-static uint64_t random_below(uint64_t n) {
-    seed += 0x9e3779b97f4a7c15u;
-    uint64_t z = seed;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) % n;
-}
 
 #define DIGITS  "0123456789"
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -156,10 +148,8 @@ static bool short_one_found(const struct secret_row *row) {
 
 static void test_all(void **state) {
     (void)state;
-    const char *text = getenv("BH_SEED");
-    seed = text != NULL ? strtoull(text, NULL, 10) : 20261124;
-    print_message("seed %llu, %zu secrets\n", (unsigned long long)seed,
-                  sizeof rows / sizeof rows[0]);
+    random_start(20261124);
+    print_message("%zu secrets\n", sizeof rows / sizeof rows[0]);
     unsigned too_short = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         for (unsigned round = 0; round < 20; round++) {

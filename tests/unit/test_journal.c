@@ -158,7 +158,7 @@ static void large_requests_span_chunks(void **state) {
     struct journal *journal = kit_open(&f->config, NULL);
     assert_int_equal(journal_start(journal), 0);
     struct journal_writer *writer = journal_writer_of(journal, 0);
-    struct kit_random random = {1};
+    struct random_kit random = {1};
     /*
      * 3 MiB that do not compress: more than a frame of this segment size, so several syncs before
      * the one answer.
@@ -223,7 +223,7 @@ static void a_full_pool_is_back_pressure(void **state) {
     struct fixture *f = (struct fixture *)*state;
     struct journal *journal = kit_open(&f->config, NULL);
     struct journal_writer *writer = journal_writer_of(journal, 0);
-    struct kit_random random = {2};
+    struct random_kit random = {2};
     static int results[4096];
     unsigned count = 0;
     int r;
@@ -306,14 +306,14 @@ static void a_waiting_reader_is_woken(void **state) {
  */
 static void readers_start_anywhere(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {kit_seed(3)};
+    struct random_kit random = {random_kit_seed(3)};
     struct journal *journal = kit_open(&f->config, NULL);
     assert_int_equal(journal_start(journal), 0);
     for (unsigned i = 0; i < 200; i++) {
-        size_t events = 1 + kit_below(&random, 30);
-        kit_request_fill(f->request, i % 2, 0, events, kit_below(&random, 3000), &random);
+        size_t events = 1 + random_kit_below(&random, 30);
+        kit_request_fill(f->request, i % 2, 0, events, random_kit_below(&random, 3000), &random);
         assert_int_equal(put(journal_writer_of(journal, i % 2), f->request, 0), 0);
-        if (kit_below(&random, 3) == 0) {
+        if (random_kit_below(&random, 3) == 0) {
             journal_writer_flush(journal_writer_of(journal, i % 2));
         }
     }
@@ -325,8 +325,8 @@ static void readers_start_anywhere(void **state) {
     struct journal_reader *reader = NULL;
     assert_int_equal(journal_reader_new(journal, 1, -1, &reader), 0);
     for (unsigned i = 0; i < 2000; i++) {
-        if (kit_below(&random, 4) == 0) {
-            journal_reader_seek(reader, 1 + kit_below(&random, last));
+        if (random_kit_below(&random, 4) == 0) {
+            journal_reader_seek(reader, 1 + random_kit_below(&random, last));
         }
         uint64_t seq = journal_reader_seq(reader);
         struct journal_batch batch;
@@ -374,7 +374,7 @@ static void commands_read_beside_nobody(void **state) {
 
 static void events_are_counted_by_source(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {4};
+    struct random_kit random = {4};
     struct journal *journal = kit_open(&f->config, NULL);
     assert_int_equal(journal_start(journal), 0);
     uint64_t expected[64] = {0};
@@ -382,7 +382,7 @@ static void events_are_counted_by_source(void **state) {
     uint64_t seq = 1;
     enum { LATE = 700 };
     for (unsigned i = 0; i < 400; i++) {
-        size_t events = 1 + kit_below(&random, 10);
+        size_t events = 1 + random_kit_below(&random, 10);
         kit_request_fill(f->request, i % 2, 0, events, 2000, &random);
         f->request->request.source = (uint16_t)(KIT_SOURCE_BASE + i % 5);
         assert_int_equal(put_and_wait(journal_writer_of(journal, i % 2), f->request), 0);

@@ -63,7 +63,7 @@ static int tear_down(void **state) {
 }
 
 static int put_and_wait(struct fixture *f, struct journal *journal, uint64_t ticket, size_t events,
-                        size_t pad, struct kit_random *random) {
+                        size_t pad, struct random_kit *random) {
     static int results[REQUESTS_MAX];
     struct journal_writer *writer = journal_writer_of(journal, 0);
     kit_request_fill(f->request, 0, ticket, events, pad, random);
@@ -200,14 +200,14 @@ static void flip(const char *path, uint64_t bit) {
 
 static void one_wrong_bit_is_never_an_event(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {kit_seed(21)};
+    struct random_kit random = {random_kit_seed(21)};
     uint64_t ends[FRAMES + 1];
     make_small_journal(f, ends);
     unsigned rot = 0;
     unsigned torn = 0;
     unsigned rounds = is_full_count() ? 20000 : 400;
     for (unsigned i = 0; i < rounds; i++) {
-        uint64_t bit = kit_below(&random, ends[FRAMES] * 8);
+        uint64_t bit = random_kit_below(&random, ends[FRAMES] * 8);
         kit_copy_dir(f->copy_dir, f->journal_dir);
         char path[256];
         segment_path(f, path);
@@ -251,7 +251,7 @@ static void wait_for_space(const struct journal *journal, bool out) {
  */
 static void full_at_every_reservation(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {22};
+    struct random_kit random = {22};
     f->config.reserve = 64 * 1024;
     for (uint64_t nth = 1;; nth++) {
         kit_disk_install(
@@ -294,7 +294,7 @@ static void full_at_every_reservation(void **state) {
 /* A request of several frames is refused as a whole when space ends, wherever its segment stands. */
 static void a_request_of_several_frames_is_kept_whole_or_not(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {26};
+    struct random_kit random = {26};
     f->config.segment_size = 32 * 1024 * 1024;
     f->config.max_bytes = 512 * 1024 * 1024;
     f->config.chunk_pool = 16 * 1024 * 1024;
@@ -338,7 +338,7 @@ static void a_request_of_several_frames_is_kept_whole_or_not(void **state) {
 /* While the journal has no space its reserve is given to others. */
 static void the_reserve_is_given_back(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {23};
+    struct random_kit random = {23};
     f->config.reserve = 1024 * 1024;
     struct journal *journal = kit_open(&f->config, NULL);
     assert_int_equal(journal_start(journal), 0);
@@ -395,7 +395,7 @@ static void run_child(struct fixture *f, const char *spec, int out) {
     if (journal_start(journal) != 0) {
         _exit(92);
     }
-    struct kit_random random = {24};
+    struct random_kit random = {24};
     for (uint64_t ticket = 0; ticket < 30; ticket++) {
         int result = put_and_wait(f, journal, ticket, 10, ticket % 3 == 0 ? 26000 : 300, &random);
         if (result == 0 && write(out, &ticket, sizeof(ticket)) != (ssize_t)sizeof(ticket)) {

@@ -42,7 +42,7 @@ struct fixture {
     struct journal_config config;
     struct journal *journal;
     struct kit_request *request;
-    struct kit_random random;
+    struct random_kit random;
     struct gap gaps[64];
     size_t gap_count;
     int gap_result;

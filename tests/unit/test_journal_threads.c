@@ -48,12 +48,13 @@ static void count_done(void *context, uint64_t ticket, int result) {
 static void write_some(void *context) {
     struct worker *worker = (struct worker *)context;
     struct journal_writer *writer = journal_writer_of(worker->shared->journal, worker->index);
-    struct kit_random random = {worker->index + 100};
+    struct random_kit random = {worker->index + 100};
     struct kit_request *request = kit_request_new();
     unsigned done = 0;
     for (unsigned i = 0; i < REQUESTS; i++) {
-        size_t events = 1 + kit_below(&random, 20);
-        kit_request_fill(request, worker->index, i, events, kit_below(&random, 1200), &random);
+        size_t events = 1 + random_kit_below(&random, 20);
+        kit_request_fill(request, worker->index, i, events, random_kit_below(&random, 1200),
+                         &random);
         while (journal_writer_put(writer, &request->request, request->events, events, i) != 0) {
             journal_writer_flush(writer);
             (void)os_wake_wait(journal_writer_wake_fd(writer), 1000);
@@ -78,7 +79,7 @@ static void write_some(void *context) {
 static void read_all(void *context) {
     struct worker *worker = (struct worker *)context;
     struct shared *shared = worker->shared;
-    struct kit_random random = {worker->index + 200};
+    struct random_kit random = {worker->index + 200};
     int wake = -1;
     struct journal_reader *reader = NULL;
     worker->failed =
@@ -105,12 +106,13 @@ static void read_all(void *context) {
             worker->failed = worker->failed || batch.events[i].seq != expected ||
                              !kit_event_read(&batch.events[i], &writer, &ticket, &index, &count);
         }
-        if (worker->index == 1 && kit_below(&random, 50) == 0) {
+        if (worker->index == 1 && random_kit_below(&random, 50) == 0) {
             os_sleep_us(3000);
         }
-        if (worker->index == 2 && kit_below(&random, 20) == 0) {
+        if (worker->index == 2 && random_kit_below(&random, 20) == 0) {
             uint64_t settled = atomic_load(&shared->settled[2]);
-            expected -= kit_below(&random, expected - settled < 500 ? expected - settled : 500);
+            expected -=
+                random_kit_below(&random, expected - settled < 500 ? expected - settled : 500);
             journal_reader_seek(reader, expected);
         } else {
             /* Reader 2 may go back 500 seqs, so it settles later. */

@@ -16,21 +16,12 @@
 
 #include "engine/json/json.h"
 #include "engine/json/json_int.h"
+#include "unit/random_kit.h"
 
 enum { TEXT_MAX = 2048, TOKENS_MAX = 2048, DEPTH_MAX = 12, ROUNDS = 1200000 };
 
-static uint64_t seed;
-
-static uint64_t random_next(void) {
-    seed += 0x9E3779B97F4A7C15U;
-    uint64_t z = seed;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-    return z ^ (z >> 31);
-}
-
 static unsigned below(unsigned n) {
-    return (unsigned)(random_next() % n);
+    return (unsigned)random_below(n);
 }
 
 /* ---- the third opinion: one function per rule of the grammar, depth bounded by the generator and DEPTH_MAX ---- */
@@ -444,9 +435,7 @@ static void test_utf8(void **state) {
 }
 
 int main(void) {
-    const char *seed_text = getenv("BH_SEED");
-    seed = seed_text != NULL ? strtoull(seed_text, NULL, 0) : 20261124;
-    printf("seed %llu\n", (unsigned long long)seed);
+    random_start(20261124);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_documents),
                                        cmocka_unit_test(test_utf8)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "flow/policy/policy_int.h"
+#include "unit/random_kit.h"
 
 static bool matches(const char *text, const char *value) {
     const char *problem = NULL;
@@ -122,21 +123,14 @@ static void test_refused(void **state) {
 
 /* -- a matcher that tries everything ---------------------------------------------------------------- */
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t n) {
-    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(seed >> 33) % n;
-}
-
 /* Random pattern of literals a, b, classes, groups, alternatives and repetitions, at most `depth` groups deep. */
 static void make_pattern(struct buf *out, unsigned depth) {
-    unsigned parts = 1 + random_below(3);
+    unsigned parts = 1 + (unsigned)random_below(3);
     for (unsigned i = 0; i < parts; i++) {
         if (i != 0 && random_below(4) == 0) {
             buf_put_byte(out, '|');
         }
-        unsigned what = random_below(depth != 0 ? 5 : 3);
+        unsigned what = (unsigned)random_below(depth != 0 ? 5 : 3);
         if (what < 2) {
             buf_put_byte(out, (uint8_t)('a' + what));
         } else if (what == 2) {
@@ -240,9 +234,7 @@ static uint32_t twin_alternatives(struct twin *t, uint32_t starts) {
 
 static void test_like_its_twin(void **state) {
     (void)state;
-    const char *text = getenv("BH_SEED");
-    seed = text != NULL ? strtoull(text, NULL, 0) : 11;
-    print_message("seed %llu\n", (unsigned long long)seed);
+    random_start(11);
     unsigned compared = 0;
     unsigned matched = 0;
     for (unsigned round = 0; round < 3000; round++) {
@@ -258,7 +250,7 @@ static void test_like_its_twin(void **state) {
         }
         for (unsigned i = 0; i < 20; i++) {
             char value[11];
-            unsigned n = random_below(11);
+            unsigned n = (unsigned)random_below(11);
             for (unsigned k = 0; k < n; k++) {
                 value[k] = (char)('a' + random_below(3));
             }

@@ -23,15 +23,14 @@
 
 #include "model/class.h"
 #include "unit/policy_kit.h"
+#include "unit/random_kit.h"
 
-static uint64_t seed;
 static unsigned rounds;
 static struct policy *one;
 static struct policy *two;
 
 static uint32_t below(uint32_t n) {
-    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)(seed >> 33) % n;
+    return (uint32_t)random_below(n);
 }
 
 static const char *pick(const char *const *words, size_t count) {
@@ -590,11 +589,9 @@ static void test_reverse(void **state) {
 
 static int start(void **state) {
     (void)state;
-    const char *text = getenv("BH_SEED");
-    const char *count = getenv("BH_ROUNDS");
-    seed = text != NULL ? strtoull(text, NULL, 0) : 20261124;
-    rounds = count != NULL ? (unsigned)strtoul(count, NULL, 0) : 150;
-    print_message("seed %llu, %u rounds\n", (unsigned long long)seed, rounds);
+    random_start(20261124);
+    rounds = (unsigned)random_kit_number("BH_ROUNDS", 150);
+    print_message("%u rounds\n", rounds);
     policy_kit_start();
     one = policy_kit_vendor("one");
     two = policy_kit_vendor("two");

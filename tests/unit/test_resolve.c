@@ -454,12 +454,12 @@ static bool twin_same(const struct twin *twin, unsigned a, unsigned b, uint64_t 
 }
 
 /* Ids 0..23 are used as users, 24..47 as devices; now and then one in the other's place. */
-static uint64_t random_event(struct fixture *f, struct twin *twin, struct kit_random *random) {
-    unsigned u = (unsigned)kit_below(random, 24);
-    unsigned v = (unsigned)kit_below(random, 24);
-    unsigned d = kit_below(random, 10) == 0 ? (unsigned)kit_below(random, 24)
-                                            : 24 + (unsigned)kit_below(random, 24);
-    uint16_t source = kit_below(random, 4) == 0 ? SOURCE_SERVER : SOURCE_BROWSER;
+static uint64_t random_event(struct fixture *f, struct twin *twin, struct random_kit *random) {
+    unsigned u = (unsigned)random_kit_below(random, 24);
+    unsigned v = (unsigned)random_kit_below(random, 24);
+    unsigned d = random_kit_below(random, 10) == 0 ? (unsigned)random_kit_below(random, 24)
+                                                   : 24 + (unsigned)random_kit_below(random, 24);
+    uint16_t source = random_kit_below(random, 4) == 0 ? SOURCE_SERVER : SOURCE_BROWSER;
     bool trusted = source == SOURCE_SERVER;
     char us[16];
     char vs[16];
@@ -470,7 +470,7 @@ static uint64_t random_event(struct fixture *f, struct twin *twin, struct kit_ra
     uint64_t seq = 0;
     struct twin_ref refs[2] = {{u, true, false}, {d, false, false}};
     size_t count = 2;
-    switch (kit_below(random, 7)) {
+    switch (random_kit_below(random, 7)) {
     case 0:
         seq = track(f, source, "\"distinct_id\":\"%s\"", us);
         count = 1;
@@ -494,7 +494,7 @@ static uint64_t random_event(struct fixture *f, struct twin *twin, struct kit_ra
         refs[1] = (struct twin_ref){v, true, false};
         break;
     default:
-        if (kit_below(random, 2) == 0) {
+        if (random_kit_below(random, 2) == 0) {
             seq = merge(f, source, us, vs);
             refs[1] = (struct twin_ref){v, true, false};
         } else {
@@ -534,7 +534,7 @@ static void compare_with_twin(struct fixture *f, const struct twin *twin, uint64
 
 static void links_equal_the_twin(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {kit_seed(11)};
+    struct random_kit random = {random_kit_seed(11)};
     struct twin *twin = (struct twin *)calloc(1, sizeof(*twin));
     assert_non_null(twin);
     assert_int_equal(resolver_start(f->resolver), 0);
@@ -546,7 +546,7 @@ static void links_equal_the_twin(void **state) {
         assert_int_equal(resolve_view_begin(f->view), 0);
         uint64_t last = journal_durable_seq(f->journal);
         compare_with_twin(f, twin, UINT64_MAX);
-        compare_with_twin(f, twin, kit_below(&random, last));
+        compare_with_twin(f, twin, random_kit_below(&random, last));
         resolve_view_end(f->view);
         if (round % 3 == 2) {
             close_resolver(f);
@@ -601,7 +601,7 @@ static const struct resolve_distinct *colours(uint32_t limit) {
 
 static void running_again_changes_nothing(void **state) {
     struct fixture *f = (struct fixture *)*state;
-    struct kit_random random = {kit_seed(12)};
+    struct random_kit random = {random_kit_seed(12)};
     struct twin *twin = (struct twin *)calloc(1, sizeof(*twin));
     assert_non_null(twin);
     resolver_set_distinct(f->resolver, colours(5), 1);
@@ -609,7 +609,7 @@ static void running_again_changes_nothing(void **state) {
     for (unsigned i = 0; i < 200; i++) {
         (void)random_event(f, twin, &random);
         (void)track(f, SOURCE_LIMITED, "\"distinct_id\":\"new%u\",\"colour\":\"c%u\"", i,
-                    (unsigned)kit_below(&random, 9));
+                    (unsigned)random_kit_below(&random, 9));
     }
     resolve_all(f);
     resolver_stop(f->resolver);
@@ -617,7 +617,8 @@ static void running_again_changes_nothing(void **state) {
     uint64_t closed = resolve_distinct_closed_at(f->view, colours(5)->property);
     assert_true(closed != UINT64_MAX);
     for (unsigned run = 0; run < 3; run++) {
-        set_cursor(f, 1 + kit_below(&random, run == 0 ? 1 : journal_durable_seq(f->journal)));
+        set_cursor(f,
+                   1 + random_kit_below(&random, run == 0 ? 1 : journal_durable_seq(f->journal)));
         close_resolver(f);
         open_resolver(f);
         resolver_set_distinct(f->resolver, colours(5), 1);
