@@ -220,8 +220,12 @@ static void stop_threads(struct gateway *gateway) {
     os_wake_signal(gateway->stop_fd);
     os_thread_join(&gateway->keeper_thread);
     journal_stop(gateway->journal);
+    uint64_t grace_over = os_mono_us() + COURIER_GRACE_MS * (uint64_t)1000;
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
-        courier_stop(gateway->vendors[i].courier, COURIER_GRACE_MS);
+        courier_stop_by(gateway->vendors[i].courier, grace_over);
+    }
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        courier_join(gateway->vendors[i].courier);
     }
     resolver_stop(gateway->resolver);
     atomic_store_explicit(&gateway->loops_done, true, memory_order_release);

@@ -429,7 +429,8 @@ void kit_open_world(struct kit_world *world) {
 
 void kit_close_world(struct kit_world *world) {
     journal_stop(world->journal);
-    courier_stop(world->courier, 100);
+    courier_stop_by(world->courier, os_mono_us() + 100000);
+    courier_join(world->courier);
     resolver_stop(world->resolver);
     courier_free(world->courier);
     dns_stop(world->dns);

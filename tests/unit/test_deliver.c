@@ -785,6 +785,40 @@ static void rule_history(void **state) {
     assert_int_equal(atomic_load(&without_number), 0);
 }
 
+static void never_answer(struct kit_vendor *vendor, const struct kit_post *post,
+                         struct kit_answer *answer) {
+    (void)vendor;
+    (void)post;
+    answer->hang = true;
+}
+
+/* Vendors that hang share one deadline at a stop: the second does not wait for the first one's. */
+static void stops_together(void **state) {
+    (void)state;
+    enum { GRACE_US = 600000 };
+    static struct kit_world other;
+    struct kit_world *worlds[] = {&world, &other};
+    kit_world_new(&other);
+    for (size_t i = 0; i < BH_COUNT(worlds); i++) {
+        worlds[i]->vendor.behave = never_answer;
+        kit_restore(worlds[i], true);
+        (void)kit_put(worlds[i], 10, EVENT_TRACK);
+        assert_true(kit_until(&worlds[i]->vendor.posts, 1, 5000));
+    }
+    uint64_t begun = os_mono_us();
+    for (size_t i = 0; i < BH_COUNT(worlds); i++) {
+        courier_stop_by(worlds[i]->courier, begun + GRACE_US);
+    }
+    for (size_t i = 0; i < BH_COUNT(worlds); i++) {
+        courier_join(worlds[i]->courier);
+    }
+    uint64_t us = os_mono_us() - begun;
+    print_message("two hanging vendors stopped in %llu us\n", (unsigned long long)us);
+    assert_in_range(us, GRACE_US, GRACE_US + GRACE_US / 2);
+    assert_int_equal(kit_ledger(&other).possible, 10);
+    kit_world_free(&other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -813,6 +847,7 @@ int main(void) {
         TEST(bisects_profiles),
         TEST(small_windows),
         TEST(full_disk),
+        TEST(stops_together),
 #undef TEST
     };
     cmocka_set_test_filter(getenv("ONLY"));

@@ -527,14 +527,18 @@ int courier_start(struct courier *courier) {
     return r;
 }
 
-void courier_stop(struct courier *courier, unsigned grace_ms) {
+void courier_stop_by(struct courier *courier, uint64_t mono_us) {
     check(courier->magic == COURIER_MAGIC);
-    atomic_store_explicit(&courier->stop_until_us, os_mono_us() + grace_ms * (uint64_t)1000,
-                          memory_order_release);
+    atomic_store_explicit(&courier->stop_until_us, mono_us, memory_order_release);
     atomic_store_explicit(&courier->stopping, true, memory_order_release);
     os_lock(&courier->gate.lock);
     wake(courier);
     os_unlock(&courier->gate.lock);
+}
+
+void courier_join(struct courier *courier) {
+    check(courier->magic == COURIER_MAGIC);
+    check(!courier->is_started || courier_is_stopping(courier));
     if (courier->is_started) {
         os_thread_join(&courier->thread);
         courier->is_started = false;

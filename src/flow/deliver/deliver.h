@@ -92,8 +92,10 @@ int courier_start(struct courier *courier) BH_MUST_USE;
 /* Copies what it needs of `rules` (ruleset: takes a deep copy through ruleset_write/read or a reference that outlives it: the gateway keeps rulesets alive). */
 int courier_reload(struct courier *courier, const struct courier_rules *rules,
                    struct err *err) BH_MUST_USE;
-void courier_stop(struct courier *courier,
-                  unsigned grace_ms); /* in-flight requests get the grace, then unknown */
+/* The end, in two steps so that many couriers share one deadline: all are asked, then all are joined. A request in flight gets until the deadline, then
+ * it is unknown. */
+void courier_stop_by(struct courier *courier, uint64_t mono_us);
+void courier_join(struct courier *courier);
 void courier_free(struct courier *courier);
 
 /* Returns after no byte can leave and the register is synced; *ret_us = microseconds until no byte could leave, *ret_durable_us = until synced. */
