@@ -140,6 +140,19 @@ void os_lock(struct os_lock *lock) {
     held[held_count++] = lock->_rank;
 }
 
+bool os_lock_try(struct os_lock *lock) {
+    check(held_count < HELD_MAX);
+    check(held_count == 0 || held[held_count - 1] < lock->_rank);
+    int failed = pthread_mutex_trylock(&lock->_mutex);
+    check(failed == 0 || failed == EBUSY);
+    if (failed != 0) {
+        return false;
+    }
+    atomic_store_explicit(&lock->_owner, self(), memory_order_relaxed);
+    held[held_count++] = lock->_rank;
+    return true;
+}
+
 void os_unlock(struct os_lock *lock) {
     os_lock_assert_held(lock);
     held_remove(lock->_rank);

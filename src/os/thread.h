@@ -45,6 +45,7 @@ struct os_lock {
 void os_lock_init(struct os_lock *lock, enum os_lock_rank rank);
 void os_lock_fini(struct os_lock *lock);
 void os_lock(struct os_lock *lock);
+bool os_lock_try(struct os_lock *lock) BH_MUST_USE; /* false: another thread has it */
 void os_unlock(struct os_lock *lock);
 void os_lock_assert_held(struct os_lock *lock);
 
