@@ -19,11 +19,10 @@ bool tap_is_watched(struct tap *tap) {
 }
 
 static void add(struct tap *tap, const struct buf *line) {
-    if (line->full) {
+    if (line->full || !os_lock_try(&tap->lock)) {
         atomic_fetch_add_explicit(&tap->dropped, 1, memory_order_relaxed);
         return;
     }
-    os_lock(&tap->lock);
     size_t slot = tap->next % TAP_LINES;
     memcpy(tap->lines[slot], line->p, line->n);
     tap->sizes[slot] = (uint16_t)line->n;
@@ -39,6 +38,9 @@ static const char *kind_word(uint8_t kind) {
 
 void tap_verdict(void *context, const struct tap_line *line) {
     struct tap *tap = context;
+    if (!tap_is_watched(tap)) {
+        return;
+    }
     char text[TAP_LINE_MAX];
     struct buf b = buf_of(text, sizeof text);
     buf_printf(&b, "{\"seq\":%llu,\"vendor\":\"%s\",\"source\":%u,\"kind\":\"%s\"",
