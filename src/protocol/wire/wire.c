@@ -5,6 +5,7 @@
  */
 #include "protocol/wire/wire.h"
 
+#include <isa-l/igzip_lib.h>
 #include <libdeflate.h>
 #include <stdlib.h>
 
@@ -15,15 +16,22 @@
 enum {
     WRAPPINGS_MAX = 4,
     /*
-     * 128 KB of recorded events: level 1 takes 185 us and leaves 9.6 KB, level 6 takes 547 us and
-     * leaves 7.8 KB. The courier shares its core with ingest.
+     * The courier shares its core with ingest. 922 KB of events as they leave, on one core: igzip level 1 takes 0.47 ms and leaves 88.9 KB (with a larger
+     * buffer no less), libdeflate level 1 takes 1.6 ms and leaves 86.9 KB.
      */
     GZIP_LEVEL = 1,
+    GZIP_ROOM = ISAL_DEF_LVL1_SMALL,
+    /* What does not compress is stored, in blocks of at most 65535 bytes with five bytes before each. */
+    GZIP_FRAME = 10 + 8,
+    STORED_MAX = 65535,
+    STORED_HEAD = 5,
 };
 
+/* Pages of the packing side are touched by those who pack. */
 struct wire {
     struct libdeflate_decompressor *decompressor;
-    struct libdeflate_compressor *compressor;
+    struct isal_zstream packing;
+    uint8_t packing_room[GZIP_ROOM];
 };
 
 struct wire *wire_new(void) {
@@ -32,8 +40,7 @@ struct wire *wire_new(void) {
         return NULL;
     }
     wire->decompressor = libdeflate_alloc_decompressor();
-    wire->compressor = libdeflate_alloc_compressor(GZIP_LEVEL);
-    if (wire->decompressor == NULL || wire->compressor == NULL) {
+    if (wire->decompressor == NULL) {
         wire_free(wire);
         return NULL;
     }
@@ -43,7 +50,6 @@ struct wire *wire_new(void) {
 void wire_free(struct wire *wire) {
     if (wire != NULL) {
         libdeflate_free_decompressor(wire->decompressor);
-        libdeflate_free_compressor(wire->compressor);
         free(wire);
     }
 }
@@ -68,21 +74,32 @@ int wire_gunzip(struct wire *wire, struct span in, struct buf *out) {
 }
 
 int wire_gzip(struct wire *wire, struct span in, struct buf *out) {
+    struct isal_zstream *z = &wire->packing;
+    check(in.n <= UINT32_MAX);
     if (out->full) {
         return BH_E_FULL;
     }
-    size_t made =
-        libdeflate_gzip_compress(wire->compressor, in.p, in.n, out->p + out->n, out->cap - out->n);
-    if (made == 0) {
+    size_t room = out->cap - out->n;
+    isal_deflate_stateless_init(z);
+    z->gzip_flag = IGZIP_GZIP;
+    z->level = GZIP_LEVEL;
+    z->level_buf = wire->packing_room;
+    z->level_buf_size = GZIP_ROOM;
+    z->end_of_stream = 1;
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): it reads only, but its type does not say so */
+    z->next_in = (uint8_t *)(uintptr_t)in.p;
+    z->avail_in = (uint32_t)in.n;
+    z->next_out = out->p + out->n;
+    z->avail_out = room < UINT32_MAX ? (uint32_t)room : UINT32_MAX;
+    if (isal_deflate_stateless(z) != COMP_OK) {
         return BH_E_FULL;
     }
-    out->n += made;
+    out->n += z->total_out;
     return 0;
 }
 
 size_t wire_gzip_bound(size_t n) {
-    /* Without a compressor the bound holds for every level. */
-    return libdeflate_gzip_compress_bound(NULL, n);
+    return n + GZIP_FRAME + STORED_HEAD * (n / STORED_MAX + 1);
 }
 
 static bool is_gzip(struct span s) {

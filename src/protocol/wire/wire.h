@@ -7,8 +7,8 @@
  *   { or [         JSON as it stands
  *   k=v&data=...   a form: its `data`, percent-decoded, then JSON or base64
  *
- * Owner: a `struct wire` (gzip state of libdeflate) belongs to one thread; made at start, since
- * libdeflate allocates.
+ * Owner: a `struct wire` (gzip state, unpacking by libdeflate, packing by ISA-L) belongs to one
+ * thread; made at start, since that allocates.
  * Errors: SYNTAX, TOO_BIG (the output cap is hard: nothing is written past it).
  */
 #ifndef BH_PROTOCOL_WIRE_H
