@@ -140,15 +140,8 @@ static uint64_t now_ms(void) {
 /* -- shapes ------------------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t shape_hash(uint16_t source, const struct ledger_pair *pairs, size_t count) {
-    uint64_t h = hash64(&source, sizeof source, 0);
-    for (size_t i = 0; i < count; i++) {
-        uint8_t bytes[4];
-        put_u16(bytes, pairs[i].class_id);
-        bytes[2] = pairs[i].form;
-        bytes[3] = pairs[i].level;
-        h = hash64(bytes, sizeof bytes, h);
-    }
-    return h;
+    _Static_assert(sizeof *pairs == 4, "pairs are hashed as bytes: no padding");
+    return hash64(pairs, count * sizeof *pairs, source);
 }
 
 static bool shape_is(const struct ledger *l, const struct shape_slot *slot, uint64_t hash,
