@@ -64,6 +64,44 @@ struct settings *cli_settings(const struct cli_args *args, bool secrets) {
     return settings;
 }
 
+/* "; there are web and api": the way out of a wrong name. */
+static void say_others(const char *what, const char *name, const char *const *others,
+                       size_t count) {
+    char text[512];
+    struct buf b = buf_of(text, sizeof text - 1);
+    for (size_t i = 0; i < count; i++) {
+        buf_printf(&b, "%s%s", i == 0 ? "" : i + 1 == count ? " and " : ", ", others[i]);
+    }
+    text[b.n] = '\0';
+    (void)cli_fail_text("no such %s: %s; %s %s", what, name, count == 1 ? "there is" : "there are",
+                        count == 0 ? "none" : text);
+}
+
+const struct settings_source *cli_source(const struct settings *settings, const char *name) {
+    const char *others[LIMIT_SOURCES];
+    unsigned i = 0;
+    for (; i < settings->source_count; i++) {
+        if (strcmp(settings->sources[i].name, name) == 0) {
+            return &settings->sources[i];
+        }
+        others[i % LIMIT_SOURCES] = settings->sources[i].name;
+    }
+    say_others("source", name, others, i < LIMIT_SOURCES ? i : LIMIT_SOURCES);
+    return NULL;
+}
+
+bool cli_vendor_exists(const struct settings *settings, const char *name) {
+    const char *others[LIMIT_VENDORS];
+    for (unsigned i = 0; i < settings->vendor_count; i++) {
+        if (strcmp(settings->vendors[i], name) == 0) {
+            return true;
+        }
+        others[i] = settings->vendors[i];
+    }
+    say_others("vendor", name, others, settings->vendor_count);
+    return false;
+}
+
 bool cli_colour(void) {
     const char *no = os_env("NO_COLOR");
     return os_is_terminal(1) && (no == NULL || no[0] == '\0');

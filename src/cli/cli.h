@@ -56,6 +56,10 @@ int cli_fail_text(const char *format, ...) BH_PRINTF(1, 2);
 /* Settings of the folder chosen; prints the error. NULL on failure. */
 struct settings *cli_settings(const struct cli_args *args, bool secrets);
 
+/* The source or vendor of this name; else says which there are, and returns NULL or false. */
+const struct settings_source *cli_source(const struct settings *settings, const char *name);
+bool cli_vendor_exists(const struct settings *settings, const char *name);
+
 /* "2026-11-09", "2026-11-09T12:00", "...Z", "-7d", "now" -> UTC milliseconds; false when it is none of these. */
 bool cli_time(const char *text, uint64_t *ret_ms);
 /* ISO 8601 UTC, seconds. */

@@ -24,6 +24,16 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
               int (*each)(void *context, const struct cli_item *item), void *context,
               uint64_t *ret_bad);
 
+/*
+ * What a plan declares. An item's undeclared leaves come as tokens of its text, at most cap.
+ */
+struct cli_declared;
+int cli_declared_new(const char *file, const struct protocol_ops *protocol,
+                     struct cli_declared **ret_declared, struct err *err) BH_MUST_USE;
+void cli_declared_free(struct cli_declared *declared);
+size_t cli_undeclared(struct cli_declared *declared, const struct protocol_ops *protocol,
+                      const struct cli_item *item, uint32_t *ret_tokens, size_t cap);
+
 /* RFC 6901 pointer of the token `leaf`. */
 void cli_pointer(struct span text, const struct json_token *tokens, uint32_t leaf, struct buf *out);
 

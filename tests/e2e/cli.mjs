@@ -93,6 +93,33 @@ test('inspect and preview speak the shapes that tools depend on', () => {
   assert.equal(run(['-c', conf, 'inspect'], { input: 'no json\n' }).status, 1);
 });
 
+test('inspect --plan says what the plan does not declare, without a configuration', () => {
+  const plan = path.join(home, 'plan-alone.yaml');
+  fs.writeFileSync(plan, 'events:\n  Signed Up: { properties: { plan: { enum: [free, pro] } } }\nproperties:\n  cart.total: { type: number }\n'
+    + 'traits:\n  score: { type: number }\n');
+  const items = [
+    { event: 'Signed Up', properties: { token: 't', distinct_id: 'u', plan: 'pro', coupon: 'X', cart: { total: 1, gift: true }, note: 'a@example.com', tags: [1, { k: 2 }] } },
+    { event: 'Signed Upp', properties: { token: 't', distinct_id: 'u', plan: 'pro' } },
+    { $token: 't', $distinct_id: 'u', $set: { score: 1, shoe_size: 44 } },
+  ];
+  const input = items.map((item) => `${JSON.stringify(item)}\n`).join('');
+  const empty = fs.mkdtempSync(path.join(home, 'empty-'));
+  const seen = run(['inspect', '--plan', plan], { input, cwd: empty });
+  assert.equal(seen.status, 0, seen.stderr);
+  const lines = seen.stdout.trim().split('\n').map((line) => JSON.parse(line).findings);
+  const undeclared = lines.map((found) => found.filter((f) => f.class === 'user.content.private' && f.by === 'schema').map((f) => f.path));
+  assert.deepEqual(undeclared, [
+    ['/properties/coupon', '/properties/cart/gift', '/properties/note', '/properties/tags/0', '/properties/tags/1/k'],
+    ['/event', '/properties/plan'], /* plan is declared of Signed Up alone */
+    ['/$set/shoe_size'],
+  ]);
+  assert.ok(lines[0].some((f) => f.path === '/properties/note' && f.class === 'user.contact.email'), 'what is found is said as well');
+  assert.ok(!run(['inspect'], { input, cwd: empty }).stdout.includes('content.private'), 'without --plan nobody asks what is declared');
+  const none = run(['inspect', '--plan', `${plan}.nope`], { input, cwd: empty });
+  assert.deepEqual([none.status, none.stdout], [2, '']);
+  assert.match(none.stderr, /there is no plan .*nope/);
+});
+
 const standin = await new Standin({ token: VENDOR_TOKEN }).start();
 onEnd(() => standin.stop());
 const gateway = new Gateway({ name: 'cli', endpoint: standin.url });

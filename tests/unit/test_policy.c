@@ -518,6 +518,52 @@ static void test_stories(void **state) {
     policy_free(policy);
 }
 
+static void undeclared(const struct ruleset *r, const char *path, const char *item,
+                       const char *expected) {
+    uint32_t tokens[64];
+    char got[1024];
+    struct buf out = buf_of(got, sizeof got - 1);
+    struct policy *policy = policy_kit_vendor("mixpanel");
+    assert_true(policy_kit_item(path, span_str(item), true));
+    struct policy_input *input = policy_kit_input();
+    input->rulesets = &r;
+    input->ruleset_count = 1;
+    size_t count = policy_undeclared(policy, input, tokens, BH_COUNT(tokens));
+    for (size_t i = 0; i < count; i++) {
+        struct span leaf = json_span(input->event->json, &input->tokens[tokens[i]]);
+        buf_printf(&out, "%.*s ", (int)leaf.n, (const char *)leaf.p);
+    }
+    got[out.n] = '\0';
+    assert_string_equal(got, expected);
+    policy_free(policy);
+}
+
+static void test_undeclared(void **state) {
+    (void)state;
+    const char *item =
+        "{\"event\":\"Run\",\"properties\":{\"token\":\"t\",\"distinct_id\":\"u\",\"tokens\":\"wrong type\","
+        "\"x\":11,\"cart\":{\"total\":1,\"y\":12,\"items\":[{\"sku\":\"S1\",\"z\":13}]},\"w\":[14,{}],"
+        "\"ip\":\"203.0.113.9\"}}";
+    undeclared(rules, "/track", item, "11 12 13 14 {} ");
+    undeclared(rules, "/track", "{\"event\":\"Nobody\",\"properties\":{\"tokens\":1,\"x\":11}}",
+               "Nobody 11 ");
+    undeclared(rules, "/engage", "{\"$distinct_id\":\"u\",\"$set\":{\"score\":1,\"tokens\":15}}",
+               "15 ");
+    assert_true(ruleset_lists_undeclared(rules));
+    struct ruleset *drops = policy_kit_allow(DEFAULT_ALLOW, "undeclared: drop\n", plan_text);
+    assert_false(ruleset_lists_undeclared(drops));
+    ruleset_free(drops);
+    /* A plan alone: closed to everything, but what is declared stays declared. */
+    struct err err = {0};
+    struct plan *plan = NULL;
+    struct ruleset *alone = NULL;
+    assert_int_equal(plan_load_text("plan", span_str(plan_text), &plan, &err), 0);
+    assert_int_equal(ruleset_of_plan(plan, "mixpanel", &alone, &err), 0);
+    undeclared(alone, "/track", item, "11 12 13 14 {} ");
+    ruleset_free(alone);
+    plan_free(plan);
+}
+
 static void *set_up(void) {
     policy_kit_start();
     rules = policy_kit_allow(DEFAULT_ALLOW, "", plan_text);
@@ -552,6 +598,7 @@ int main(void) {
         cmocka_unit_test(test_insert_ids),
         cmocka_unit_test(test_max_distinct_and_sources),
         cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_undeclared),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -72,17 +72,21 @@ static bool apply(struct policy *p) {
     return policy_write(p);
 }
 
-void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
-                  struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context) {
-    check(policy->magic == POLICY_MAGIC);
+static void begin(struct policy *p, const struct policy_input *input) {
+    check(p->magic == POLICY_MAGIC);
     check(input->ruleset_count > 0);
-    struct policy *p = policy;
-    memset(ret_verdict, 0, sizeof *ret_verdict);
     p->in = input;
     p->text = input->event->json;
     p->tokens = input->tokens;
     p->token_count = (uint32_t)input->token_count;
     p->device_prefix = span_str(input->protocol->names.device_prefix);
+}
+
+void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
+                  struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context) {
+    struct policy *p = policy;
+    begin(p, input);
+    memset(ret_verdict, 0, sizeof *ret_verdict);
     p->out = out;
     p->verdict = ret_verdict;
     p->explain = explain;
@@ -100,4 +104,33 @@ void policy_apply(struct policy *policy, const struct policy_input *input, struc
         out->full = was_full;
     }
     p->in = NULL;
+}
+
+/* With somebody who asks, every leaf is judged, also where nothing of the item may leave. */
+static void ask(void *context, const struct policy_leaf *leaf) {
+    (void)context;
+    (void)leaf;
+}
+
+size_t policy_undeclared(struct policy *policy, const struct policy_input *input,
+                         uint32_t *ret_tokens, size_t cap) {
+    struct policy *p = policy;
+    size_t count = 0;
+    begin(p, input);
+    p->explain = ask;
+    if (p->token_count != 0 && p->token_count <= LIMIT_EVENT_TOKENS &&
+        p->tokens[0].kind == JSON_OBJECT) {
+        memset(p->decisions, 0, p->token_count * sizeof *p->decisions);
+        (void)policy_judge(p);
+        for (uint32_t t = 1; !p->is_broken && t < p->token_count && count < cap; t++) {
+            const struct decision *d = &p->decisions[t];
+            bool is_name = t == p->name_token && p->reason == REASON_EVENT_UNDECLARED;
+            if (is_name || (d->act == ACT_WITHHOLD && d->reason == REASON_UNDECLARED)) {
+                ret_tokens[count++] = t;
+            }
+        }
+    }
+    p->explain = NULL;
+    p->in = NULL;
+    return count;
 }

@@ -79,6 +79,11 @@ void ruleset_free(struct ruleset *ruleset);
 int ruleset_write(const struct ruleset *ruleset, struct buf *out) BH_MUST_USE;
 int ruleset_read(struct span json, struct ruleset **ret_ruleset, struct err *err) BH_MUST_USE;
 bool ruleset_equal(const struct ruleset *a, const struct ruleset *b);
+/* `undeclared: hold`: what it holds back is listed for a person; `drop` asks for no list. */
+bool ruleset_lists_undeclared(const struct ruleset *ruleset);
+/* A plan alone, under a contract of this protocol that opens nothing and that source 1 feeds: for asking what is declared. */
+int ruleset_of_plan(const struct plan *plan, const char *connector, struct ruleset **ret_ruleset,
+                    struct err *err) BH_MUST_USE;
 
 /* -- verdicts ------------------------------------------------------------------------------------------------------------------- */
 
@@ -140,6 +145,13 @@ typedef void policy_explain_fn(void *context, const struct policy_leaf *leaf);
 /* Writes the transformed item into `out`. explain may be NULL. */
 void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
                   struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context);
+
+/*
+ * Tokens of the leaves that neither table nor plan declares, the event's name among them, in the order of the item. Leaves of an undeclared event are
+ * asked one by one all the same. Returns the count, at most cap. The policy needs no aids for it.
+ */
+size_t policy_undeclared(struct policy *policy, const struct policy_input *input,
+                         uint32_t *ret_tokens, size_t cap);
 
 /* The reverse for traces and tests: a pseudonym as this vendor shows it -> aid. */
 /* A UUID shape lacks 6 bits: all aids that it may stand for, 64 at most; the caller knows which of them exists. Returns the count. */

@@ -784,3 +784,23 @@ int ruleset_compile(const struct contract *contract, const struct plan *plan,
     free(memory);
     return rc;
 }
+
+bool ruleset_lists_undeclared(const struct ruleset *ruleset) {
+    return !ruleset->undeclared_drop;
+}
+
+int ruleset_of_plan(const struct plan *plan, const char *connector, struct ruleset **ret_ruleset,
+                    struct err *err) {
+    static const struct policy_source source = {1, "any", true};
+    char room[512];
+    struct buf text = buf_of(room, sizeof room);
+    struct contract *contract = NULL;
+    buf_printf(&text,
+               "vendor: none\nconnector: %s\nendpoint: https://localhost\n"
+               "credential: { env: NONE }\npurpose: analytics\nretention: 1d\nallow: {}\n",
+               connector);
+    int r = contract_load_text("none", buf_span(&text), &contract, err);
+    r = r == 0 ? ruleset_compile(contract, plan, &source, 1, ret_ruleset, err) : r;
+    contract_free(contract);
+    return r;
+}
