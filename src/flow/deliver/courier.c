@@ -373,21 +373,30 @@ static void run(void *context) {
 
 /* -- opening ----------------------------------------------------------------------------------------------------------------------------------- */
 
+/* What a courier has beside the bodies; see docs/adr/0042. */
+_Static_assert(WINDOW_EVENTS *(sizeof(struct window_item) + sizeof(uint16_t) + sizeof(uint64_t) +
+                               sizeof(uint32_t) + sizeof(struct suspect)) +
+                       WINDOW_LINKS * sizeof(struct window_link) +
+                       SPREAD_SLOTS * sizeof(struct spread_slot) + sizeof(union sending) +
+                       sizeof(struct outcome_slot) <=
+                   512 * 1024,
+               "a courier's tables");
+
 static int map_buffers(struct courier *courier) {
     size_t packed = wire_gzip_bound(PLAIN_MAX);
     courier->plain = buf_of(os_memory_map(PLAIN_MAX), PLAIN_MAX);
-    courier->packed = buf_of(os_memory_map(packed), packed);
-    courier->tokens = os_memory_map(LIMIT_EVENT_TOKENS * sizeof *courier->tokens);
-    courier->spans = os_memory_map(WINDOW_EVENTS * sizeof *courier->spans);
-    courier->entries = os_memory_map(WINDOW_LINKS * sizeof *courier->entries);
+    void *memory = os_memory_map(packed);
+    courier->packed = buf_of(memory, packed);
+    courier->tokens = memory;
+    check(packed >= LIMIT_EVENT_TOKENS * sizeof *courier->tokens);
+    courier->sending = os_memory_map(sizeof *courier->sending);
     courier->seqs = os_memory_map(WINDOW_EVENTS * sizeof *courier->seqs);
     courier->refused = os_memory_map(WINDOW_EVENTS * sizeof *courier->refused);
     courier->delivery.suspects = os_memory_map(WINDOW_EVENTS * sizeof *courier->delivery.suspects);
     courier->delivery.last = os_memory_map(sizeof *courier->delivery.last);
-    bool good = courier->plain.p != NULL && courier->packed.p != NULL && courier->tokens != NULL &&
-                courier->spans != NULL && courier->entries != NULL && courier->seqs != NULL &&
-                courier->refused != NULL && courier->delivery.suspects != NULL &&
-                courier->delivery.last != NULL;
+    bool good = courier->plain.p != NULL && courier->packed.p != NULL && courier->sending != NULL &&
+                courier->seqs != NULL && courier->refused != NULL &&
+                courier->delivery.suspects != NULL && courier->delivery.last != NULL;
     int r = good ? window_init(&courier->window) : BH_E_NOMEM;
     return r == 0 ? transfer_init(&courier->transfer) : r;
 }
@@ -401,9 +410,7 @@ static void unmap(void *p, size_t size) {
 static void unmap_buffers(struct courier *courier) {
     unmap(courier->plain.p, courier->plain.cap);
     unmap(courier->packed.p, courier->packed.cap);
-    unmap(courier->tokens, LIMIT_EVENT_TOKENS * sizeof *courier->tokens);
-    unmap(courier->spans, WINDOW_EVENTS * sizeof *courier->spans);
-    unmap(courier->entries, WINDOW_LINKS * sizeof *courier->entries);
+    unmap(courier->sending, sizeof *courier->sending);
     unmap(courier->seqs, WINDOW_EVENTS * sizeof *courier->seqs);
     unmap(courier->refused, WINDOW_EVENTS * sizeof *courier->refused);
     unmap(courier->delivery.suspects, WINDOW_EVENTS * sizeof *courier->delivery.suspects);

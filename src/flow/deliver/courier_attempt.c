@@ -340,7 +340,7 @@ static int compare_entries(const void *a, const void *b) {
 
 /* The segment's links, sorted by ord and shape, equal ones added up. */
 static size_t gather_entries(struct courier *courier, const struct segment *segment) {
-    struct ledger_entry *entries = courier->entries;
+    struct ledger_entry *entries = courier->sending->entries;
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
         const struct window_item *item = item_at(courier, place);
@@ -374,7 +374,7 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
         .span = (uint32_t)(window->next_seq - window->first_seq),
         .endpoint = segment->endpoint,
         .events = count,
-        .entries = courier->entries,
+        .entries = courier->sending->entries,
         .entry_count = gather_entries(courier, segment),
     };
     for (uint16_t place = segment->from; place < segment->to; place++) {
@@ -411,13 +411,13 @@ static int encode(struct courier *courier, const struct segment *segment,
                   struct protocol_post *ret_post) {
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
-        courier->spans[count++] = window_json(&courier->window, item_at(courier, place));
+        courier->sending->items[count++] = window_json(&courier->window, item_at(courier, place));
     }
     courier->plain.n = 0;
     courier->plain.full = false;
     courier->packed.n = 0;
     courier->packed.full = false;
-    return courier->rules->ops->encode(segment->endpoint, courier->spans, count,
+    return courier->rules->ops->encode(segment->endpoint, courier->sending->items, count,
                                        span_of(courier->credential.bytes, courier->credential.n),
                                        courier->wire, &courier->plain, &courier->packed, ret_post);
 }

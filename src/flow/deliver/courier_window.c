@@ -103,8 +103,7 @@ void window_release(struct courier *courier) {
     os_memory_release(window->list, WINDOW_EVENTS * sizeof *window->list);
     os_memory_release(window->links, WINDOW_LINKS * sizeof *window->links);
     os_memory_release(window->spread, SPREAD_SLOTS * sizeof *window->spread);
-    os_memory_release(courier->entries, WINDOW_LINKS * sizeof *courier->entries);
-    os_memory_release(courier->tokens, LIMIT_EVENT_TOKENS * sizeof *courier->tokens);
+    os_memory_release(courier->sending, sizeof *courier->sending);
 }
 
 /* -- one event ---------------------------------------------------------------------------------------------------------------------- */

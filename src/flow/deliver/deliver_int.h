@@ -19,7 +19,7 @@ enum {
     WINDOW_EVENTS = 2000,
     WINDOW_BYTES = 1024 * 1024,
     WINDOW_BYTES_SMALL = 128 * 1024, /* while the shared pool has no room for this courier */
-    WINDOW_LINKS = 8192, /* (item, id of a person) pairs; an item has VERDICT_AIDS_MAX at most */
+    WINDOW_LINKS = 4096, /* (item, id of a person) pairs; an item has VERDICT_AIDS_MAX at most */
     LINGER_MS = 1000,
     ANSWER_MAX = 1024 * 1024,
     RULE_SETS_MAX = 256,
@@ -129,7 +129,7 @@ struct spread_slot {
     uint32_t window; /* serial of the window that filled it */
     uint32_t count;
 };
-enum { SPREAD_SLOTS = 8192 };
+enum { SPREAD_SLOTS = 4096 }; /* twice WINDOW_EVENTS, so that a free one is near */
 
 struct window {
     uint64_t first_seq;
@@ -206,6 +206,12 @@ void transfer_keep(struct courier *courier);
 int transfer_prepare(struct courier *courier) BH_MUST_USE;
 
 /* -- courier_attempt.c: segments of a window, outcomes ------------------------------------------------------------------------------- */
+
+/* One after the other: a request's items while it is encoded, then its entries for the ledger. */
+union sending {
+    struct span items[WINDOW_EVENTS];
+    struct ledger_entry entries[WINDOW_LINKS];
+};
 
 /* Items [from, to) of window.order, all of one endpoint, that are sent as one request. */
 struct segment {
@@ -314,17 +320,16 @@ struct courier {
     struct wire *wire;
     struct journal_batch batch;
     uint32_t batch_at;
-    uint64_t cursor; /* seq of the next event that belongs to no window yet */
-    struct json_token *tokens;
+    uint64_t cursor;           /* seq of the next event that belongs to no window yet */
+    struct json_token *tokens; /* in packed's memory: no event is judged while a body is sent */
     struct window window;
     struct delivery delivery;
     struct transfer transfer;
     struct buf plain;
     struct buf packed;
-    struct span *spans;           /* of a request's items */
-    struct ledger_entry *entries; /* WINDOW_LINKS */
-    uint64_t *seqs;               /* WINDOW_EVENTS */
-    uint32_t *refused;            /* WINDOW_EVENTS */
+    union sending *sending;
+    uint64_t *seqs;    /* WINDOW_EVENTS */
+    uint32_t *refused; /* WINDOW_EVENTS */
     uint64_t probe_us;
     struct courier_counters counters;
 };
