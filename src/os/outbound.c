@@ -3,14 +3,15 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "os/socket.h"
 
 _Static_assert((int)OS_ADDRESS_TEXT >= INET6_ADDRSTRLEN, "every address has room");
@@ -49,18 +50,30 @@ int os_outbound_open(int family, int *ret_fd) {
     return 0;
 }
 
-void os_outbound_sever(int fd, int dead_fd) {
-    int held = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (held < 0) {
-        /* No descriptor left: breaking alone still throws away what waits. */
-        (void)os_socket_break(fd);
-        return;
+int os_outbound_share(int fd, int *ret_fd) {
+    int shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (shared < 0) {
+        return BH_E_IO;
     }
-    int put = dup3(dead_fd, fd, O_CLOEXEC);
-    check(put == fd);
-    /* A socket that was never connected has nothing to break. */
-    (void)os_socket_break(held);
-    os_close(held);
+    *ret_fd = shared;
+    return 0;
+}
+
+bool os_outbound_is_same(int a, int b) {
+    struct stat one;
+    struct stat two;
+    return fstat(a, &one) == 0 && fstat(b, &two) == 0 && one.st_dev == two.st_dev &&
+           one.st_ino == two.st_ino;
+}
+
+void os_outbound_sever(int fd) {
+    struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog filter = {1, &nothing};
+    /* Without memory for a filter the other two still hold: no byte leaves, only a handshake could. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+    (void)os_socket_break(fd);
+    /* Says that it is not connected, and forbids sending after a connect all the same. */
+    (void)shutdown(fd, SHUT_RDWR);
 }
 
 bool os_outbound_is_quiet(int fd) {

@@ -27,12 +27,16 @@ int os_resolve_host(const char *host, struct os_address_text *addresses, size_t 
 
 /* A TCP socket that is not connected; `family` as in a sockaddr. */
 int os_outbound_open(int family, int *ret_fd) BH_MUST_USE;
+/* A second descriptor of the same socket, whatever becomes of the first. */
+int os_outbound_share(int fd, int *ret_fd) BH_MUST_USE;
+/* Whether two numbers mean the same socket; no when one of them is closed, or another file by now. */
+bool os_outbound_is_same(int a, int b);
 /*
- * Nothing leaves through fd any more, whatever another thread does with it at this moment: the number is given to
- * `dead_fd`'s file (no socket, so that a later connect or send fails), then the connection is reset and what was
- * queued is thrown away. fd stays open until its owner closes it.
+ * Nothing leaves through this socket any more, by whichever descriptor and whatever another thread does with it at
+ * this moment: it takes nothing from the network (a connect that follows is never answered), the connection is reset,
+ * what was queued is thrown away, and a later send fails. Descriptors stay open until their owners close them.
  */
-void os_outbound_sever(int fd, int dead_fd);
+void os_outbound_sever(int fd);
 /* Whether an idle connection has nothing to read, no end and no error: else it may not be used again. */
 bool os_outbound_is_quiet(int fd);
 

@@ -3,6 +3,7 @@
 /* sources: deliver_kit.c journal_kit.c */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,7 +61,7 @@ static void a_cut_closes_every_way(void **state) {
     (void)state;
     static const enum vendor_state late[] = {VENDOR_ACTIVE, VENDOR_RETRYING, VENDOR_PARKED};
     struct gate gate;
-    assert_int_equal(vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL), 0);
+    vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL);
     assert_true(gate_enter(&gate));
     gate_leave(&gate);
     int fd = gate_socket_open(&gate, AF_INET);
@@ -76,6 +78,67 @@ static void a_cut_closes_every_way(void **state) {
     assert_true(os_send(fd, "x", 1) < 0);
     gate_socket_close(&gate, fd);
     gate_fini(&gate);
+}
+
+/* libcurl closes a socket that has not connected yet without a word; its number may be a file's by the time of a cut. */
+static void a_cut_touches_no_other_file(void **state) {
+    (void)state;
+    struct gate gate;
+    vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL);
+    int gone = gate_socket_open(&gate, AF_INET);
+    os_close(gone);
+    int file = open("/", O_RDONLY | O_DIRECTORY);
+    assert_int_equal(file, gone);
+    (void)gate_cut(&gate);
+    struct stat meta;
+    assert_int_equal(fstat(file, &meta), 0);
+    assert_true(S_ISDIR(meta.st_mode));
+    gate_sweep(&gate);
+    gate_fini(&gate);
+    assert_int_equal(fstat(file, &meta), 0);
+    os_close(file);
+}
+
+/* Sockets that were closed without a word make room again. */
+static void the_registry_does_not_fill(void **state) {
+    (void)state;
+    struct gate gate;
+    vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL);
+    for (unsigned i = 0; i < 5 * GATE_SOCKETS_MAX; i++) {
+        int fd = gate_socket_open(&gate, AF_INET);
+        assert_true(fd >= 0);
+        os_close(fd);
+    }
+    gate_sweep(&gate);
+    gate_fini(&gate);
+}
+
+/* A cut between the making of a socket and its connect: the vendor sees no connection, and no byte. */
+static void a_connect_after_a_cut_leads_nowhere(void **state) {
+    (void)state;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct gate gate;
+    struct err err = {0};
+    struct os_peer peer;
+    int listener = -1;
+    int vendor = -1;
+    uint16_t port = 0;
+    assert_int_equal(os_listen("127.0.0.1:0", false, &listener, &err), 0);
+    assert_int_equal(os_local_port(listener, &port), 0);
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL);
+    int fd = gate_socket_open(&gate, AF_INET);
+    (void)gate_cut(&gate);
+    (void)connect(fd, (struct sockaddr *)&address, sizeof address);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_true(os_send(fd, "x", 1) < 0);
+        assert_true(os_accept(listener, &vendor, &peer) < 0);
+        os_sleep_us(1000);
+    }
+    gate_socket_close(&gate, fd);
+    gate_fini(&gate);
+    os_close(listener);
 }
 
 /* Bytes that the kernel has taken and not yet delivered are thrown away, not sent to the end. */
@@ -95,7 +158,7 @@ static void a_cut_takes_back_what_waits(void **state) {
     assert_int_equal(os_local_port(listener, &port), 0);
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL), 0);
+    vendor_gate_init(&gate, VENDOR_ACTIVE, wake, NULL);
     int fd = gate_socket_open(&gate, AF_INET);
     int connected = connect(fd, (struct sockaddr *)&address, sizeof address);
     assert_true(connected == 0 || errno == EINPROGRESS);
@@ -321,6 +384,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_closes_every_way),
         cmocka_unit_test(a_cut_takes_back_what_waits),
+        cmocka_unit_test(a_cut_touches_no_other_file),
+        cmocka_unit_test(the_registry_does_not_fill),
+        cmocka_unit_test(a_connect_after_a_cut_leads_nowhere),
         cmocka_unit_test(a_cut_outlasts_the_power),
         cmocka_unit_test_setup_teardown(a_discard_is_remembered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(narrowing_binds_the_backlog, set_up, tear_down),

@@ -499,12 +499,11 @@ int courier_open(const struct courier_config *config, const struct courier_rules
     courier->magic = COURIER_MAGIC;
     courier->config = *config;
     courier->wake_fd = -1;
-    courier->gate.dead_fd = -1;
     (void)snprintf(courier->data_dir, sizeof courier->data_dir, "%s", config->data_dir);
     (void)snprintf(courier->vendor, sizeof courier->vendor, "%s", config->vendor);
     os_cond_init(&courier->restored);
+    vendor_gate_init(&courier->gate, stored_state(courier), wake, courier);
     int r = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : BH_E_NOMEM;
-    r = r == 0 ? vendor_gate_init(&courier->gate, stored_state(courier), wake, courier) : r;
     r = r == 0 ? os_wake_open(&courier->wake_fd) : r;
     r = r == 0 ? open_ledger(courier, rules, err)
                : err_set(err, r, "courier of %s: %s", courier->vendor, bh_error_text(r));

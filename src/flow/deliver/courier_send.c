@@ -211,6 +211,7 @@ void transfer_close(struct courier *courier) {
     os_unlock(&courier->gate.lock);
     curl_easy_cleanup(t->easy);
     (void)curl_multi_cleanup(multi);
+    gate_sweep(&courier->gate);
     curl_slist_free_all(t->headers);
     t->easy = NULL;
     t->headers = NULL;
@@ -421,6 +422,7 @@ void transfer_run(struct courier *courier, const struct protocol_post *post,
     /* Only a whole answer that says yes leaves a connection that may be used again; see transfer_keep. */
     t->is_fresh = true;
     (void)curl_multi_remove_handle(t->multi, t->easy);
+    gate_sweep(&courier->gate);
 }
 
 void transfer_keep(struct courier *courier) {

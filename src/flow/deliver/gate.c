@@ -11,18 +11,15 @@
  */
 enum { CURL_EXIT_US = 30 * 1000 };
 
-int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
-                     void *wake_context) {
-    *gate =
-        (struct gate){.state = state, .dead_fd = -1, .wake = wake, .wake_context = wake_context};
+void vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+                      void *wake_context) {
+    *gate = (struct gate){.state = state, .wake = wake, .wake_context = wake_context};
     os_lock_init(&gate->lock, OS_LOCK_GATE);
     os_cond_init(&gate->left);
-    return os_wake_open(&gate->dead_fd);
 }
 
 void gate_fini(struct gate *gate) {
     check(gate->socket_count == 0 && !gate->in_curl);
-    os_close(gate->dead_fd);
     os_cond_fini(&gate->left);
     os_lock_fini(&gate->lock);
 }
@@ -64,7 +61,7 @@ int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *
 static void sever_all(struct gate *gate) {
     os_lock_assert_held(&gate->lock);
     for (unsigned i = 0; i < gate->socket_count; i++) {
-        os_outbound_sever(gate->sockets[i], gate->dead_fd);
+        os_outbound_sever(gate->sockets[i].own);
     }
 }
 
@@ -104,26 +101,51 @@ void gate_leave(struct gate *gate) {
     os_unlock(&gate->lock);
 }
 
-int gate_socket_open(struct gate *gate, int family) {
-    int fd = -1;
+static void let_go(struct gate *gate, unsigned i) {
+    os_close(gate->sockets[i].own);
+    gate->sockets[i] = gate->sockets[--gate->socket_count];
+}
+
+static void sweep(struct gate *gate) {
+    os_lock_assert_held(&gate->lock);
+    for (unsigned i = gate->socket_count; i-- > 0;) {
+        if (!os_outbound_is_same(gate->sockets[i].fd, gate->sockets[i].own)) {
+            let_go(gate, i);
+        }
+    }
+}
+
+void gate_sweep(struct gate *gate) {
     os_lock(&gate->lock);
+    sweep(gate);
+    os_unlock(&gate->lock);
+}
+
+int gate_socket_open(struct gate *gate, int family) {
+    struct gate_socket made = {-1, -1};
+    os_lock(&gate->lock);
+    sweep(gate);
     if (gate_state_is_open(gate->state) && gate->socket_count < GATE_SOCKETS_MAX &&
-        os_outbound_open(family, &fd) == 0) {
-        gate->sockets[gate->socket_count++] = fd;
+        os_outbound_open(family, &made.fd) == 0) {
+        if (os_outbound_share(made.fd, &made.own) == 0) {
+            gate->sockets[gate->socket_count++] = made;
+        } else {
+            os_close(made.fd);
+            made.fd = -1;
+        }
     }
     os_unlock(&gate->lock);
-    return fd;
+    return made.fd;
 }
 
 void gate_socket_close(struct gate *gate, int fd) {
     os_lock(&gate->lock);
     unsigned i = 0;
-    while (i < gate->socket_count && gate->sockets[i] != fd) {
+    while (i < gate->socket_count && gate->sockets[i].fd != fd) {
         i++;
     }
     check(i < gate->socket_count);
-    gate->sockets[i] = gate->sockets[--gate->socket_count];
-    /* Closed under the lock: the number must not be another's while a cut severs what it finds here. */
+    let_go(gate, i);
     os_close(fd);
     os_unlock(&gate->lock);
 }
@@ -132,7 +154,7 @@ bool gate_idle_is_silent(struct gate *gate) {
     bool is_silent = true;
     os_lock(&gate->lock);
     for (unsigned i = 0; i < gate->socket_count; i++) {
-        is_silent &= os_outbound_is_quiet(gate->sockets[i]);
+        is_silent &= os_outbound_is_quiet(gate->sockets[i].own);
     }
     if (!is_silent) {
         sever_all(gate);

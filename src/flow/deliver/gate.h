@@ -7,7 +7,9 @@
  *
  * Invariants
  *  G1 The state that counts for sending is the one here, under the lock.
- *  G2 A socket that libcurl may use is in the registry from its making to its closing.
+ *  G2 A socket that libcurl may use is in the registry from its making to its closing, by a descriptor of the gate's
+ *     own: libcurl closes a socket that has not connected yet without a word, and its number may be a file's the next
+ *     moment. No number of libcurl's is touched but by libcurl.
  *  G3 After gate_cut returned, every socket that existed is severed and none is made until gate_reopen. libcurl may still try: each try
  *     fails in the kernel.
  * Threads: the lock guards all; gate_enter, gate_leave and the callbacks belong to the courier.
@@ -29,16 +31,18 @@ struct gate {
     struct os_cond left; /* the courier left libcurl */
     enum vendor_state state;
     bool in_curl;
-    int dead_fd; /* what severed numbers refer to */
-    int sockets[GATE_SOCKETS_MAX];
+    struct gate_socket {
+        int fd;  /* libcurl's */
+        int own; /* ours, of the same socket */
+    } sockets[GATE_SOCKETS_MAX];
     unsigned socket_count;
     void (*wake)(
         void *context); /* called under the lock when the state was changed by another thread */
     void *wake_context;
 };
 
-int vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
-                     void *wake_context) BH_MUST_USE;
+void vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
+                      void *wake_context);
 void gate_fini(struct gate *gate);
 
 enum vendor_state gate_state(struct gate *gate);
@@ -60,6 +64,8 @@ void gate_leave(struct gate *gate);
 /* libcurl's open and close callbacks. */
 int gate_socket_open(struct gate *gate, int family); /* -1 = refused */
 void gate_socket_close(struct gate *gate, int fd);
+/* The courier, outside of libcurl: lets go of the sockets that libcurl has closed without a word. */
+void gate_sweep(struct gate *gate);
 /* Between transfers: whether nothing has come on kept connections; severs them all when something has. */
 bool gate_idle_is_silent(struct gate *gate);
 void gate_drop_idle(struct gate *gate);
