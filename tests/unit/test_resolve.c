@@ -667,6 +667,33 @@ static void distinct_values_close_at_the_first_over_the_limit(void **state) {
     assert_int_equal(resolve_distinct_closed_at(f->view, property), fifth);
 }
 
+/* One property more than there is room for, with a known one behind it. */
+static void properties_without_room_are_closed(void **state) {
+    struct fixture *f = (struct fixture *)*state;
+    enum { COUNT = DISTINCT_MAX + 2 };
+    struct resolve_distinct *wanted = (struct resolve_distinct *)calloc(COUNT, sizeof(*wanted));
+    assert_non_null(wanted);
+    for (unsigned i = 0; i + 1 < COUNT; i++) {
+        int n = snprintf(wanted[i].name, sizeof(wanted[i].name), "colour%u", i);
+        wanted[i].property = hash64(wanted[i].name, (size_t)n, 0);
+        wanted[i].limit = 1;
+    }
+    wanted[COUNT - 1] = wanted[0];
+    assert_int_equal(resolve_distinct_closed_at(f->view, wanted[0].property), 0);
+    resolver_set_distinct(f->resolver, wanted, COUNT);
+    assert_int_equal(resolve_distinct_closed_at(f->view, wanted[0].property), UINT64_MAX);
+    assert_int_equal(resolve_distinct_closed_at(f->view, wanted[DISTINCT_MAX].property), 0);
+    /* A later plan starts with one more than there is room for; the old ones are counted on. */
+    resolver_set_distinct(f->resolver, wanted + DISTINCT_MAX, 2);
+    assert_int_equal(resolver_start(f->resolver), 0);
+    (void)track(f, SOURCE_BROWSER, "\"colour0\":\"red\",\"colour256\":\"red\"");
+    uint64_t second = track(f, SOURCE_BROWSER, "\"colour0\":\"blue\"");
+    resolve_all(f);
+    assert_int_equal(resolve_distinct_closed_at(f->view, wanted[0].property), second);
+    assert_int_equal(resolve_distinct_closed_at(f->view, wanted[DISTINCT_MAX].property), 0);
+    free(wanted);
+}
+
 /* -- offline, and without space ---------------------------------------------------------------- */
 
 static void answers_read_while_no_daemon_runs(void **state) {
@@ -735,6 +762,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(running_again_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(distinct_values_close_at_the_first_over_the_limit, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(properties_without_room_are_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_read_while_no_daemon_runs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_space_for_slots_is_waited_for, set_up, tear_down),
     };

@@ -151,7 +151,7 @@ struct resolve_distinct {
 };
 void resolver_set_distinct(struct resolver *resolver, const struct resolve_distinct *properties,
                            size_t count);
-/* seq of the first value over the limit, UINT64_MAX = still open. */
+/* seq of the first value over the limit, UINT64_MAX = still open, 0 = not counted: closed. */
 uint64_t resolve_distinct_closed_at(struct resolve_view *view, uint64_t property);
 
 #endif

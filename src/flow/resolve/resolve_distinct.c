@@ -9,6 +9,9 @@
  * without a lock. What the resolver has not committed yet they may see early; it is about events
  * that they cannot have reached.
  *
+ * A property that has no entry, because the table is full or its state could not be read, is not
+ * counted, and so it reads as closed.
+ *
  * Only limit + 1 values are ever kept for a property. A limit that is raised opens the property
  * again until the count passes it anew; one that is lowered closes it at the seq at which the count
  * had passed it.
@@ -260,6 +263,7 @@ entry_for(struct distinct *distinct, const struct resolve_distinct *wanted, bool
 
 int distinct_set(const struct store *store, MDB_txn *txn, bool read_only, struct distinct *distinct,
                  const struct resolve_distinct *wanted, size_t count) {
+    int first = 0;
     size_t had = atomic_load_explicit(&distinct->count, memory_order_relaxed);
     for (size_t i = 0; i < had; i++) {
         distinct->properties[i].is_counted = false;
@@ -267,24 +271,22 @@ int distinct_set(const struct store *store, MDB_txn *txn, bool read_only, struct
     for (size_t i = 0; i < count; i++) {
         bool is_new = false;
         struct distinct_property *property = entry_for(distinct, &wanted[i], &is_new);
-        if (property == NULL) {
-            return BH_E_TOO_MANY;
+        int r = BH_E_TOO_MANY;
+        if (property != NULL) {
+            property->limit = wanted[i].limit;
+            property->is_counted = true;
+            r = load_state(store, txn, property);
         }
-        property->limit = wanted[i].limit;
-        property->is_counted = true;
-        int r = load_state(store, txn, property);
         if (r == 0 && !read_only) {
             r = put_state(store, txn, property);
         }
-        if (r != 0) {
-            return r;
-        }
-        if (is_new) {
+        if (r == 0 && is_new) {
             /* Published last: a reader that finds the entry finds its state. */
             atomic_fetch_add_explicit(&distinct->count, 1, memory_order_release);
         }
+        first = first != 0 ? first : r; /* the others stay counted all the same */
     }
-    return 0;
+    return first;
 }
 
 int distinct_load(const struct store *store, MDB_txn *txn, struct distinct *distinct) {

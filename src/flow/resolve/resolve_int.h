@@ -190,7 +190,10 @@ int distinct_see(const struct store *store, MDB_txn *txn, const struct hmac_key 
                  struct distinct *distinct, const struct protocol_ops *protocol, uint8_t event_kind,
                  struct span json, const struct json_token *tokens, uint64_t seq,
                  bool *ret_changed) BH_MUST_USE;
-/* Registers these properties and no others from now on; what was counted before stays counted. */
+/*
+ * Registers these properties and no others from now on; what was counted before stays counted.
+ * TOO_MANY: all that have room are registered, the rest are not counted.
+ */
 int distinct_set(const struct store *store, MDB_txn *txn, bool read_only, struct distinct *distinct,
                  const struct resolve_distinct *wanted, size_t count) BH_MUST_USE;
 /* Reads counts and closing seqs back after an aborted transaction. */

@@ -261,7 +261,7 @@ void resolver_set_sources(struct resolver *resolver, const struct resolve_source
     os_unlock(&resolver->lock);
 }
 
-/* Registers in a transaction of its own; nothing of it is half there. */
+/* Registers in a transaction of its own. Those for which there is no room do not hinder the rest. */
 static int register_distinct(struct resolver *resolver, const struct resolve_distinct *properties,
                              size_t count) {
     bool read_only = resolver->journal == NULL;
@@ -271,11 +271,12 @@ static int register_distinct(struct resolver *resolver, const struct resolve_dis
         return r;
     }
     r = distinct_set(&resolver->store, txn, read_only, resolver->distinct, properties, count);
-    if (r != 0 || read_only) {
+    if ((r != 0 && r != BH_E_TOO_MANY) || read_only) {
         mdb_txn_abort(txn);
         return r;
     }
-    return store_code(mdb_txn_commit(txn));
+    int committed = store_code(mdb_txn_commit(txn));
+    return committed != 0 ? committed : r;
 }
 
 void resolver_set_distinct(struct resolver *resolver, const struct resolve_distinct *properties,
