@@ -1,7 +1,7 @@
 /*
  * One request to the vendor at a time, by libcurl's multi interface.
  *
- *   transfer_run: [gate_enter, curl_multi_perform, gate_leave, curl_multi_poll]* -> result
+ *   transfer_run: [state open?, curl_multi_perform, curl_multi_poll]* -> result
  *
  * An answer settles an attempt, so it must be that attempt's own and whole:
  *  - it counts only when the request was handed over in full before it began, its framing was unambiguous (one Content-Length, or
@@ -381,12 +381,11 @@ static bool drive(struct courier *courier, CURLcode *ret_code, struct transfer_r
     for (;;) {
         int running = 0;
         int left = 0;
-        if (!gate_enter(&courier->gate)) {
+        if (!gate_state_is_open(gate_state(&courier->gate))) {
             ret->is_cut = true;
             return false;
         }
         CURLMcode failed = curl_multi_perform(t->multi, &running);
-        gate_leave(&courier->gate);
         const CURLMsg *message = curl_multi_info_read(t->multi, &left);
         if (message != NULL && message->msg == CURLMSG_DONE) {
             *ret_code = message->data.result;

@@ -5,22 +5,14 @@
 #include "os/outbound.h"
 #include "os/socket.h"
 
-/*
- * How long a cut waits for the courier to come out of libcurl. Its sockets are dead by then; the wait only rules out a connect() that
- * had found its socket before it was severed. A courier that is not scheduled for this long is inside no such call.
- */
-enum { CURL_EXIT_US = 30 * 1000 };
-
 void vendor_gate_init(struct gate *gate, enum vendor_state state, void (*wake)(void *context),
                       void *wake_context) {
     *gate = (struct gate){.state = state, .wake = wake, .wake_context = wake_context};
     os_lock_init(&gate->lock, OS_LOCK_GATE);
-    os_cond_init(&gate->left);
 }
 
 void gate_fini(struct gate *gate) {
-    check(gate->socket_count == 0 && !gate->in_curl);
-    os_cond_fini(&gate->left);
+    check(gate->socket_count == 0);
     os_lock_fini(&gate->lock);
 }
 
@@ -73,32 +65,8 @@ uint64_t gate_cut(struct gate *gate) {
     }
     sever_all(gate);
     gate->wake(gate->wake_context);
-    uint64_t until = os_mono_us() + CURL_EXIT_US;
-    while (gate->in_curl) {
-        uint64_t now = os_mono_us();
-        if (now >= until || !os_cond_wait(&gate->left, &gate->lock, until - now)) {
-            break;
-        }
-    }
     os_unlock(&gate->lock);
     return os_mono_us() - start;
-}
-
-bool gate_enter(struct gate *gate) {
-    os_lock(&gate->lock);
-    check(!gate->in_curl);
-    gate->in_curl = gate_state_is_open(gate->state);
-    bool entered = gate->in_curl;
-    os_unlock(&gate->lock);
-    return entered;
-}
-
-void gate_leave(struct gate *gate) {
-    os_lock(&gate->lock);
-    check(gate->in_curl);
-    gate->in_curl = false;
-    os_cond_signal_all(&gate->left);
-    os_unlock(&gate->lock);
 }
 
 static void let_go(struct gate *gate, unsigned i) {

@@ -2,8 +2,7 @@
  * Gate: one vendor's state, and all sockets through which bytes could reach it.
  *
  *   libcurl --open callback--> gate_socket_open (refuses unless open)  --> registry of sockets
- *   courier: gate_enter .. curl_multi_perform .. gate_leave
- *   any thread: gate_cut --> state, sever every socket of the registry, wait for the courier to be out of libcurl
+ *   any thread: gate_cut --> state, sever every socket of the registry
  *
  * Invariants
  *  G1 The state that counts for sending is the one here, under the lock.
@@ -12,7 +11,7 @@
  *     moment. No number of libcurl's is touched but by libcurl.
  *  G3 After gate_cut returned, every socket that existed is severed and none is made until gate_reopen. libcurl may still try: each try
  *     fails in the kernel.
- * Threads: the lock guards all; gate_enter, gate_leave and the callbacks belong to the courier.
+ * Threads: the lock guards all; the callbacks and gate_sweep belong to the courier.
  */
 #ifndef BH_FLOW_GATE_H
 #define BH_FLOW_GATE_H
@@ -28,9 +27,7 @@ enum { GATE_SOCKETS_MAX = 16 };
 
 struct gate {
     struct os_lock lock;
-    struct os_cond left; /* the courier left libcurl */
     enum vendor_state state;
-    bool in_curl;
     struct gate_socket {
         int fd;  /* libcurl's */
         int own; /* ours, of the same socket */
@@ -58,9 +55,6 @@ int gate_reopen(struct gate *gate, enum vendor_state state, int (*commit)(void *
 /* Returns microseconds until no byte could leave. */
 uint64_t gate_cut(struct gate *gate);
 
-/* false: not open, stay out of libcurl. */
-bool gate_enter(struct gate *gate);
-void gate_leave(struct gate *gate);
 /* libcurl's open and close callbacks. */
 int gate_socket_open(struct gate *gate, int family); /* -1 = refused */
 void gate_socket_close(struct gate *gate, int fd);
