@@ -328,6 +328,8 @@ static void test_nested(void **state) {
         {"{\"a\":{\"mail\":\"jonas@example.com\"}}", "user.contact.email 14+17"},
         {"{\"a\":\"{\\\"b\\\":\\\"jonas@example.com\\\"}\"}", "user.contact.email 6+29"},
         {"[4111111111111111]", "user.financial.credit_card 1+16"},
+        {"[4.111111111111111E15]", "user.financial.credit_card 1+20"},
+        {"[4.111111111111111e14]", ""},
         {"{\"password\":\"hunter2\"}", "user.authorization.password 13+7"},
         {"{\"jonas@example.com\":1}", "user.contact.email 2+17"},
         {"am9uYXNAZXhhbXBsZS5jb20=", "user.contact.email 0+24"},
@@ -339,6 +341,29 @@ static void test_nested(void **state) {
         {"a%20b 4111111111111111", "user.financial.credit_card 6+16"},
         {"cGFzc3dvcmQ9aHVudGVyMg==", "user.authorization.password *"},
         {"QUtJQUlPU0ZPRE5ON0VYQU1QTEU=", "user.authorization.credentials *"},
+        {"jonas\xef\xbc\xa0"
+         "example.com",
+         "user.contact.email 0+19"},
+        {"jonas@example\xe3\x80\x82"
+         "com",
+         "user.contact.email 0+19"},
+        {"jonas\xe2\x80\x8b@example.com", "user.contact.email 0+20"},
+        {"x \xef\xbc\x94"
+         "111111111111111",
+         "user.financial.credit_card *"},
+        {"4111\xe2\x80\x8b"
+         "1111\xc2\xad"
+         "11111111",
+         "user.financial.credit_card *"},
+        {"\xd9\xa4"
+         "111111111111111",
+         "user.financial.credit_card *"},
+        {"password\xef\xbc\x9dhunter2", "user.authorization.password 11+7"},
+        {"ghp_16C7e42F\xe2\x80\x8b"
+         "292c6912E7710c838347Ae178B4a",
+         "user.authorization.credentials *"},
+        {"\xe2\x80\x8b\xef\xbb\xbf\xc2\xad\xe2\x80", ""},
+        {"\xd9\xa2\xd9\xa0\xd9\xa2\xd9\xa6", ""},
         {"Dashboard newsletter Settings/Profile", ""},
         {"aGVsbG8gd29ybGQ=", ""},
         {"100% of {braces}", ""},

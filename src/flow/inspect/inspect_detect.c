@@ -23,12 +23,26 @@ bool detect_by_key(struct inspector *in, enum json_kind kind, struct span text,
     return class_is_never_disk(class_id);
 }
 
+/* Java and Go write a large double as 4.111111111111111E15, Python as 4111111111111111.0: the number is what counts. */
+static bool is_card_number(struct span text) {
+    uint8_t digits[24];
+    struct buf b = buf_of(digits, sizeof digits);
+    int64_t value;
+    if (card_valid(text.p, text.n)) {
+        return true;
+    }
+    if (!json_integer(text, &value) || value < 0) {
+        return false;
+    }
+    buf_put_i64_dec(&b, value);
+    return card_valid(b.p, b.n);
+}
+
 void detect_scalar(struct inspector *in, enum json_kind kind, struct span text,
                    const struct key_info *info) {
-    if (!detect_by_key(in, kind, text, info) && kind == JSON_NUMBER && text.n >= 12) {
-        if (card_valid(text.p, text.n)) {
-            emit_whole(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE);
-        }
+    if (!detect_by_key(in, kind, text, info) && kind == JSON_NUMBER && text.n >= 12 &&
+        is_card_number(text)) {
+        emit_whole(in, CLASS_CREDIT_CARD, FOUND_BY_VALUE);
     }
 }
 

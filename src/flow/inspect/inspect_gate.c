@@ -144,7 +144,7 @@ static unsigned gate_scalar_part(const uint8_t *p, size_t n) {
         ampersand |= c == '&';
         semicolon |= c == ';';
         features |= c == '@' ? HAS_AT : 0U;
-        features |= c == '%' || c == '\\' ? HAS_QUOTED : 0U;
+        features |= c == '%' || c == '\\' || c >= 0x80 ? HAS_QUOTED : 0U;
         features |= c == '=' ? HAS_EQUALS : 0U;
         features |= run >= 16 ? HAS_RUN : 0U;
         if (run >= 8 && (features & HAS_BASE64) == 0) {

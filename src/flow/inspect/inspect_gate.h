@@ -18,8 +18,9 @@ enum {
 };
 
 enum feature {
-    HAS_AT = 1,     /* '@' */
-    HAS_QUOTED = 2, /* '%' or '\\', or '&' and ';': may hold encoded characters */
+    HAS_AT = 1, /* '@' */
+    HAS_QUOTED =
+        2, /* '%', '\\', a byte beyond ASCII, or '&' and ';': may hold encoded characters */
     HAS_EQUALS = 4, /* '=' */
     HAS_COLON = 8,  /* ':' */
     HAS_DIGITS =

@@ -132,6 +132,8 @@ static BH_ALWAYS_INLINE struct kinds tally_block(struct tally *t, const uint8_t 
     if (having(k, ca, cb, C_AT | C_QUOTED | C_PAIR | C_SEMICOLON | C_BACKSLASH) != 0) {
         tally_special(t, k, fresh);
     }
+    /* The upper bit of each byte. */
+    t->features |= mask_of(k, k->a, k->b) != 0 ? HAS_QUOTED : 0U;
     tally_runs(t, p, alnum, base64, previous_alnum);
     return (struct kinds){digit, alnum};
 }

@@ -182,6 +182,54 @@ static bool unit_reference(const uint8_t *p, size_t n, struct unit *u) {
     return good && u->consumed >= u->n;
 }
 
+/* The ASCII character that a code point stands for, 0 for one that nobody sees, or -1. */
+static long plain_of(long code) {
+    if (code >= 0xff01 && code <= 0xff5e) {
+        return code - 0xff01 + '!'; /* as Japanese and Chinese keyboards write them */
+    }
+    if ((code >= 0x660 && code <= 0x669) || (code >= 0x6f0 && code <= 0x6f9)) {
+        return '0' + (code & 15); /* Arabic and Persian digits */
+    }
+    switch (code) {
+    case 0xfe6b:
+        return '@';
+    case 0x3002:
+    case 0xff61:
+        return '.';
+    case 0xad:   /* soft hyphen */
+    case 0x200b: /* zero width: space, non-joiner, joiner, marks of direction */
+    case 0x200c:
+    case 0x200d:
+    case 0x200e:
+    case 0x200f:
+    case 0x2060:
+    case 0xfeff:
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+/* A character beyond ASCII that stands for one of it, or for none. The text is valid UTF-8, but may be cut. */
+static bool unit_wide(const uint8_t *p, size_t n, struct unit *u) {
+    uint8_t size = p[0] < 0xe0 ? 2 : 3;
+    if (n < size) {
+        return false;
+    }
+    long code = size == 2 ? (p[0] & 31L) << 6 | (p[1] & 63L)
+                          : (p[0] & 15L) << 12 | (p[1] & 63L) << 6 | (p[2] & 63L);
+    long plain = plain_of(code);
+    if (plain >= 0) {
+        *u = (struct unit){{(uint8_t)plain}, plain != 0, size};
+    }
+    return plain >= 0;
+}
+
+/* First bytes of what plain_of knows. */
+static bool is_wide(uint8_t c) {
+    return c == 0xc2 || c == 0xd9 || c == 0xdb || c == 0xe2 || c == 0xe3 || c == 0xef;
+}
+
 /* The unit at p (n >= 1); true when it was encoded. */
 static bool unit_at(const uint8_t *p, size_t n, struct unit *u) {
     bool encoded = false;
@@ -191,6 +239,8 @@ static bool unit_at(const uint8_t *p, size_t n, struct unit *u) {
         encoded = unit_backslash(p, n, u);
     } else if (p[0] == '&') {
         encoded = unit_reference(p, n, u);
+    } else if (is_wide(p[0])) {
+        encoded = unit_wide(p, n, u);
     }
     if (!encoded) {
         *u = (struct unit){{p[0]}, 1, 1};
@@ -199,7 +249,7 @@ static bool unit_at(const uint8_t *p, size_t n, struct unit *u) {
 }
 
 static bool introduces(uint8_t c) {
-    return c == '%' || c == '\\' || c == '&';
+    return c == '%' || c == '\\' || c == '&' || is_wide(c);
 }
 
 bool unquote_changes(struct span source) {

@@ -1,7 +1,8 @@
 /*
  * Unquote: undoes the light encodings that people and programs put around text, all in one pass:
  * %40 and %u0040, backslash escapes (\u0040, \x40, \n, \/, \"), and character references (&#64;,
- * &#x40;, &amp;). What is malformed stays as it is.
+ * &#x40;, &amp;), and characters that stand for those of ASCII (full width, other digits) or for
+ * nothing (zero width). What is malformed stays as it is.
  *
  * Keeps marks, one source offset per UNQUOTE_MARK decoded bytes, so that an offset maps back
  * without walking from the start. Any thread; pure.
