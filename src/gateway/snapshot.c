@@ -61,6 +61,7 @@ static int load_sources(struct snapshot *s, struct err *err) {
         ingest[i] = (struct ingest_source){
             .number = source->number,
             .protocol = source->protocol,
+            .trust_server = source->trust_server,
             .name = span_str(source->name),
             .token = span_str(source->token),
             .space = span_str(source->space),

@@ -26,6 +26,7 @@ static int set_up(void **state) {
          .token = {(const uint8_t *)"token_of_the_web", 16}},
         {.number = 2,
          .protocol = PROTOCOL_MIXPANEL,
+         .trust_server = true,
          .name = {(const uint8_t *)"api", 3},
          .token = {(const uint8_t *)"token_of_the_api", 16},
          .import_secret = {(const uint8_t *)"secret_of_import", 16},
@@ -113,6 +114,28 @@ static void an_unknown_token_is_refused(void **state) {
     assert_null(ingest_source_by_token(sources, PROTOCOL_MIXPANEL, SPAN_NONE));
 }
 
+static enum reply_kind merge(const char *target, const char *token) {
+    char body[300];
+    (void)snprintf(
+        body, sizeof body,
+        "[{\"event\":\"$merge\",\"properties\":{\"token\":\"%s\",\"$distinct_ids\":[\"a\",\"b\"]}}]",
+        token);
+    return post(target, NULL, body);
+}
+
+/* A vendor takes a merge from who has the project's secret; a page's public token is none, and ours is not lent to it. */
+static void a_public_token_merges_nobody(void **state) {
+    (void)state;
+    static const char *const targets[] = {"/mixpanel/track", "/mixpanel/import"};
+    for (size_t i = 0; i < BH_COUNT(targets); i++) {
+        assert_int_equal(merge(targets[i], "token_of_the_web"), REPLY_MALFORMED);
+        assert_int_equal(batch.good, 0);
+        assert_int_equal(batch.decoded.items[0].reason, REASON_NOT_ALLOWED);
+        assert_int_equal(merge(targets[i], "token_of_the_api"), REPLY_KEPT);
+        assert_int_equal(batch.good, 1);
+    }
+}
+
 /* Each item is its own token's: the unknown ones are counted bad, the others kept, none lent another's token. */
 static void items_of_a_batch_stand_for_themselves(void **state) {
     (void)state;
@@ -176,6 +199,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_token_names_its_source),
         cmocka_unit_test(an_unknown_token_is_refused),
+        cmocka_unit_test(a_public_token_merges_nobody),
         cmocka_unit_test(items_of_a_batch_stand_for_themselves),
         cmocka_unit_test(an_import_secret_is_bound_to_its_project),
         cmocka_unit_test(a_body_unpacks_to_no_more_than_its_limit),

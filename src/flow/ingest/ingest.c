@@ -231,6 +231,11 @@ static uint32_t authenticate(struct ingester *g, const struct ingest_sources *so
         if (item->reason == REASON_NONE && g->sources[i] == NULL) {
             item->reason = REASON_UNKNOWN_TOKEN;
         }
+        /* Vendors take a merge from who has a secret only; with our credential anyone's token would be one. */
+        if (item->reason == REASON_NONE && item->kind == EVENT_MERGE &&
+            !g->sources[i]->trust_server) {
+            item->reason = REASON_NOT_ALLOWED;
+        }
         good += item->reason == REASON_NONE;
     }
     return good;

@@ -23,6 +23,7 @@
 struct ingest_source {
     uint16_t number;
     uint8_t protocol;
+    bool trust_server; /* its token is a secret */
     struct span name;
     struct span token;
     struct span space;          /* ids: word */
