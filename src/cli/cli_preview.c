@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/cli_held.h"
 #include "cli/cli_items.h"
 #include "gateway/snapshot.h"
 #include "model/class.h"
@@ -128,9 +129,11 @@ static int preview_item(void *context, const struct cli_item *item) {
 static const struct settings_source *choose_source(const struct settings *settings,
                                                    const struct snapshot_vendor *vendor,
                                                    const char *name) {
+    if (name != NULL) {
+        return cli_source(settings, name);
+    }
     for (unsigned i = 0; i < settings->source_count; i++) {
-        if (name != NULL ? strcmp(settings->sources[i].name, name) == 0
-                         : vendor->sources[i].feeds_vendor) {
+        if (vendor->sources[i].feeds_vendor) {
             return &settings->sources[i];
         }
     }
@@ -146,9 +149,11 @@ static int preview_with(const struct cli_args *args, struct preview *p,
     int code = CLI_FAILED;
     p->source = choose_source(settings, vendor, cli_value(args, "--source"));
     if (p->source == NULL) {
-        return cli_fail_text(
-            cli_has(args, "--source") ? "no such source: %s" : "no source feeds the vendor %s",
-            cli_has(args, "--source") ? cli_value(args, "--source") : vendor->name);
+        return cli_has(args, "--source")
+                   ? CLI_FAILED
+                   : cli_fail_text("no source feeds %s; list it in vendors: of a source in "
+                                   "bulkhead.yaml",
+                                   vendor->name);
     }
     int r = crypto_init();
     r = r == 0 ? os_dir_make(settings->data) : r;
@@ -161,7 +166,9 @@ static int preview_with(const struct cli_args *args, struct preview *p,
         r = p->aids != NULL ? policy_new(&keys, p->aids, settings->instance_number, &p->policy)
                             : BH_E_NOMEM;
     }
-    if (r == 0) {
+    if (r == 0 && cli_has(args, "--held")) {
+        code = cli_held(args, settings, keyring, vendor, p->policy);
+    } else if (r == 0) {
         p->ruleset = vendor->ruleset;
         p->protocol = protocol_by_id(p->source->protocol);
         code = cli_items(p->protocol, true, preview_item, p, &bad);
@@ -186,7 +193,7 @@ static int preview_run(const struct cli_args *args) {
     char path[SETTINGS_PATH + 32];
     struct settings *settings = cli_settings(args, false);
     int code = CLI_FAILED;
-    if (settings != NULL && p.out.p != NULL) {
+    if (settings != NULL && p.out.p != NULL && cli_vendor_exists(settings, args->positional[0])) {
         settings_plan_path(settings, path, sizeof path);
         int r = plan_load(path, &plan, &err);
         r = r == 0 ? snapshot_vendor_init(settings, plan, args->positional[0], &vendor, &err) : r;
@@ -202,14 +209,21 @@ static int preview_run(const struct cli_args *args) {
 static const struct cli_option preview_options[] = {
     {"--source", "NAME", "whose items these are (default: the first source that feeds the vendor)"},
     {"--explain", NULL, "add for every leaf the class, the form and the rule that decided"},
+    {"--held", NULL, "instead: what of the events kept is held as undeclared"},
 };
 
 const struct cli_command cli_command_preview = {
     .name = "preview",
-    .usage = "preview VENDOR [--source NAME] [--explain] < events.ndjson",
+    .usage = "preview VENDOR [--source NAME] [--explain] < events.ndjson | --held",
     .summary = "Show events as a vendor would receive them; null where nothing leaves",
-    .details = "One batch item a line, as the SDK sends it. Nothing is sent or kept.\n\n"
-               "example:\n  bulkhead preview mixpanel --explain < events.ndjson\n",
+    .details =
+        "One batch item a line, as the SDK sends it. Nothing is sent or kept.\n"
+        "--held reads no input: it lists names (never values) in the kept events that\n"
+        "plan.yaml does not declare, and proposes lines for it.\n\n"
+        "example:\n"
+        "  echo '{\"event\":\"Signed In\",\"properties\":{\"distinct_id\":\"u1\",\"note\":\"hi\"}}' |\n"
+        "    bulkhead -c ./bulkhead preview mixpanel --explain\n"
+        "  bulkhead -c ./bulkhead preview mixpanel --held\n",
     .positional_min = 1,
     .positional_max = 1,
     .options = preview_options,

@@ -90,6 +90,24 @@ static void print_status_vendor(const struct doc *doc, uint32_t key, bool live) 
     (void)printf("\n");
 }
 
+/* Since the daemon started; the list itself is made from what is kept. */
+static void print_undeclared(const struct doc *doc, uint32_t key) {
+    uint32_t reasons = json_get(doc->text, doc->tokens, key + 1, SPAN_LIT("withheld_by_reason"));
+    uint64_t names = reasons != 0 ? doc_number(doc, reasons, "undeclared") : 0;
+    uint64_t events = reasons != 0 ? doc_number(doc, reasons, "event_undeclared") : 0;
+    if (names + events != 0) {
+        char properties[32];
+        char whole[32];
+        struct span name = json_span(doc->text, &doc->tokens[key]);
+        cli_number(names, properties);
+        cli_number(events, whole);
+        (void)printf("  %-16.*s undeclared: %s properties, %s events\n"
+                     "  %-16s which: bulkhead preview %.*s --held\n",
+                     (int)name.n, (const char *)name.p, properties, whole, "", (int)name.n,
+                     (const char *)name.p);
+    }
+}
+
 static void print_status(const struct doc *doc, bool live) {
     struct span ready = doc_text(doc, 0, "ready");
     char text[32];
@@ -113,6 +131,10 @@ static void print_status(const struct doc *doc, bool live) {
     for (uint32_t at = vendors + 1; vendors != 0 && at < doc->tokens[vendors].next;
          at = doc->tokens[at].next) {
         print_status_vendor(doc, at, live);
+    }
+    for (uint32_t at = vendors + 1; vendors != 0 && at < doc->tokens[vendors].next;
+         at = doc->tokens[at].next) {
+        print_undeclared(doc, at);
     }
     uint32_t sources = json_get(doc->text, doc->tokens, 0, SPAN_LIT("sources"));
     if (sources == 0) {

@@ -198,6 +198,50 @@ test('tap shows verdicts without values', async () => {
   assert.ok(!stdout.includes('ada@') && !stdout.includes('user_1') && !stdout.includes('4111'));
 });
 
+test('what undeclared: hold holds is listed by name, without values, alive and dead; its lines are a plan', async () => {
+  await post(gateway.ports.ingest, '/mixpanel/track', [
+    { event: 'Signed In', properties: { token: SERVER_TOKEN, distinct_id: 'held_1', time: 1795490001, shelf: 4477, cart: { gift: true }, mood: 'sunny-side',
+      reply_to: 'eve@example.com', 'zoe@example.com': 1 } },
+    { event: 'Bought Cow', properties: { token: SERVER_TOKEN, distinct_id: 'held_1', time: 1795490002, shelf: 4478 } },
+  ]);
+  await gateway.drained();
+  const held = async () => JSON.parse((await gateway.run(['preview', 'mixpanel', '--held', '--json'])).stdout);
+  const listed = await held();
+  const of = (name) => listed.names.find((n) => n.name === name);
+  assert.deepEqual(of('shelf'), { section: 'property', name: 'shelf', count: 2, looks: ['number'], found: null });
+  assert.deepEqual(of('cart.gift')?.looks, ['boolean']);
+  assert.equal(of('Bought Cow')?.section, 'event');
+  assert.equal(of('reply_to')?.found, 'user.contact.email');
+  const text = run(['-c', gateway.config, 'preview', 'mixpanel', '--held']).stdout;
+  for (const value of ['4477', 'sunny-side', 'eve@', 'zoe@', 'held_1']) {
+    assert.ok(!text.includes(value) && !JSON.stringify(listed).includes(value), `${value} is not shown`);
+  }
+  assert.ok(text.split('\n').every((line) => line.length <= 80), text);
+  assert.match(text, /^ {2}shelf: \{ type: number \}$/m);
+  assert.match(text, /^ {2}# mood: /m, 'a text is never opened by a pasted line');
+  assert.ok(!/^ {2}reply_to:/m.test(text), 'what has personal data in it is not proposed');
+  const status = run(['-c', gateway.config, 'status']).stdout;
+  assert.match(status, /undeclared: \d+ properties, \d+ events\n.*preview mixpanel --held/);
+
+  /* The lines as they stand, read by inspect: what they declare is declared. */
+  const lines = text.slice(text.indexOf('\nevents:') + 1, text.indexOf('\nnothing is proposed'));
+  const plan = path.join(home, 'proposed.yaml');
+  fs.writeFileSync(plan, lines);
+  const again = run(['inspect', '--plan', plan], { input: `${JSON.stringify({ event: 'Bought Cow', properties: { shelf: 1, mood: 'x' } })}\n` });
+  assert.equal(again.status, 0, again.stderr + lines);
+  assert.deepEqual(JSON.parse(again.stdout).findings.filter((f) => f.class === 'user.content.private').map((f) => f.path), ['/properties/mood']);
+
+  gateway.vendors[0].undeclared = 'drop';
+  gateway.write();
+  const dropped = await gateway.run(['preview', 'mixpanel', '--held']);
+  assert.deepEqual([dropped.code, dropped.stdout], [2, '']);
+  gateway.vendors[0].undeclared = 'hold';
+  gateway.write();
+  await gateway.kill();
+  assert.deepEqual((await held()).names, listed.names, 'a dead daemon left the same');
+  await gateway.start();
+});
+
 test('SIGTERM ends it in order, and nothing waits in the dark', async () => {
   const end = await gateway.stop();
   assert.deepEqual([end.code, end.signal], [0, null]);
