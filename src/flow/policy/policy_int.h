@@ -283,6 +283,7 @@ struct policy {
     struct id_entry *ids;
     struct decision *decisions; /* by token */
     uint64_t *keys_seen;        /* duplicates within an object: hash and epoch */
+    size_t keys_mask;           /* how much of it the item in hand uses */
     uint32_t epoch;
 
     /* The item in hand. */
@@ -321,10 +322,23 @@ struct policy {
     bool link_broken;   /* one that it needs was withheld */
 };
 
+bool policy_value_escaped(struct policy *p, uint32_t token, struct span *ret_value);
 /* The leaf's decoded bytes: raw for numbers; false when a string is too long for any type. */
-bool policy_value(struct policy *p, uint32_t token, struct span *ret_value);
+static inline bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {
+    const struct json_token *t = &p->tokens[token];
+    if (BH_UNLIKELY((t->flags & JSON_ESCAPED) != 0 && t->kind == JSON_STRING)) {
+        return policy_value_escaped(p, token, ret_value);
+    }
+    *ret_value = json_span(p->text, t);
+    return t->kind != JSON_STRING || t->len <= VALUE_BYTES_MAX;
+}
+struct span policy_key_escaped(struct policy *p, uint32_t token);
 /* A key's decoded bytes; one that is too long for any name stays as it is. They live until the next call. */
-struct span policy_key(struct policy *p, uint32_t token);
+static inline struct span policy_key(struct policy *p, uint32_t token) {
+    const struct json_token *t = &p->tokens[token];
+    bool is_as_sent = (t->flags & JSON_ESCAPED) == 0 || t->len > KEY_BYTES_MAX;
+    return BH_LIKELY(is_as_sent) ? json_span(p->text, t) : policy_key_escaped(p, token);
+}
 /* Decides every leaf under every rule set. False: nothing of the item leaves (p->reason). */
 bool policy_judge(struct policy *p);
 /* The meet of a class over all rule sets in force. */

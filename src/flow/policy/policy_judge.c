@@ -75,13 +75,8 @@ bool rule_fits(const struct rule_field *rule, enum json_kind kind, struct span v
     return false;
 }
 
-bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {
-    const struct json_token *t = &p->tokens[token];
-    struct span raw = json_span(p->text, t);
-    if (t->kind != JSON_STRING || (t->flags & JSON_ESCAPED) == 0) {
-        *ret_value = raw;
-        return t->kind != JSON_STRING || raw.n <= VALUE_BYTES_MAX;
-    }
+bool policy_value_escaped(struct policy *p, uint32_t token, struct span *ret_value) {
+    struct span raw = json_span(p->text, &p->tokens[token]);
     if (raw.n > (size_t)6 * VALUE_BYTES_MAX) {
         return false;
     }
@@ -91,14 +86,9 @@ bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {
     return !b.full;
 }
 
-struct span policy_key(struct policy *p, uint32_t token) {
-    const struct json_token *t = &p->tokens[token];
-    struct span key = json_span(p->text, t);
-    if ((t->flags & JSON_ESCAPED) == 0 || key.n > KEY_BYTES_MAX) {
-        return key;
-    }
+struct span policy_key_escaped(struct policy *p, uint32_t token) {
     struct buf b = buf_of(p->key_text, sizeof p->key_text);
-    json_unescape(key, &b);
+    json_unescape(json_span(p->text, &p->tokens[token]), &b);
     return buf_span(&b);
 }
 
@@ -129,12 +119,7 @@ static bool note_key(struct policy *p, uint32_t object, uint64_t hash) {
     uint64_t mixed =
         (hash ^ (object * UINT64_C(0x9e3779b97f4a7c15))) * UINT64_C(0xff51afd7ed558ccd);
     uint64_t entry = (mixed & ~UINT64_C(0xfffff)) | p->epoch;
-    size_t mask = 15;
-    while (mask + 1 < (size_t)p->token_count) {
-        mask = mask * 2 + 1;
-    }
-    check_slow(mask < KEYS_SEEN);
-    for (size_t i = (size_t)(mixed >> 20) & mask;; i = (i + 1) & mask) {
+    for (size_t i = (size_t)(mixed >> 20) & p->keys_mask;; i = (i + 1) & p->keys_mask) {
         if ((p->keys_seen[i] & 0xfffff) != p->epoch) {
             p->keys_seen[i] = entry;
             return true;
@@ -665,6 +650,11 @@ bool policy_judge(struct policy *p) {
     p->is_broken = false;
     p->time = TIME_MS;
     p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
+    p->keys_mask = 15;
+    while (p->keys_mask + 1 < (size_t)p->token_count) {
+        p->keys_mask = p->keys_mask * 2 + 1; /* at least twice the keys: each has a value */
+    }
+    check(p->keys_mask < KEYS_SEEN);
     p->epoch = (p->epoch + 1) & 0xfffff;
     if (p->epoch == 0) {
         memset(p->keys_seen, 0, KEYS_SEEN * sizeof *p->keys_seen);

@@ -206,6 +206,21 @@ static uint8_t check_findings(struct policy *p, uint32_t token, struct decision 
     return REASON_NONE;
 }
 
+/* Moves to the token; whether something was found in it. */
+static bool has_finding(const struct policy *p, uint32_t token, uint32_t *cursor) {
+    const struct record_event *event = p->in->event;
+    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
+        ++*cursor;
+    }
+    return *cursor < event->finding_count && event->findings[*cursor].leaf == token;
+}
+
+/* Nothing has to be known of the value to write it. */
+static bool leaves_as_it_is(const struct decision *d) {
+    bool is_person = d->field != NULL && d->field->role == ROLE_PERSON;
+    return d->act == ACT_KEEP || (d->form.id == FORM_RAW && !d->is_time && !is_person);
+}
+
 /* The leaf in its form, and what was found in it. */
 static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, struct shape *shape,
                           struct edits *edits, uint32_t *cursor) {
@@ -215,6 +230,9 @@ static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, 
     shape->is_same = true;
     shape->is_plain = false;
     shape->is_string = p->tokens[token].kind == JSON_STRING;
+    if (leaves_as_it_is(d) && !has_finding(p, token, cursor)) {
+        return REASON_NONE; /* most leaves of most events */
+    }
     if (!policy_value(p, token, &value)) {
         return REASON_WRONG_TYPE;
     }
@@ -228,12 +246,8 @@ static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, 
 }
 
 void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor) {
-    const struct record_event *event = p->in->event;
-    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
-        ++*cursor;
-    }
-    if (*cursor == event->finding_count || event->findings[*cursor].leaf != token) {
-        return; /* nothing was found in it: most leaves */
+    if (!has_finding(p, token, cursor)) {
+        return;
     }
     struct shape shape;
     struct edits edits;
@@ -370,6 +384,9 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     }
     if (role == ROLE_GROUP_ID && d->act == ACT_SHAPE && !field_is_delete(d->field)) {
         p->has_person = true;
+    }
+    if (p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP) {
+        return true;
     }
     const struct field *outer = is_root ? d->field : p->walks[1].field;
     if (outer != NULL &&
