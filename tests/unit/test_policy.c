@@ -231,6 +231,42 @@ static void test_ids_that_do_not_leave(void **state) {
         "null");
 }
 
+/* Who is written down must be who the vendor is told about: ids are read here as the resolver reads them. */
+static void test_ids_are_the_resolvers(void **state) {
+    (void)state;
+    struct policy *policy = policy_kit_vendor("one");
+    const struct ruleset *const list[] = {rules, NULL};
+    static const char *const forms[] = {"1000", "\"1000\"", "1e3", "1000.0", "10E+2"};
+    char json[200];
+    char first[4096] = "";
+    struct aid aid;
+    aid_make(policy_kit_aids(), SPAN_NONE, SPAN_LIT("1000"), &aid);
+    for (size_t i = 0; i < BH_COUNT(forms); i++) {
+        (void)snprintf(
+            json, sizeof json,
+            "{\"event\":\"$identify\",\"properties\":{\"token\":\"t\",\"distinct_id\":%s,\"$anon_distinct_id\":\"a\",\"$insert_id\":\"i\",\"time\":1}}",
+            forms[i]);
+        assert_true(policy_kit_item("/track", span_str(json), true));
+        const struct policy_kit_result *r = policy_kit_apply(policy, list, false);
+        assert_true(r->verdict.sends);
+        assert_int_equal(r->verdict.aid_count, 2);
+        assert_memory_equal(r->verdict.aids[0].b, aid.b, sizeof aid.b);
+        if (i == 0) {
+            (void)snprintf(first, sizeof first, "%s", r->json);
+        }
+        assert_string_equal(r->json, first);
+    }
+    expect(
+        rules, "/import",
+        "{\"event\":\"$merge\",\"properties\":{\"token\":\"t\",\"$distinct_ids\":[[\"u\",\"a\"]]}}",
+        "null");
+    expect(
+        rules, "/import",
+        "{\"event\":\"$merge\",\"properties\":{\"token\":\"t\",\"$distinct_ids\":[\"u\",\"a\",[\"b\"]]}}",
+        "null");
+    policy_free(policy);
+}
+
 /* One rule set lets a value leave whole if nothing else is in it; another redacts it. What the first withholds, the second must not let leave. */
 static void test_each_rule_set_is_asked(void **state) {
     (void)state;
@@ -591,6 +627,7 @@ int main(void) {
         cmocka_unit_test(test_ids_that_do_not_leave),
         cmocka_unit_test(test_each_rule_set_is_asked),
         cmocka_unit_test(test_links),
+        cmocka_unit_test(test_ids_are_the_resolvers),
         cmocka_unit_test(test_profiles_and_groups),
         cmocka_unit_test(test_findings),
         cmocka_unit_test(test_keys),

@@ -448,6 +448,9 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
     if (is_container && parent->is_array && plan != NULL && plan->has_distinct) {
         reason = REASON_MAX_DISTINCT; /* nor does it count what lies deeper than a list */
     }
+    if (is_container && parent->is_array && field != NULL && field->role == ROLE_PERSON) {
+        reason = REASON_WRONG_TYPE; /* nor does it read ids there */
+    }
     if (is_container && (t->next > token + 1 || has_inside)) {
         struct walk w = {.end = t->next,
                          .start = token,

@@ -466,6 +466,16 @@ static bool shape_redacted(struct policy *p, const struct decision *d, struct sh
     return add_literal(shape, buf_span(&out));
 }
 
+/* A number as an id is its decimal, as the resolver reads it: 1e3 and 1000.0 are 1000. */
+static struct span id_text(enum json_kind kind, struct span value, struct buf *room) {
+    int64_t number;
+    if (kind != JSON_NUMBER || !json_integer(value, &number)) {
+        return value;
+    }
+    buf_put_i64_dec(room, number);
+    return buf_span(room);
+}
+
 static bool shape_raw(struct policy *p, const struct decision *d, enum json_kind kind,
                       struct span value, struct shape *shape) {
     shape->is_same = true;
@@ -473,7 +483,9 @@ static bool shape_raw(struct policy *p, const struct decision *d, enum json_kind
         return shape_time(p, kind, value, shape);
     }
     if (d->field != NULL && d->field->role == ROLE_PERSON) {
-        (void)pseudonym_of(p, DOMAIN_PERSON, value, &shape->aid);
+        uint8_t room[24];
+        struct buf digits = buf_of(room, sizeof room);
+        (void)pseudonym_of(p, DOMAIN_PERSON, id_text(kind, value, &digits), &shape->aid);
     }
     return whole(shape, value);
 }
@@ -482,6 +494,8 @@ bool shape_make(struct policy *p, const struct decision *d, uint32_t token, stru
                 struct shape *ret_shape) {
     enum json_kind kind = (enum json_kind)p->tokens[token].kind;
     bool is_text = kind == JSON_STRING || kind == JSON_NUMBER;
+    uint8_t room[24];
+    struct buf digits = buf_of(room, sizeof room);
     ret_shape->count = 0;
     ret_shape->is_string = kind == JSON_STRING;
     ret_shape->is_same = false;
@@ -498,7 +512,8 @@ bool shape_make(struct policy *p, const struct decision *d, uint32_t token, stru
         }
         ret_shape->is_string = true;
         ret_shape->is_plain = true;
-        return add_literal(ret_shape, pseudonym_of(p, d->domain, value, &ret_shape->aid));
+        return add_literal(
+            ret_shape, pseudonym_of(p, d->domain, id_text(kind, value, &digits), &ret_shape->aid));
     case FORM_MASK:
         return is_text && shape_masked(d, value, ret_shape);
     case FORM_COARSE:
