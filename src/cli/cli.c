@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "engine/yaml/yaml.h"
 #include "os/clock.h"
 #include "os/env.h"
 
@@ -153,6 +154,36 @@ void cli_progress(const char *what, uint64_t done, uint64_t total) {
     (void)fflush(stderr);
 }
 
+void cli_flow(const char *text, size_t indent, size_t column) {
+    enum { COLUMNS = 80 };
+    bool is_start = true;
+    while (*text != '\0') {
+        bool is_fresh = is_start && column == 0;
+        size_t n = strcspn(text, is_fresh && *text == ' ' ? "\n" : " \n");
+        if (*text == '[') { /* an option of a usage line and its value stay together */
+            n = strcspn(text, "]") + (strchr(text, ']') != NULL);
+        }
+        if (n != 0) {
+            if (!is_start && column + 1 + n > COLUMNS) {
+                (void)printf("\n%*s", (int)indent, "");
+                column = indent;
+                is_start = true;
+            }
+            (void)printf("%s%.*s", is_start ? "" : " ", (int)n, text);
+            column += n + (is_start ? 0 : 1);
+            is_start = false;
+            text += n;
+        } else if (*text == '\n' && (is_fresh || strchr("\n ", text[1]) != NULL)) {
+            (void)printf("\n"); /* strchr finds the end of the text as well */
+            column = 0;
+            is_start = true;
+            text++;
+        } else {
+            text++;
+        }
+    }
+}
+
 /* -- help ------------------------------------------------------------------------------------------------------------------------ */
 
 static void print_help(void) {
@@ -161,7 +192,9 @@ static void print_help(void) {
         CLI_BOLD, CLI_PLAIN);
     (void)printf("usage: bulkhead [-c DIR] COMMAND [ARGUMENTS] [--json] [--help]\n\n");
     for (size_t i = 0; i < BH_COUNT(commands); i++) {
-        (void)printf("  %-18s %s\n", commands[i]->name, commands[i]->summary);
+        (void)printf("  %-18s ", commands[i]->name);
+        cli_flow(commands[i]->summary, 21, 21);
+        (void)printf("\n");
     }
     (void)printf(
         "\n-c DIR names the configuration folder ($BULKHEAD_DIR, else the current folder).\n"
@@ -170,7 +203,13 @@ static void print_help(void) {
 }
 
 static void print_command_help(const struct cli_command *command) {
-    (void)printf("usage: bulkhead [-c DIR] %s [--json]\n\n%s.\n", command->usage, command->summary);
+    char usage[256];
+    (void)snprintf(usage, sizeof usage, "%s [--json]", command->usage);
+    (void)printf("usage: bulkhead [-c DIR] ");
+    cli_flow(usage, 25, 25);
+    (void)printf("\n\n");
+    cli_flow(command->summary, 0, 0);
+    (void)printf(".\n");
     if (command->option_count != 0) {
         (void)printf("\n");
     }
@@ -179,9 +218,12 @@ static void print_command_help(const struct cli_command *command) {
         const struct cli_option *option = &command->options[i];
         (void)snprintf(left, sizeof left, "%s%s%s", option->name, option->value != NULL ? " " : "",
                        option->value != NULL ? option->value : "");
-        (void)printf("  %-22s %s\n", left, option->help);
+        (void)printf("  %-18s ", left);
+        cli_flow(option->help, 21, 21);
+        (void)printf("\n");
     }
-    (void)printf("\n%s", command->details);
+    (void)printf("\n");
+    cli_flow(command->details, 0, 0);
 }
 
 /* -- arguments --------------------------------------------------------------------------------------------------------------------- */
@@ -262,6 +304,29 @@ static int parse_args(const struct cli_command *command, struct cli_args *args, 
     return -1;
 }
 
+/* What may have been meant: the second word of a command that has two, or the nearest first word. */
+static int unknown_command(const char *word) {
+    const char *firsts[BH_COUNT(commands)];
+    char room[BH_COUNT(commands)][32];
+    char seconds[128] = "";
+    struct buf b = buf_of(seconds, sizeof seconds - 1);
+    for (size_t i = 0; i < BH_COUNT(commands); i++) {
+        const char *name = commands[i]->name;
+        (void)snprintf(room[i], sizeof room[i], "%.*s", (int)strcspn(name, " "), name);
+        firsts[i] = room[i];
+        if (strcmp(room[i], word) == 0) {
+            buf_printf(&b, "%sbulkhead %s", b.n != 0 ? " or " : "", name);
+        }
+    }
+    seconds[b.n] = '\0';
+    if (b.n != 0) {
+        return cli_fail_text("%s needs a second word: %s", word, seconds);
+    }
+    const char *near = yaml_nearest(span_str(word), firsts, BH_COUNT(commands));
+    return near != NULL ? cli_fail_text("unknown command %s; did you mean %s?", word, near)
+                        : cli_fail_text("unknown command %s; `bulkhead --help` lists them", word);
+}
+
 int cli_main(int argc, char **argv) {
     struct cli_args args = {0};
     int at = 1;
@@ -269,8 +334,17 @@ int cli_main(int argc, char **argv) {
         args.dir = argv[at + 1];
         at += 2;
     }
-    if (at >= argc || strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0 ||
-        strcmp(argv[at], "help") == 0) {
+    int words = 0;
+    bool asks = at < argc && strcmp(argv[at], "help") == 0;
+    if (asks && at + 1 < argc) {
+        const struct cli_command *about = find_command(argc - at - 1, argv + at + 1, &words);
+        if (about == NULL) {
+            return unknown_command(argv[at + 1]);
+        }
+        print_command_help(about);
+        return CLI_DONE;
+    }
+    if (at >= argc || asks || strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
         print_help();
         return at >= argc ? CLI_FAILED : CLI_DONE;
     }
@@ -278,10 +352,9 @@ int cli_main(int argc, char **argv) {
         (void)printf("bulkhead %s\n", BULKHEAD_VERSION);
         return CLI_DONE;
     }
-    int words = 0;
     const struct cli_command *command = find_command(argc - at, argv + at, &words);
     if (command == NULL) {
-        return cli_fail_text("unknown command %s; `bulkhead --help` lists them", argv[at]);
+        return unknown_command(argv[at]);
     }
     int r = parse_args(command, &args, argc - at - words, argv + at + words);
     return r >= 0 ? r : command->run(&args);

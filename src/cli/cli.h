@@ -89,6 +89,11 @@ const char *cli_style(const char *sequence); /* the sequence, or "" without colo
 void cli_bar(char *out, size_t cap, uint64_t part, uint64_t whole, unsigned width);
 /* "12,345". */
 void cli_number(uint64_t value, char out[32]);
+/*
+ * Words filled into 80 columns from `column` on; lines after the first begin at `indent`. An empty line and one that begins with a space stay
+ * as they are.
+ */
+void cli_flow(const char *text, size_t indent, size_t column);
 void cli_progress(const char *what, uint64_t done,
                   uint64_t total); /* on a terminal's standard error only */
 

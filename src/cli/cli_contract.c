@@ -30,12 +30,21 @@ static void warn_sources(const struct settings *settings) {
 }
 
 static int contract_check_run(const struct cli_args *args) {
-    struct settings *settings = cli_settings(args, false);
-    if (settings == NULL) {
-        return CLI_FAILED;
+    struct settings *settings = NULL;
+    struct err err = {0};
+    int r = settings_load(settings_dir(args->dir), false, &settings, &err);
+    if (r != 0) {
+        if (args->json) {
+            (void)printf("{\"ok\":false}\n");
+        }
+        (void)cli_fail(&err);
+        return r == BH_E_CONFIG ? CLI_NO : CLI_FAILED;
+    }
+    if (settings_number(settings, true, &err) != 0) {
+        settings_free(settings);
+        return cli_fail(&err);
     }
     char path[SETTINGS_PATH + 32];
-    struct err err = {0};
     struct plan *plan = NULL;
     settings_plan_path(settings, path, sizeof path);
     int bad = 0;
@@ -66,6 +75,7 @@ const struct cli_command cli_command_contract_check = {
     .summary = "Check bulkhead.yaml, plan.yaml and every contract",
     .details =
         "Each complaint names file, line and column, what was expected and the nearest valid word.\n"
-        "Exit code 1 when something is wrong.\n\nexample:\n  bulkhead -c ./bulkhead contract check\n",
+        "Exit code 1 when something is wrong. Secrets are not read: whether a variable or\n"
+        "a file with a token is there, `bulkhead serve` says.\n\nexample:\n  bulkhead -c ./bulkhead contract check\n",
     .run = contract_check_run,
 };

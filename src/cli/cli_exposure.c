@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "engine/json/json.h"
 
-enum { ANSWER_TOKENS = 20000, BAR_WIDTH = 24 };
+enum { ANSWER_TOKENS = 20000, BAR_WIDTH = 24, CELL_BAR = 12 };
 
 struct exposure_out {
     bool json;
@@ -97,17 +97,24 @@ static void print_cell(const char *name, const char *form, uint64_t certain, uin
     char c[32];
     char p[32];
     bool clear = strcmp(form, "raw") == 0;
-    cli_bar(bar, sizeof bar, certain + possible, all, BAR_WIDTH);
+    cli_bar(bar, sizeof bar, certain + possible, all, CELL_BAR);
     cli_number(certain, c);
     cli_number(possible, p);
-    (void)printf("  %-34s %s%-16s%s %s %10s %10s\n", name, clear ? CLI_RED : CLI_DIM, form,
-                 CLI_PLAIN, bar, c, p);
+    (void)printf("  %-31s %s%-15s%s %s %7s %9s\n", name, clear ? CLI_RED : CLI_DIM, form, CLI_PLAIN,
+                 bar, c, p);
+}
+
+static bool is_empty(const struct page *page, uint32_t list) {
+    return list == 0 || page->tokens[list].next == list + 1;
 }
 
 static void print_classes(const struct page *page, uint64_t all) {
     uint32_t classes = member(page, 0, "classes");
-    (void)printf("\n  %s%-34s %-16s %-*s %10s %10s%s\n", CLI_DIM, "what", "in which form",
-                 BAR_WIDTH, "of all people known here", "certain", "possible", CLI_PLAIN);
+    if (is_empty(page, classes)) {
+        return;
+    }
+    (void)printf("\n  %s%-31s %-15s %-*s %7s %9s%s\n", CLI_DIM, "what", "in which form", CELL_BAR,
+                 "of everybody", "certain", "possible", CLI_PLAIN);
     for (uint32_t at = classes + 1; classes != 0 && at < page->tokens[classes].next;
          at = page->tokens[at].next) {
         char name[96];
@@ -126,22 +133,28 @@ static void print_classes(const struct page *page, uint64_t all) {
 static void print_words(const struct page *page, const char *key, const char *title,
                         bool one_line) {
     uint32_t list = member(page, 0, key);
-    if (list == 0 || page->tokens[list].next == list + 1) {
+    if (is_empty(page, list)) {
         return;
     }
-    (void)printf("\n  %s%s%s\n   ", CLI_BOLD, title, CLI_PLAIN);
+    (void)printf("\n  %s%s%s\n%s", CLI_BOLD, title, CLI_PLAIN, one_line ? "   " : "");
     size_t column = 3;
     for (uint32_t at = list + 1; at < page->tokens[list].next; at = page->tokens[at].next) {
         char text[512];
         word(page, at, text, sizeof text);
-        if (one_line && column + strlen(text) > 90) {
+        if (one_line && column + 1 + strlen(text) > 80) {
             (void)printf("\n   ");
             column = 3;
         }
-        column += strlen(text) + 2;
-        (void)printf(one_line ? " %s" : " - %s\n   ", text);
+        column += strlen(text) + 1;
+        if (one_line) {
+            (void)printf(" %s", text);
+        } else {
+            (void)printf("    - ");
+            cli_flow(text, 6, 6);
+            (void)printf("\n");
+        }
     }
-    (void)printf("\n");
+    (void)printf("%s", one_line ? "\n" : "");
 }
 
 static void print_people(const struct page *page, uint64_t *ret_all) {
@@ -194,8 +207,10 @@ static void print_page(const struct exposure_out *out, const struct exposure_que
         print_words(page, "not_disclosed",
                     "not disclosed in this window (these and all below them)", true);
         uint32_t sources = member(page, 0, "sources");
-        (void)printf("\n  %s%-34s %10s %10s%s\n", CLI_DIM, "by source", "certain", "possible",
-                     CLI_PLAIN);
+        if (!is_empty(page, sources)) {
+            (void)printf("\n  %s%-34s %10s %10s%s\n", CLI_DIM, "by source", "certain", "possible",
+                         CLI_PLAIN);
+        }
         for (uint32_t at = sources + 1; sources != 0 && at < page->tokens[sources].next;
              at = page->tokens[at].next) {
             char name[96];

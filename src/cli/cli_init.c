@@ -11,7 +11,6 @@ static const struct cli_option init_options[] = {
     {"--instance", "NAME",
      "name of this instance, in logs and in the key's file name (default main)"},
     {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
-    {"--vendor", "NAME", "vendor to write a contract for (default mixpanel)"},
 };
 
 /* The text with every "@INSTANCE@" and "@KEY@" replaced. */

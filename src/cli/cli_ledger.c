@@ -93,7 +93,8 @@ static void print_fine(const struct cli_args *args, const char *log,
             entries);
     }
     (void)printf(
-        "  signed, not witnessed: this shows that nothing changed since a checkpoint that you hold; compare one with `bulkhead ledger checkpoint`\n");
+        "  signed, not witnessed: this shows that nothing changed since a checkpoint that\n"
+        "  you hold; compare one with `bulkhead ledger checkpoint`\n");
 }
 
 static void print_wrong(const struct cli_args *args, const char *log,

@@ -56,11 +56,13 @@ static void explain_json(void *context, const struct policy_leaf *leaf) {
 static void explain_text(void *context, const struct policy_leaf *leaf) {
     (void)context;
     bool leaves = leaf->form.id != FORM_DROP && leaf->form.id != FORM_NONE;
-    (void)printf("  %s%-6s%s %-34.*s %-36s %-16s %s%s%s\n", leaves ? CLI_GREEN : CLI_YELLOW,
+    const char *class = leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "-";
+    (void)printf("  %s%-6s%s %-34.*s %s", leaves ? CLI_GREEN : CLI_YELLOW,
                  leaves ? "leaves" : "stays", CLI_PLAIN, (int)leaf->pointer.n,
-                 (const char *)leaf->pointer.p,
-                 leaf->class_id != CLASS_NONE ? class_name(leaf->class_id) : "-",
-                 form_name(leaf->form), CLI_DIM, leaf->rule != NULL ? leaf->rule : "", CLI_PLAIN);
+                 (const char *)leaf->pointer.p, class);
+    (void)printf(leaves ? " as %s\n         " : "\n         ", form_name(leaf->form));
+    cli_flow(leaf->rule != NULL ? leaf->rule : "", 9, 9);
+    (void)printf("\n");
 }
 
 static void print_result(const struct preview *p, const struct verdict *verdict) {

@@ -82,10 +82,10 @@ static void print_status_vendor(const struct doc *doc, uint32_t key, bool live) 
     if (last != 0) {
         cli_time_text(last, when);
     }
-    (void)printf("  %-16.*s %s%-9.*s%s %12s", (int)name.n, (const char *)name.p,
-                 state_colour(state), (int)state.n, (const char *)state.p, CLI_PLAIN, backlog);
+    (void)printf("  %-16.*s %s%-9.*s%s %9s", (int)name.n, (const char *)name.p, state_colour(state),
+                 (int)state.n, (const char *)state.p, CLI_PLAIN, backlog);
     if (live) {
-        (void)printf(" %12s %12s  %s", delivered, withheld, when);
+        (void)printf(" %9s %9s  %s", delivered, withheld, when);
     }
     (void)printf("\n");
 }
@@ -111,10 +111,15 @@ static void print_undeclared(const struct doc *doc, uint32_t key) {
 static void print_status(const struct doc *doc, bool live) {
     struct span ready = doc_text(doc, 0, "ready");
     char text[32];
-    (void)printf("%sbulkhead%s  %s\n\n", CLI_BOLD, CLI_PLAIN,
+    (void)printf("%sbulkhead%s  %s", CLI_BOLD, CLI_PLAIN,
                  !live                    ? "no daemon runs; this is what its data folder says"
                  : span_is(ready, "true") ? "ready"
                                           : "NOT READY");
+    if (live) {
+        cli_number(doc_number(doc, 0, "uptime_s"), text);
+        (void)printf(", up %s s (all counts but backlog are since then)", text);
+    }
+    (void)printf("\n\n");
     uint32_t journal = json_get(doc->text, doc->tokens, 0, SPAN_LIT("journal"));
     if (journal != 0) {
         cli_number(doc_number(doc, journal, "durable_seq"), text);
@@ -122,9 +127,9 @@ static void print_status(const struct doc *doc, bool live) {
         cli_number(doc_number(doc, journal, "bytes") / 1000000, text);
         (void)printf(", %s MB on disk\n\n", text);
     }
-    (void)printf("  %s%-16s %-9s %12s", CLI_DIM, "vendor", "state", "backlog");
+    (void)printf("  %s%-16s %-9s %9s", CLI_DIM, "vendor", "state", "backlog");
     if (live) {
-        (void)printf(" %12s %12s  %s", "delivered", "withheld", "last answer");
+        (void)printf(" %9s %9s  %s", "delivered", "withheld", "last answer");
     }
     (void)printf("%s\n", CLI_PLAIN);
     uint32_t vendors = json_get(doc->text, doc->tokens, 0, SPAN_LIT("vendors"));
@@ -140,13 +145,13 @@ static void print_status(const struct doc *doc, bool live) {
     if (sources == 0) {
         return;
     }
-    (void)printf("\n  %s%-16s %12s %12s%s\n", CLI_DIM, "source", "accepted", "refused", CLI_PLAIN);
+    (void)printf("\n  %s%-16s %19s %9s%s\n", CLI_DIM, "source", "accepted", "refused", CLI_PLAIN);
     for (uint32_t at = sources + 1; at < doc->tokens[sources].next; at = doc->tokens[at].next) {
         char refused[32];
         struct span name = json_span(doc->text, &doc->tokens[at]);
         cli_number(doc_number(doc, at + 1, "accepted"), text);
         cli_number(doc_number(doc, at + 1, "refused"), refused);
-        (void)printf("  %-16.*s %12s %12s\n", (int)name.n, (const char *)name.p, text, refused);
+        (void)printf("  %-16.*s %19s %9s\n", (int)name.n, (const char *)name.p, text, refused);
     }
 }
 
@@ -270,6 +275,9 @@ static int post(const struct cli_args *args, const char *path, const char *mode,
     if (r != 0) {
         return cli_fail_text("no answer from the daemon: %s", bh_error_text(r));
     }
+    if (ret_answer->status == 404 && !cli_vendor_exists(settings, args->positional[0])) {
+        return CLI_FAILED;
+    }
     return ret_answer->status == 200 ? CLI_DONE : fail_answer(ret_answer);
 }
 
@@ -291,23 +299,13 @@ static int cut_offline(const struct cli_args *args, const struct settings *setti
     return CLI_DONE;
 }
 
-static bool is_vendor(const struct settings *settings, const char *name) {
-    for (unsigned i = 0; i < settings->vendor_count; i++) {
-        if (strcmp(settings->vendors[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int cut_run(const struct cli_args *args) {
     struct cli_answer answer = {0};
     struct settings *settings = NULL;
     int code = post(args, "/v1/cut", "", &answer, &settings);
     if (code == -1) {
-        code = is_vendor(settings, args->positional[0])
-                   ? cut_offline(args, settings)
-                   : cli_fail_text("no such vendor: %s", args->positional[0]);
+        code = cli_vendor_exists(settings, args->positional[0]) ? cut_offline(args, settings)
+                                                                : CLI_FAILED;
     } else if (code == CLI_DONE && args->json) {
         code = print_answer(&answer);
     } else if (code == CLI_DONE) {
@@ -315,10 +313,11 @@ static int cut_run(const struct cli_args *args) {
         if (doc_parse(&doc, span_of(answer.body, answer.size))) {
             char backlog[32];
             cli_number(doc_number(&doc, 0, "backlog"), backlog);
-            (void)printf(
-                "%s%s is cut.%s No byte for it can leave since %.3f ms after the command arrived; durable after %.3f ms.\n",
-                CLI_RED, args->positional[0], CLI_PLAIN, (double)doc_number(&doc, 0, "us") / 1000.0,
-                (double)doc_number(&doc, 0, "durable_us") / 1000.0);
+            (void)printf("%s%s is cut.%s No byte for it can leave since %.3f ms after the command\n"
+                         "arrived; durable after %.3f ms.\n",
+                         CLI_RED, args->positional[0], CLI_PLAIN,
+                         (double)doc_number(&doc, 0, "us") / 1000.0,
+                         (double)doc_number(&doc, 0, "durable_us") / 1000.0);
             (void)printf(
                 "Events are taken and kept as before; %s wait. Next:\n  bulkhead exposure %s\n  bulkhead restore %s --replay|--discard\n",
                 backlog, args->positional[0], args->positional[0]);
@@ -357,7 +356,7 @@ static int restore_run(const struct cli_args *args) {
     struct settings *settings = NULL;
     int code = post(args, "/v1/restore", replay ? "replay" : "discard", &answer, &settings);
     if (code == -1) {
-        code = cli_fail_text("no daemon runs; start it with `bulkhead serve` first");
+        code = cli_fail_text("no daemon runs; start it with `bulkhead serve`");
     } else if (code == CLI_DONE && args->json) {
         code = print_answer(&answer);
     } else if (code == CLI_DONE) {
@@ -380,7 +379,8 @@ const struct cli_command cli_command_restore = {
     .usage = "restore VENDOR --replay|--discard [--why TEXT]",
     .summary = "Let a vendor receive again, and say what becomes of its backlog",
     .details =
-        "A new vendor starts cut; its first restore opens it. `bulkhead preview` shows before what would leave.\n\n"
+        "A new vendor starts cut; its first restore opens it. `bulkhead preview` shows before what would leave.\n"
+        "The vendor's credential is read by the daemon: set MIXPANEL_TOKEN where `bulkhead serve` runs.\n\n"
         "example:\n  bulkhead restore mixpanel --replay\n",
     .positional_min = 1,
     .positional_max = 1,
@@ -396,6 +396,7 @@ static void print_tap_line(const struct doc *doc, uint32_t line) {
     if (refused != 0) {
         struct span name = doc_text(doc, line, "name");
         struct span reason = doc_text(doc, line, "reason");
+        name = name.n != 0 ? name : SPAN_LIT("no source that bulkhead.yaml knows");
         (void)printf("%srefused%s %llu from %.*s: %.*s\n", CLI_RED, CLI_PLAIN,
                      (unsigned long long)doc_number(doc, line, "refused"), (int)name.n,
                      (const char *)name.p, (int)reason.n, (const char *)reason.p);
@@ -462,8 +463,9 @@ static int tap_run(const struct cli_args *args) {
         (void)snprintf(path, sizeof path, "/v1/tap?after=%llu", (unsigned long long)next);
         int r = cli_admin(settings, "GET", path, SPAN_NONE, &answer);
         if (r != 0 || answer.status != 200) {
-            code = r == BH_E_NOTFOUND ? cli_fail_text("no daemon runs")
-                                      : cli_fail_text("no answer from the daemon");
+            code = r == BH_E_NOTFOUND
+                       ? cli_fail_text("no daemon runs; start it with `bulkhead serve`")
+                       : cli_fail_text("no answer from the daemon");
         } else {
             code = print_tap(args, &answer, &next);
         }
@@ -482,6 +484,7 @@ const struct cli_command cli_command_tap = {
     .summary = "Watch events and verdicts as they pass, without any value",
     .details =
         "Shows what leaves (class:form), what is withheld and why. Names of events only if plan.yaml declares them.\n"
+        "A verdict is made when the event could leave: of a vendor that is cut nothing is shown.\n"
         "Under load lines are left out; nothing is ever slowed down.\n\nexample:\n  bulkhead tap --seconds 30\n",
     .options = tap_options,
     .option_count = BH_COUNT(tap_options),

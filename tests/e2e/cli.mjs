@@ -37,8 +37,14 @@ test('every command has help with an example, and unknown words are refused', ()
     assert.equal(one.status, 0, name);
     assert.match(one.stdout, /example:\n {2}\S/, name);
     assert.match(one.stdout, /usage: bulkhead/, name);
+    assert.ok(one.stdout.split('\n').every((line) => line.length <= 80), one.stdout);
+    assert.equal(run(['help', ...name.split(' ')]).stdout, one.stdout);
   }
+  assert.ok(help.stdout.split('\n').every((line) => line.length <= 80), help.stdout);
   assert.equal(run(['frobnicate']).status, 2);
+  assert.match(run(['statsu']).stderr, /did you mean status\?/);
+  assert.match(run(['ledger', 'verfy']).stderr, /bulkhead ledger verify or bulkhead ledger checkpoint/);
+  assert.match(run(['-c', conf, 'cut', 'mixpanell']).stderr, /no such vendor: mixpanell; there is mixpanel/);
   assert.equal(run(['status', '--frobnicate']).status, 2);
   assert.equal(run([]).status, 2);
 });
@@ -62,7 +68,7 @@ for (const [file, find, replace, expected] of MISTAKES) {
     try {
       fs.writeFileSync(full, good.replace(find, replace));
       const checked = run(['-c', conf, 'contract', 'check']);
-      assert.notEqual(checked.status, 0);
+      assert.equal(checked.status, 1, 'the answer is no');
       assert.match(checked.stderr, expected);
     } finally {
       fs.writeFileSync(full, good);
@@ -132,7 +138,9 @@ test('a new vendor starts cut; status tells it, alive and dead; restore needs to
   assert.equal(alive.state, 'cut');
   assert.equal(alive.backlog, 1);
   assert.equal((await gateway.run(['restore', 'mixpanel'])).code, 2);
-  assert.equal((await gateway.run(['cut', 'nobody'])).code, 2);
+  const nobody = await gateway.run(['cut', 'nobody']);
+  assert.equal(nobody.code, 2);
+  assert.match(nobody.stderr, /there is mixpanel/);
   await gateway.kill();
   const dead = await gateway.status();
   assert.deepEqual([dead.ready, dead.vendors.mixpanel.state, dead.vendors.mixpanel.backlog], [false, 'cut', 1]);

@@ -29,7 +29,9 @@ static int read_env(const char *name, uint8_t *out, size_t *ret_n, struct err *e
     const char *value = os_env(name);
     if (value == NULL) {
         return err_set(err, BH_E_KEY,
-                       "environment variable %s, the vendor's credential, is not set", name);
+                       "environment variable %s, the vendor's credential, is not set where the "
+                       "daemon runs; set it there and start the daemon again",
+                       name);
     }
     *ret_n = strlen(value);
     if (*ret_n > CREDENTIAL_MAX) {
