@@ -368,7 +368,7 @@ static void print_proposals(const struct held *h) {
 static void print_text(const struct held *h) {
     char events[32];
     cli_number(h->events, events);
-    (void)printf("%s%s%s: held as undeclared, among the %s event%s kept for it\n\n", CLI_BOLD,
+    (void)printf("%s%s%s: held as undeclared, among %s event%s kept for it\n\n", CLI_BOLD,
                  h->vendor->name, CLI_PLAIN, events, h->events == 1 ? "" : "s");
     if (h->count == 0) {
         (void)printf("  nothing: plan.yaml declares all of it\n");

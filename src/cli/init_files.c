@@ -41,7 +41,7 @@ static const char bulkhead_yaml[] =
 static const char plan_yaml[] =
 "# plan.yaml: what your events and properties mean.\n"
 "# What is not declared here, or reserved by the protocol ($browser, $current_url …), does not leave. It is held back, counted and\n"
-"# shown: `bulkhead tap` and `bulkhead preview VENDOR --explain` say what is missing. `*` matches any run of characters.\n"
+"# listed: `bulkhead preview VENDOR --held` says what is missing and proposes lines. `*` matches any run of characters.\n"
 "#\n"
 "# types   boolean   number   url   time   and string, which needs one of\n"
 "#           enum: [free, plus, pro]      these words and no others\n"
@@ -72,7 +72,7 @@ static const char plan_yaml[] =
 
 static const char mixpanel_yaml[] =
 "# vendors/mixpanel.yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n"
-"# A new vendor starts cut: look with `bulkhead preview mixpanel --explain`, then `bulkhead restore mixpanel --replay`.\n"
+"# A new vendor starts cut: look with `bulkhead preview mixpanel --held` and `--explain`, then `bulkhead restore mixpanel --replay`.\n"
 "\n"
 "vendor: mixpanel                # the name of this file\n"
 "connector: mixpanel             # the protocol that it speaks\n"
@@ -102,7 +102,7 @@ static const char mixpanel_yaml[] =
 "# user.contact.email: mask               # a line like this opens one more thing; say here why\n"
 "\n"
 "time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n"
-"undeclared: hold                # hold: withheld and listed for a person to decide; drop: withheld\n";
+"undeclared: hold                # hold: withheld, and listed by `bulkhead preview mixpanel --held`; drop: withheld\n";
 
 static const char gitignore[] =
 "# Data and keys stay out of git.\n"
