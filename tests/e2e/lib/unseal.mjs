@@ -18,7 +18,7 @@ const unwrap = (kek, wrapped) => {
 
 const derive = (root, label) => Buffer.from(crypto.hkdfSync('sha256', root, Buffer.alloc(0), label, 32));
 
-/* The key file: the journal's wrapping key, and each log's by name. */
+/* The key file: the journal's wrapping key, that of ids, and each log's by name. */
 export function openKeys(masterFile, dataFolder) {
   const raw = fs.readFileSync(masterFile);
   const master = raw.length === 32 ? raw : Buffer.from(raw.toString('latin1').trim(), 'hex');
@@ -38,7 +38,7 @@ export function openKeys(masterFile, dataFolder) {
       at += WRAPPED;
     }
   }
-  return { journal: derive(root, 'bulkhead/journal'), logs };
+  return { journal: derive(root, 'bulkhead/journal'), ids: derive(root, 'bulkhead/id'), logs };
 }
 
 /* The plain text of every frame of every segment in a folder. */
