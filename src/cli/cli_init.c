@@ -106,7 +106,10 @@ static int init_run(const struct cli_args *args) {
     const char *key_file = cli_has(args, "--key") ? cli_value(args, "--key") : key;
     (void)snprintf(path, sizeof path, "%s/bulkhead.yaml", dir);
     if (os_path_exists(path)) {
-        return cli_fail_text("%s exists already; init changes nothing that is there", path);
+        return cli_fail_text(
+            "%s exists already; init changes nothing that is there, so name another "
+            "folder: bulkhead init DIR",
+            path);
     }
     (void)snprintf(path, sizeof path, "%s/vendors", dir);
     if (make_folders(dir, &err) != 0 || make_folders(path, &err) != 0) {

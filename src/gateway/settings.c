@@ -11,6 +11,7 @@
 #include "engine/yaml/yaml.h"
 #include "os/env.h"
 #include "os/file.h"
+#include "os/socket.h"
 
 enum { NUMBERS_FILE_MAX = 256 * 1024, DEFAULT_NEW_PEOPLE = 100000 };
 
@@ -67,16 +68,28 @@ static int absolute(const char *base, const char *path, char *out, size_t cap) {
     return n < 0 || (size_t)n >= cap ? BH_E_TOO_BIG : 0;
 }
 
+static int read_address(const struct yaml_node *node, const char *what, char *out, size_t cap,
+                        struct err *err) {
+    int r = copy_text(node, what, out, cap, err);
+    if (r == 0 && !os_address_is_valid(out)) {
+        r = yaml_error(err, node,
+                       "%s is an address with a port, such as 127.0.0.1:8080 or [::1]:8080, or "
+                       "unix:/path",
+                       what);
+    }
+    return r;
+}
+
 static int read_listen(struct settings *s, const struct yaml_node *node, char *admin,
                        size_t admin_cap, struct err *err) {
     static const char *const keys[] = {"ingest", "admin", "health", "console"};
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = NULL;
     if (r == 0 && (n = yaml_get(node, "ingest")) != NULL) {
-        r = copy_text(n, "listen: ingest", s->listen_ingest, sizeof s->listen_ingest, err);
+        r = read_address(n, "listen: ingest", s->listen_ingest, sizeof s->listen_ingest, err);
     }
     if (r == 0 && (n = yaml_get(node, "health")) != NULL) {
-        r = copy_text(n, "listen: health", s->listen_health, sizeof s->listen_health, err);
+        r = read_address(n, "listen: health", s->listen_health, sizeof s->listen_health, err);
     }
     if (r == 0 && (n = yaml_get(node, "admin")) != NULL) {
         r = copy_text(n, "listen: admin", admin, admin_cap, err);

@@ -135,12 +135,22 @@ static int bind_and_listen(int fd, const union any_address *address, socklen_t s
     return 0;
 }
 
+static bool parse_any(const char *address, union any_address *ret_parsed, socklen_t *ret_size) {
+    return strncmp(address, "unix:", UNIX_PREFIX) == 0
+               ? parse_unix(address + UNIX_PREFIX, ret_parsed, ret_size)
+               : parse_inet(address, ret_parsed, ret_size);
+}
+
+bool os_address_is_valid(const char *address) {
+    union any_address parsed;
+    socklen_t size = 0;
+    return parse_any(address, &parsed, &size);
+}
+
 int os_listen(const char *address, bool reuse_port, int *ret_fd, struct err *err) {
     union any_address parsed;
     socklen_t size = 0;
-    bool is_unix = strncmp(address, "unix:", UNIX_PREFIX) == 0;
-    if (is_unix ? !parse_unix(address + UNIX_PREFIX, &parsed, &size)
-                : !parse_inet(address, &parsed, &size)) {
+    if (!parse_any(address, &parsed, &size)) {
         return err_set(err, BH_E_SYNTAX,
                        "%s is no address: expected 127.0.0.1:8080, [::1]:8080 or unix:/path",
                        address);

@@ -25,6 +25,8 @@ struct os_peer {
  * reuse_port = SO_REUSEPORT. A Unix socket gets mode 0600 and replaces a dead one. Port 0 takes a
  * free one. */
 int os_listen(const char *address, bool reuse_port, int *ret_fd, struct err *err) BH_MUST_USE;
+/* Whether os_listen would take the text for an address. */
+bool os_address_is_valid(const char *address);
 int os_local_port(int fd, uint16_t *ret_port) BH_MUST_USE;
 int os_accept(int listener, int *ret_fd, struct os_peer *ret_peer) BH_MUST_USE;
 int os_connect_unix(const char *path, int *ret_fd) BH_MUST_USE; /* blocking; for the command line */

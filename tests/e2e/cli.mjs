@@ -50,6 +50,7 @@ test('every command has help with an example, and unknown words are refused', ()
 });
 
 const MISTAKES = [
+  ['bulkhead.yaml', /ingest: 127\.0\.0\.1:8080/, 'ingest: 0.0.0.0', /bulkhead\.yaml:\d+:\d+: listen: ingest .*127\.0\.0\.1:8080/s],
   ['bulkhead.yaml', /^listen:/m, 'listne:', /bulkhead\.yaml:\d+:\d+: .*listne.*listen/s],
   ['bulkhead.yaml', /trust: browser, vendors/, 'trust: brwoser, vendors', /bulkhead\.yaml:\d+:\d+: .*trust.*browser/s],
   ['bulkhead.yaml', /vendors: \[mixpanel\]/, 'vendors: [mixpanle]', /mixpanle/],

@@ -87,6 +87,7 @@ static void addresses_are_read_or_refused(void **state) {
     int fd = -1;
     for (size_t i = 0; i < BH_COUNT(bad); i++) {
         assert_int_equal(os_listen(bad[i], false, &fd, &err), BH_E_SYNTAX);
+        assert_false(os_address_is_valid(bad[i]));
         assert_int_equal(fd, -1);
     }
     char longest[200] = "unix:/";
@@ -102,6 +103,7 @@ static void a_port_is_shared_only_when_asked(void **state) {
     int second = -1;
     uint16_t port = 0;
     assert_int_equal(os_listen("localhost:0", false, &first, &err), 0);
+    assert_true(os_address_is_valid("localhost:0"));
     assert_int_equal(os_local_port(first, &port), 0);
     assert_true(port != 0);
     (void)snprintf(address, sizeof address, "127.0.0.1:%u", port);

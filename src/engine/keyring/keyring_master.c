@@ -78,7 +78,9 @@ static int check_place(const char *file, const char *data_dir, const char *confi
     unsigned mode = 0;
     int code = os_path_real(file, real, sizeof real);
     if (code != 0) {
-        return err_set(err, BH_E_KEY, "there is no master key file %s; bulkhead init writes one",
+        return err_set(err, BH_E_KEY,
+                       "there is no master key file %s; bring it from its backup (a new instance: "
+                       "bulkhead init NEWDIR --key FILE writes one)",
                        file);
     }
     code = os_path_mode(real, &mode);
