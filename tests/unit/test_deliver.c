@@ -209,6 +209,8 @@ static void malformed_answers(void **state) {
         "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
         "HTTP/1.1 204 No Content\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nContent-Len",
+        "HTTP/1.1 413 Too Large\r\n",
         "{\"code\":200}",
         "",
     };
@@ -263,7 +265,7 @@ static void dead_vendor(void **state) {
     assert_int_equal(sums.certain, 0);
     assert_int_equal(sums.possible, 0);
     kit_vendor_start(&world.vendor);
-    /* The next try is recorded as possible before its first byte, though its line says unsent. */
+    /* The next try is an attempt of its own, possible before its first byte. */
     begin_script(0, 1);
     script.hang = true;
     kit_restore(&world, true);

@@ -194,6 +194,35 @@ static void strongest(void **state) {
     ledger_close(ledger);
 }
 
+/* What is recorded as unsent stays unsent: the same bytes later are another attempt, possible before any outcome, also after a restart. */
+static void unsent_is_not_taken_up(void **state) {
+    (void)state;
+    struct ledger_recovery recovery;
+    struct ledger *ledger = open_ledger(&recovery);
+    uint64_t a = attempt(ledger, 1000, 1, 4, 1);
+    outcome(ledger, a, RESULT_UNSENT, 1100, 0);
+    uint64_t b = attempt(ledger, 2000, 1, 4, 1);
+    assert_int_not_equal(b, a);
+    struct tally t = scan(0, 2000, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1], 0);
+    t = scan(0, UINT64_MAX, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1], 3);
+    /* A byte may have left in a try before: that attempt is possible for good, and the same. */
+    outcome(ledger, b, RESULT_UNKNOWN, 2100, 0);
+    outcome(ledger, b, RESULT_UNSENT, 2200, 0);
+    assert_int_equal(attempt(ledger, 2300, 1, 4, 1), b);
+    uint64_t c = attempt(ledger, 3000, 1, 4, 2);
+    outcome(ledger, c, RESULT_UNSENT, 3100, 0);
+    ledger_close(ledger);
+    ledger = open_ledger(&recovery);
+    assert_int_equal(attempt(ledger, 4000, 1, 4, 1), b);
+    uint64_t d = attempt(ledger, 4100, 1, 4, 2);
+    assert_int_not_equal(d, c);
+    t = scan(0, UINT64_MAX, UINT64_MAX, 0);
+    assert_int_equal(t.possible[1], 6); /* b and d */
+    ledger_close(ledger);
+}
+
 /* A refusal such as 429 is certain from its answer on, and the same bytes go again until the items are final: possible in between. */
 static void tried_again(void **state) {
     (void)state;
@@ -340,6 +369,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(windows, setup, teardown),
         cmocka_unit_test_setup_teardown(strongest, setup, teardown),
+        cmocka_unit_test_setup_teardown(unsent_is_not_taken_up, setup, teardown),
         cmocka_unit_test_setup_teardown(tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(restart, setup, teardown),
         cmocka_unit_test_setup_teardown(flipped, setup, teardown),

@@ -41,6 +41,8 @@ struct open_attempt {
     uint32_t span;
     uint8_t endpoint;
     bool items_final;
+    bool is_told;   /* it has an outcome */
+    bool is_unsent; /* and all of them say that no byte left */
     uint8_t body_sha256[32];
     uint32_t seqs_from; /* into seqs[]; partial attempts only */
     uint32_t seqs_count;
@@ -232,6 +234,12 @@ static int open_add(struct ledger *l, const struct open_attempt *attempt, const 
     return 0;
 }
 
+static void open_told(struct open_attempt *a, uint8_t result, uint8_t flags) {
+    a->is_unsent = result == RESULT_UNSENT && (a->is_unsent || !a->is_told);
+    a->is_told = true;
+    a->items_final |= (flags & OUTCOME_ITEMS_FINAL) != 0;
+}
+
 static int recover_attempt(struct ledger *l, const struct leaf *leaf) {
     size_t count = 0;
     bool partial = (leaf->attempt.flags & ATTEMPT_PARTIAL) != 0;
@@ -277,7 +285,7 @@ static int recover_leaf(struct ledger *l, const struct leaf *leaf) {
         if (a == NULL) {
             return 0;
         }
-        a->items_final |= (leaf->outcome.flags & OUTCOME_ITEMS_FINAL) != 0;
+        open_told(a, leaf->outcome.result, leaf->outcome.flags);
         if ((leaf->outcome.flags & OUTCOME_WINDOW_SETTLED) != 0) {
             advance(&settled, a->first_seq, a->span);
         }
@@ -612,10 +620,11 @@ uint32_t ledger_shape(struct ledger *l, uint16_t source, const struct ledger_pai
     return number;
 }
 
+/* An attempt that is recorded as unsent stays so: sending its bytes after all is a new attempt, which is possible from its line on. */
 static struct open_attempt *find_retry(struct ledger *l, const struct ledger_attempt *attempt) {
     for (uint32_t i = 0; i < l->open_count; i++) {
         struct open_attempt *a = &l->open[i];
-        if (!a->items_final && a->endpoint == attempt->endpoint &&
+        if (!a->items_final && !a->is_unsent && a->endpoint == attempt->endpoint &&
             a->is_partial == (attempt->seqs != NULL) &&
             memcmp(a->body_sha256, attempt->body_sha256, 32) == 0 &&
             a->first_seq == attempt->first_seq && a->span == attempt->span) {
@@ -710,7 +719,7 @@ static int outcome_locked(struct ledger *l, const struct ledger_outcome *outcome
     }
     struct open_attempt *a = open_find(l, outcome->attempt);
     if (a != NULL) {
-        a->items_final |= (outcome->flags & OUTCOME_ITEMS_FINAL) != 0;
+        open_told(a, outcome->result, outcome->flags);
         if ((outcome->flags & OUTCOME_WINDOW_SETTLED) != 0) {
             advance(&l->pending_settled, a->first_seq, a->span);
         }

@@ -77,7 +77,7 @@ struct ledger_attempt {
 };
 
 /* Appends waiting outcomes and this attempt, syncs. A retry whose body hash, window and endpoint equal the attempt without complete outcome is that attempt again: its
- * number is returned and nothing is written. */
+ * number is returned and nothing is written. One whose outcomes all say "unsent" is never taken up again. */
 int ledger_attempt(struct ledger *ledger, const struct ledger_attempt *attempt,
                    uint64_t *ret_number) BH_MUST_USE;
 
