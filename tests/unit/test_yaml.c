@@ -66,6 +66,35 @@ static void test_tree(void **state) {
     yaml_free(NULL);
 }
 
+/* A secret that somebody wrote into a file is not carried on into terminals and logs by the message that refuses it. */
+static void test_secrets_are_not_shown(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *shown;
+    } rows[] = {
+        {"credential: hunter2\n", " | credential: *******\n"},
+        {"a: { credential: 'hun, ter2', b: 1 }\n", " | a: { credential: **********', b: 1 }\n"},
+        {"credential: { value: hunter2 }\n", " | credential: *****************}\n"},
+        {"- { token: hunter2, secret: \"hunter2\", trust: x }\n",
+         " | - { token: *******, secret: ********\", trust: x }\n"},
+        {"endpoint: https://me:hunter2@x.example/a@b\n",
+         " | endpoint: https://**********@x.example/a@b\n"},
+        {"token: { env: NAME }\n", " | token: { env: NAME }\n"},
+        {"tokens: { type: number }\n", " | tokens: { type: number }\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct yaml_doc *doc = load(rows[i].text);
+        struct err err = {0};
+        assert_int_equal(yaml_error(&err, yaml_root(doc), "no"), BH_E_CONFIG);
+        assert_null(strstr(err.text, "hunter2"));
+        if (strstr(err.text, rows[i].shown) == NULL) {
+            fail_msg("%s: %s", rows[i].text, err.text);
+        }
+        yaml_free(doc);
+    }
+}
+
 static void test_refusals(void **state) {
     (void)state;
     refused("a: 1\nb: &x 2\n", 2, 7, "anchors");
@@ -171,6 +200,7 @@ static void test_typed_scalars(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_secrets_are_not_shown),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_long_lines_show_their_column),
         cmocka_unit_test(test_keys_and_nearest),

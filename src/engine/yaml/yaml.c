@@ -20,7 +20,8 @@ enum {
     YAML_BYTES_MAX = 1024 * 1024,
     YAML_DEPTH_MAX = 16,
     YAML_MAGIC = 0x79616d6c,
-    SOURCE_SHOWN = 76, /* bytes of a source line under an error */
+    SOURCE_SHOWN = 76,  /* bytes of a source line under an error */
+    LINE_LOOKED = 4096, /* bytes of it to either side in which a secret is looked for */
 };
 
 struct level {
@@ -96,6 +97,85 @@ static size_t utf8_size(const uint8_t *p, size_t n) {
     return code >= least[size] && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? size : 0;
 }
 
+/* Where the value at `at` of a line ends: at its quote, at the brace of a mapping, else at the next sign of a mapping around it. */
+static size_t value_end(struct span line, size_t at) {
+    uint8_t first = at < line.n ? line.p[at] : 0;
+    size_t end = at + 1;
+    if (first == '"' || first == '\'') {
+        while (end < line.n && line.p[end] != first) {
+            end++;
+        }
+        return end;
+    }
+    while (end < line.n && line.p[end] != '}' &&
+           (first == '{' || (line.p[end] != ',' && line.p[end] != ' '))) {
+        end++;
+    }
+    return end;
+}
+
+/* A mapping that says where a secret is, and not what it is. */
+static bool is_reference(struct span value) {
+    static const char *const words[] = {"env:", "file:", "systemd:"};
+    size_t at = 1;
+    if (value.n == 0 || value.p[0] != '{') {
+        return false;
+    }
+    while (at < value.n && value.p[at] == ' ') {
+        at++;
+    }
+    for (size_t i = 0; i < BH_COUNT(words); i++) {
+        if (span_starts(span_from(value, at), span_str(words[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Whether byte i of a source line may be a secret that somebody wrote where none belongs: errors go to logs. What stands behind a key that
+ * carries one, and user and password of an address.
+ */
+static bool is_hidden(struct span line, size_t i) {
+    static const char *const keys[] = {"credential:", "token:", "secret:", "://"};
+    for (size_t k = 0; k < BH_COUNT(keys); k++) {
+        struct span key = span_str(keys[k]);
+        size_t at = 0;
+        size_t found;
+        while ((found = span_find(span_from(line, at), key)) != SIZE_MAX) {
+            at += found + key.n;
+            bool is_address = key.p[0] == ':';
+            while (!is_address && at < line.n && line.p[at] == ' ') {
+                at++;
+            }
+            if (i < at || is_reference(span_from(line, at))) {
+                continue;
+            }
+            struct span rest = span_from(line, at);
+            size_t sign = is_address ? span_find_byte(rest, '@') : SIZE_MAX;
+            size_t end = !is_address ? value_end(line, at) : sign != SIZE_MAX ? at + sign : at;
+            if (i < end) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The line that holds `at`, of which a secret may be shown only as stars. */
+static struct span line_of(const struct yaml_doc *doc, size_t at, size_t *ret_start) {
+    size_t start = at;
+    size_t end = at;
+    while (start > 0 && at - start < LINE_LOOKED && doc->source[start - 1] != '\n') {
+        start--;
+    }
+    while (end < doc->source_size && end - at < LINE_LOOKED && doc->source[end] != '\n') {
+        end++;
+    }
+    *ret_start = start;
+    return span_of(doc->source + start, end - start);
+}
+
 /* "\n  12 | source line\n     |   ^" as far as it fits; a long line is shown around the column. */
 static void show_source(const struct yaml_doc *doc, uint32_t offset, uint32_t line,
                         struct buf *out) {
@@ -114,6 +194,8 @@ static void show_source(const struct yaml_doc *doc, uint32_t offset, uint32_t li
     while (end > at && end < doc->source_size && (doc->source[end] & 0xc0) == 0x80) {
         end--;
     }
+    size_t line_start;
+    struct span whole = line_of(doc, at, &line_start);
     char number[16];
     int width = snprintf(number, sizeof number, "%4u", line);
     buf_put_str(out, "\n");
@@ -121,7 +203,9 @@ static void show_source(const struct yaml_doc *doc, uint32_t offset, uint32_t li
     buf_put_str(out, " | ");
     for (size_t i = start; i < end;) {
         size_t size = utf8_size(doc->source + i, end - i);
-        if (size == 0 || doc->source[i] < 0x20) {
+        if (is_hidden(whole, i - line_start)) {
+            buf_put_byte(out, '*');
+        } else if (size == 0 || doc->source[i] < 0x20) {
             buf_put_byte(out, size == 0 ? '?' : ' ');
         } else {
             buf_put(out, doc->source + i, size);
