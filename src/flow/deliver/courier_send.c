@@ -92,6 +92,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *context) {
         t->is_early |= is_final && t->body_at < t->body.n;
         return n;
     }
+    t->head_ended |= t->answer_began && span_trim(text).n == 0;
     size_t colon = span_find_byte(text, ':');
     struct span name = colon != SIZE_MAX ? span_cut(text, 0, colon) : SPAN_NONE;
     t->lengths += span_equal_nocase(name, SPAN_LIT("content-length"));
@@ -328,6 +329,7 @@ static void begin(struct courier *courier, const struct protocol_post *post) {
     t->is_malformed = false;
     t->is_early = false;
     t->answer_began = false;
+    t->head_ended = false;
     t->raw_in = 0;
     t->lengths = 0;
     t->encodings = 0;
@@ -345,7 +347,7 @@ static bool is_sound(struct courier *courier, long status) {
     struct transfer *t = &courier->transfer;
     curl_off_t length = -1;
     (void)curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-    if (status < 200 || t->is_malformed || t->lengths > 1 ||
+    if (status < 200 || t->is_malformed || !t->head_ended || t->lengths > 1 ||
         (t->lengths != 0 && t->encodings != 0)) {
         return false;
     }

@@ -186,6 +186,7 @@ struct transfer {
     bool is_malformed;
     bool is_early;
     bool answer_began;
+    bool head_ended;    /* of the final answer: what came is no part of a head */
     bool is_fresh;      /* the next request must make a connection of its own */
     bool is_h2;         /* the last answer came by HTTP/2 */
     uint64_t raw_in;    /* bytes of the answer's body as they came */
