@@ -238,7 +238,7 @@ static void test_ids_are_the_resolvers(void **state) {
     const struct ruleset *const list[] = {rules, NULL};
     static const char *const forms[] = {"1000", "\"1000\"", "1e3", "1000.0", "10E+2"};
     char json[200];
-    char first[4096] = "";
+    static char first[sizeof(((struct policy_kit_result *)0)->json)];
     struct aid aid;
     aid_make(policy_kit_aids(), SPAN_NONE, SPAN_LIT("1000"), &aid);
     for (size_t i = 0; i < BH_COUNT(forms); i++) {
