@@ -219,6 +219,21 @@ static void a_key_is_refused_where_it_must_not_lie(void **state) {
     expect_refusal(&at, BH_E_KEY, "does not open the key file");
 }
 
+/* Files of mode 0600 are as good as the folder they lie in. A group may be the volume's own. */
+static void a_folder_that_anyone_may_write_is_refused(void **state) {
+    (void)state;
+    struct keyring_source file = {.file = key_path};
+    keyring_free(open_ring(true));
+    assert_int_equal(chmod(data, 0777), 0);
+    expect_refusal(&file, BH_E_KEY, "mode 0777");
+    assert_int_equal(chmod(data, 0702), 0);
+    expect_refusal(&file, BH_E_KEY, "mode 0702");
+    assert_int_equal(chmod(data, 02770), 0);
+    keyring_free(open_ring(false));
+    assert_int_equal(chmod(data, 0755), 0);
+    keyring_free(open_ring(false));
+}
+
 static void every_source_gives_the_same_key(void **state) {
     (void)state;
     char command[400];
@@ -293,6 +308,7 @@ int main(void) {
         cmocka_unit_test(keys_are_the_same_after_a_restart),
         cmocka_unit_test(no_key_byte_lies_in_the_file),
         cmocka_unit_test(a_key_is_refused_where_it_must_not_lie),
+        cmocka_unit_test(a_folder_that_anyone_may_write_is_refused),
         cmocka_unit_test(every_source_gives_the_same_key),
         cmocka_unit_test(no_byte_of_the_file_may_change),
     };

@@ -140,6 +140,19 @@ static int create_or_read(struct keyring *keyring, bool create, uint16_t instanc
     return code;
 }
 
+/* Who may write into the folder may put older files in the place of ours, whatever their modes. */
+static int check_data(const char *data_dir, struct err *err) {
+    enum { OTHERS_WRITE = 0002 };
+    unsigned mode = 0;
+    if (os_path_mode(data_dir, &mode) != 0 || (mode & OTHERS_WRITE) == 0) {
+        return 0; /* what cannot be read is the next step's to say */
+    }
+    return err_set(
+        err, BH_E_KEY,
+        "the data folder %s has mode %04o: anyone may replace what lies in it; chmod 0700 %s",
+        data_dir, mode, data_dir);
+}
+
 int keyring_open(const char *data_dir, const char *config_dir, const struct keyring_source *source,
                  bool create, uint16_t instance, struct keyring **ret_keyring, struct err *err) {
     struct keyring *keyring = keyring_new();
@@ -160,6 +173,9 @@ int keyring_open(const char *data_dir, const char *config_dir, const struct keyr
             (void)err_set(err, code, "cannot make the data folder %s: %s", data_dir,
                           bh_error_text(code));
         }
+    }
+    if (code == 0) {
+        code = check_data(data_dir, err);
     }
     if (code == 0) {
         code = create_or_read(keyring, create, instance, err);
