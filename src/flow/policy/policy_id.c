@@ -15,19 +15,16 @@
 static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
 
 void base32_put(const uint8_t block[16], uint8_t out[26]) {
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < 16; i++) {
-        bits = bits << 8 | block[i];
-        have += 8;
-        while (have >= 5) {
-            have -= 5;
-            out[n++] = (uint8_t)base32[bits >> have & 31];
+    for (size_t i = 0; i < 3; i++) {
+        const uint8_t *b = block + 5 * i;
+        uint64_t bits = (uint64_t)b[0] << 32 | (uint64_t)b[1] << 24 | (uint64_t)b[2] << 16 |
+                        (uint64_t)b[3] << 8 | b[4];
+        for (unsigned k = 0; k < 8; k++) {
+            out[8 * i + k] = (uint8_t)base32[bits >> (35 - 5 * k) & 31];
         }
     }
-    out[n++] = (uint8_t)base32[bits << (5 - have) & 31];
-    check_slow(n == 26);
+    out[24] = (uint8_t)base32[block[15] >> 3];
+    out[25] = (uint8_t)base32[block[15] << 2 & 31];
 }
 
 static int base32_value(uint8_t c) {
@@ -127,16 +124,19 @@ static const struct id_entry *entry_of(struct policy *p, uint8_t domain, struct 
         return spare;
     }
     uint64_t hash = hash64(id.p, id.n, hash64(p->in->space.p, p->in->space.n, domain));
-    struct id_entry *e = &p->ids[hash & (ID_ENTRIES - 1)];
-    bool is_same = e->hash == hash && e->domain == domain && e->id_size == id.n &&
-                   memcmp(e->id, id.p, id.n) == 0;
-    if (!is_same) {
-        make(p, domain, id, e);
-        e->hash = hash;
-        e->domain = domain;
-        e->id_size = (uint8_t)id.n;
-        memcpy(e->id, id.p, id.n);
+    struct id_entry *set = &p->ids[hash % (ID_ENTRIES / ID_WAYS) * ID_WAYS];
+    for (unsigned i = 0; i < ID_WAYS; i++) {
+        if (set[i].hash == hash && set[i].domain == domain && set[i].id_size == id.n &&
+            memcmp(set[i].id, id.p, id.n) == 0) {
+            return &set[i];
+        }
     }
+    struct id_entry *e = &set[p->id_next++ % ID_WAYS];
+    make(p, domain, id, e);
+    e->hash = hash;
+    e->domain = domain;
+    e->id_size = (uint8_t)id.n;
+    memcpy(e->id, id.p, id.n);
     return e;
 }
 

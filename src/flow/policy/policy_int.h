@@ -271,6 +271,7 @@ struct id_entry {
 enum {
     WALK_DEPTH_MAX = LIMIT_JSON_DEPTH + 2,
     ID_ENTRIES = 1024,                  /* recent ids: 128 KiB, enough for the people of a window */
+    ID_WAYS = 4,                        /* places that an id may stand in */
     KEYS_SEEN = 2 * LIMIT_EVENT_TOKENS, /* a power of two */
     PSEUDONYM_BYTES = 64,               /* prefix and 36 */
 };
@@ -281,6 +282,7 @@ struct policy {
     struct aes_block *keys[8]; /* by enum id_domain */
     const struct aid_maker *aids;
     struct id_entry *ids;
+    uint32_t id_next;           /* which way the next new id takes */
     struct decision *decisions; /* by token */
     uint64_t *keys_seen;        /* duplicates within an object: hash and epoch */
     size_t keys_mask;           /* how much of it the item in hand uses */
@@ -299,6 +301,7 @@ struct policy {
     const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
     struct span device_prefix;
     struct span own_host; /* of the page's own address */
+    bool has_own_host;    /* it was looked for */
     struct walk walks[WALK_DEPTH_MAX];
     unsigned depth;
 
@@ -322,6 +325,8 @@ struct policy {
     bool link_broken;   /* one that it needs was withheld */
 };
 
+/* Host of the page's own address, whose path is ours to show; SPAN_NONE = not known. */
+struct span policy_own_host(struct policy *p);
 bool policy_value_escaped(struct policy *p, uint32_t token, struct span *ret_value);
 /* The leaf's decoded bytes: raw for numbers; false when a string is too long for any type. */
 static inline bool policy_value(struct policy *p, uint32_t token, struct span *ret_value) {

@@ -629,28 +629,35 @@ static void judge_ruleset(struct judge *j) {
     }
 }
 
-/* The page's own address, whose path is ours to show. */
-static void find_own_host(struct policy *p) {
+/* Asked while another value lies in value_text: this one is decoded elsewhere. */
+struct span policy_own_host(struct policy *p) {
+    if (p->has_own_host) {
+        return p->own_host;
+    }
+    p->has_own_host = true;
     p->own_host = SPAN_NONE;
     uint32_t properties = find_role(p, PLACE_EVENT, ROLE_PROPERTIES);
-    if (properties == 0 || p->tokens[properties].kind != JSON_OBJECT) {
-        return;
+    uint32_t url =
+        properties != 0 ? json_get(p->text, p->tokens, properties, SPAN_LIT("$current_url")) : 0;
+    if (url == 0 || p->tokens[url].kind != JSON_STRING ||
+        p->tokens[url].len > 6 * VALUE_BYTES_MAX) {
+        return SPAN_NONE;
     }
-    uint32_t url = json_get(p->text, p->tokens, properties, SPAN_LIT("$current_url"));
-    struct span value;
-    if (url != 0 && p->tokens[url].kind == JSON_STRING && policy_value(p, url, &value)) {
-        struct span host = url_host(value);
-        if (host.n != 0 && host.n <= sizeof p->host_text) {
-            memcpy(p->host_text, host.p, host.n);
-            p->own_host = span_of(p->host_text, host.n);
-        }
+    struct buf b = buf_of(p->shaped, VALUE_BYTES_MAX);
+    struct span value = json_text(p->text, &p->tokens[url], &b);
+    struct span host = value.n <= VALUE_BYTES_MAX ? url_host(value) : SPAN_NONE;
+    if (host.n != 0 && host.n <= sizeof p->host_text) {
+        memcpy(p->host_text, host.p, host.n);
+        p->own_host = span_of(p->host_text, host.n);
     }
+    return p->own_host;
 }
 
 bool policy_judge(struct policy *p) {
     bool is_event = p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP;
     p->reason = REASON_NONE;
     p->is_broken = false;
+    p->has_own_host = false;
     p->time = TIME_MS;
     p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
     p->keys_mask = 15;
@@ -663,16 +670,11 @@ bool policy_judge(struct policy *p) {
         memset(p->keys_seen, 0, KEYS_SEEN * sizeof *p->keys_seen);
         p->epoch = 1;
     }
-    bool has_host = false;
     for (size_t i = 0; i < p->in->ruleset_count; i++) {
         struct judge j = {.p = p, .rules = p->in->rulesets[i], .is_first = i == 0};
         judge_ruleset(&j);
         if (p->reason != REASON_NONE && p->explain == NULL) {
             continue; /* nothing of it leaves, and nobody asks about the leaves */
-        }
-        if (!has_host) {
-            find_own_host(p);
-            has_host = true;
         }
         /* One rule set alone is asked about findings when the leaf is written; of several each has its say, then all of them. */
         p->judging = p->in->ruleset_count > 1 ? j.rules : NULL;

@@ -267,8 +267,9 @@ static bool shape_url(struct policy *p, struct span value, struct shape *shape) 
     if (!url_split(value, &url)) {
         return false;
     }
-    bool is_own = p->own_host.n != 0 &&
-                  span_equal_nocase(span_cut(value, url.host_start, url.host_size), p->own_host);
+    struct span own = policy_own_host(p);
+    bool is_own =
+        own.n != 0 && span_equal_nocase(span_cut(value, url.host_start, url.host_size), own);
     size_t shown = is_own ? url.authority_end - url.host_start : url.host_size;
     if (!add_source(shape, value, 0, url.scheme_size) ||
         !add_source(shape, value, url.host_start, shown)) {

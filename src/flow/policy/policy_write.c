@@ -215,7 +215,7 @@ static bool has_finding(const struct policy *p, uint32_t token, uint32_t *cursor
     return *cursor < event->finding_count && event->findings[*cursor].leaf == token;
 }
 
-/* Nothing has to be known of the value to write it. */
+/* Nothing has to be known of the value to write it: most leaves of most events. */
 static bool leaves_as_it_is(const struct decision *d) {
     bool is_person = d->field != NULL && d->field->role == ROLE_PERSON;
     return d->act == ACT_KEEP || (d->form.id == FORM_RAW && !d->is_time && !is_person);
@@ -230,9 +230,6 @@ static uint8_t shape_leaf(struct policy *p, uint32_t token, struct decision *d, 
     shape->is_same = true;
     shape->is_plain = false;
     shape->is_string = p->tokens[token].kind == JSON_STRING;
-    if (leaves_as_it_is(d) && !has_finding(p, token, cursor)) {
-        return REASON_NONE; /* most leaves of most events */
-    }
     if (!policy_value(p, token, &value)) {
         return REASON_WRONG_TYPE;
     }
@@ -328,28 +325,61 @@ static struct span shape_text(struct policy *p, const struct shape *shape,
     return buf_span(b);
 }
 
-static void put_quoted(struct buf *out, struct span bytes) {
-    uint8_t *at = buf_room(out, bytes.n + 2);
+/*
+ * The value, and its key if it has one, as in the source: in one piece, unless there is white space between the two.
+ */
+static void put_source(struct policy *p, struct walk *parent, uint32_t key, uint32_t token) {
+    const struct json_token *t = &p->tokens[token];
+    const struct json_token *k = &p->tokens[key];
+    uint32_t quote = t->kind == JSON_STRING;
+    uint32_t start = t->start - quote;
+    if (key != 0) {
+        if (start != k->start + k->len + 2) {
+            put_separator(p, parent, key);
+            parent->has_members = false; /* its comma is written */
+        } else {
+            start = k->start - 1;
+        }
+    }
+    size_t n = t->start + t->len + quote - start;
+    uint8_t *at = buf_room(p->out, n + parent->has_members);
     if (at != NULL) {
-        at[0] = '"';
-        memcpy(at + 1, bytes.p, bytes.n);
-        at[bytes.n + 1] = '"';
+        *at = ',';
+        memcpy(at + parent->has_members, p->text.p + start, n);
+    }
+    parent->has_members = true;
+}
+
+/* Pieces that JSON need not escape. */
+static void put_pieces(struct buf *out, const struct shape *shape) {
+    size_t n = shape->is_string ? 2 : 0;
+    for (unsigned i = 0; i < shape->count; i++) {
+        n += shape->pieces[i].bytes.n;
+    }
+    uint8_t *at = buf_room(out, n);
+    if (at == NULL) {
+        return;
+    }
+    if (shape->is_string) {
+        *at++ = '"';
+    }
+    for (unsigned i = 0; i < shape->count; i++) {
+        if (shape->pieces[i].bytes.n != 0) {
+            memcpy(at, shape->pieces[i].bytes.p, shape->pieces[i].bytes.n);
+            at += shape->pieces[i].bytes.n;
+        }
+    }
+    if (shape->is_string) {
+        *at = '"';
     }
 }
 
 static void put_value(struct policy *p, uint32_t token, const struct shape *shape,
                       const struct edits *edits) {
-    if (shape->is_same && edits->count == 0) {
-        struct span raw = json_span(p->text, &p->tokens[token]);
-        if (shape->is_string) {
-            put_quoted(p->out, raw);
-        } else {
-            buf_put_span(p->out, raw);
-        }
-        return;
-    }
-    if (shape->is_plain && edits->count == 0) {
-        put_quoted(p->out, shape->pieces[0].bytes);
+    /* Parts of a text that was sent without escapes need none either, nor does what forms put in between. */
+    bool is_clean = shape->is_plain || (p->tokens[token].flags & JSON_ESCAPED) == 0;
+    if (is_clean && edits->count == 0) {
+        put_pieces(p->out, shape);
         return;
     }
     uint8_t memory[2 * VALUE_BYTES_MAX];
@@ -396,30 +426,55 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     return true;
 }
 
-static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
-    struct decision *d = &p->decisions[token];
+/* The leaf may leave: what is known of it then. False: it does not after all, nor does the item. */
+static bool let_leave(struct policy *p, const struct decision *d, const struct shape *shape) {
+    if ((d->act == ACT_SHAPE && !disclose(p, d->class_id, d->form)) || !note_left(p, d, shape)) {
+        p->reason = REASON_TOO_COMPLEX;
+        return false;
+    }
+    open_walks(p);
+    return true;
+}
+
+static void write_shaped(struct policy *p, uint32_t key, uint32_t token, struct decision *d) {
     struct shape shape;
     struct edits edits;
-    if (d->act == ACT_SKIP) {
-        if (p->explain != NULL) {
-            policy_tell(p, token, d);
-        }
-        return;
-    }
-    uint8_t reason = d->act == ACT_WITHHOLD
-                         ? d->reason
-                         : shape_leaf(p, token, d, &shape, &edits, &p->finding_next);
+    uint8_t reason = shape_leaf(p, token, d, &shape, &edits, &p->finding_next);
     if (reason != REASON_NONE) {
         count_withheld(p, token, d, reason);
         return;
     }
-    if ((d->act == ACT_SHAPE && !disclose(p, d->class_id, d->form)) || !note_left(p, d, &shape)) {
-        p->reason = REASON_TOO_COMPLEX;
+    if (!let_leave(p, d, &shape)) {
         return;
     }
-    open_walks(p);
-    put_separator(p, &p->walks[p->depth - 1], key);
-    put_value(p, token, &shape, &edits);
+    struct walk *parent = &p->walks[p->depth - 1];
+    if (shape.is_same && edits.count == 0) {
+        put_source(p, parent, key, token);
+    } else {
+        put_separator(p, parent, key);
+        put_value(p, token, &shape, &edits);
+    }
+    if (p->explain != NULL) {
+        policy_tell(p, token, d);
+    }
+}
+
+static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
+    struct decision *d = &p->decisions[token];
+    if (d->act == ACT_WITHHOLD) {
+        count_withheld(p, token, d, d->reason);
+        return;
+    }
+    if (d->act != ACT_SKIP) {
+        if (!leaves_as_it_is(d) || has_finding(p, token, &p->finding_next)) {
+            write_shaped(p, key, token, d);
+            return;
+        }
+        if (!let_leave(p, d, NULL)) {
+            return;
+        }
+        put_source(p, &p->walks[p->depth - 1], key, token);
+    }
     if (p->explain != NULL) {
         policy_tell(p, token, d);
     }
