@@ -88,6 +88,12 @@ static void print_status_vendor(const struct doc *doc, uint32_t key, bool live) 
         (void)printf(" %9s %9s  %s", delivered, withheld, when);
     }
     (void)printf("\n");
+    struct span damage = doc_text(doc, v, "out_of_service");
+    if (damage.n != 0) {
+        (void)printf("  %-16s out of service: %.*s\n"
+                     "  %-16s put a sound copy in place and restart; see bulkhead ledger verify\n",
+                     "", (int)damage.n, (const char *)damage.p, "");
+    }
 }
 
 /* Since the daemon started; the list itself is made from what is kept. */
@@ -185,17 +191,24 @@ static int offline_status(const struct settings *settings, struct buf *out, stru
         (void)snprintf(dir, sizeof dir, "%s/ledger", settings->data);
         ledger_config.dir = dir;
         int opened = ledger_open(&ledger_config, &ledger, &ledger_recovery, err);
-        if (opened != 0 && opened != BH_E_NOTFOUND) {
+        bool is_damaged = opened == BH_E_CORRUPT || opened == BH_E_TAMPERED;
+        if (opened != 0 && opened != BH_E_NOTFOUND && !is_damaged) {
             r = opened;
             break;
         }
         r = journal_count_from(
             journal, ledger_recovery.settled_seq != 0 ? ledger_recovery.settled_seq : 1, &backlog);
         ledger_close(ledger);
-        buf_printf(out, "%s\"%s\":{\"state\":\"%s\",\"backlog\":%llu}", i != 0 ? "," : "",
+        buf_printf(out, "%s\"%s\":{\"state\":\"%s\",\"backlog\":%llu", i != 0 ? "," : "",
                    settings->vendors[i],
                    vendor_state_word(cut_register_state(reg, settings->vendors[i])),
                    (unsigned long long)backlog);
+        if (is_damaged) {
+            buf_put_str(out, ",\"out_of_service\":");
+            json_put_string(out, span_str(err->text));
+            *err = (struct err){0};
+        }
+        buf_put_byte(out, '}');
     }
     buf_put_str(out, "}}\n");
     cut_register_free(reg);

@@ -88,6 +88,19 @@ struct gateway_vendor *gateway_find_vendor(struct gateway *gateway, struct span 
     return NULL;
 }
 
+static int cut_vendor(struct gateway *gateway, struct gateway_vendor *vendor, const char *why,
+                      uint64_t *ret_us, uint64_t *ret_durable_us) {
+    if (vendor->courier != NULL) {
+        return courier_cut(vendor->courier, "operator", why, ret_us, ret_durable_us);
+    }
+    /* Out of service nothing leaves anyway; the register keeps it so after the repair. */
+    uint64_t start = os_mono_us();
+    int r = cut_register_cut(gateway->reg, vendor->name);
+    *ret_us = 0;
+    *ret_durable_us = os_mono_us() - start;
+    return r;
+}
+
 static void handle_cut(struct gateway *gateway, const struct http_request *request) {
     struct admin_body body;
     struct gateway_vendor *vendor = NULL;
@@ -98,7 +111,7 @@ static void handle_cut(struct gateway *gateway, const struct http_request *reque
         reply_error(gateway->admin_server, request, 404, "no such vendor");
         return;
     }
-    int r = courier_cut(vendor->courier, "operator", body.why, &us, &durable_us);
+    int r = cut_vendor(gateway, vendor, body.why, &us, &durable_us);
     if (r != 0) {
         reply_error(gateway->admin_server, request, 409, bh_error_text(r));
         return;
@@ -106,7 +119,7 @@ static void handle_cut(struct gateway *gateway, const struct http_request *reque
     log_event(LOG_WARN, "vendor cut", LOG_WORD("vendor", vendor->name), LOG_INT("us", us),
               LOG_INT("durable_us", durable_us));
     struct courier_status status;
-    courier_status(vendor->courier, &status);
+    gateway_vendor_status(gateway, vendor, &status);
     uint8_t room[512];
     struct buf b = buf_of(room, sizeof room);
     buf_printf(
@@ -132,7 +145,10 @@ static void handle_restore(struct gateway *gateway, const struct http_request *r
         return;
     }
     os_lock(&gateway->config_lock);
-    int r = courier_restore(vendor->courier, replay, "operator", body.why, &err);
+    int r = vendor->courier != NULL
+                ? courier_restore(vendor->courier, replay, "operator", body.why, &err)
+                : err_set(&err, BH_E_STATE, "%s is out of service: %s", vendor->name,
+                          vendor->damage.text);
     os_unlock(&gateway->config_lock);
     if (r != 0) {
         reply_error(gateway->admin_server, request, 409,
@@ -142,7 +158,7 @@ static void handle_restore(struct gateway *gateway, const struct http_request *r
     log_event(LOG_WARN, "vendor restored", LOG_WORD("vendor", vendor->name),
               LOG_WORD("mode", replay ? "replay" : "discard"));
     struct courier_status status;
-    courier_status(vendor->courier, &status);
+    gateway_vendor_status(gateway, vendor, &status);
     uint8_t room[512];
     struct buf b = buf_of(room, sizeof room);
     buf_printf(&b, "{\"vendor\":\"%s\",\"state\":\"%s\",\"mode\":\"%s\",\"backlog\":%llu}\n",
@@ -169,7 +185,8 @@ static void handle_reload(struct gateway *gateway, const struct http_request *re
 /* Before an answer: what waits in the ledgers is written, so that a reader of the files sees this moment. */
 static void handle_flush(struct gateway *gateway, const struct http_request *request) {
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
-        int r = ledger_flush(courier_ledger(gateway->vendors[i].courier));
+        struct courier *courier = gateway->vendors[i].courier;
+        int r = courier != NULL ? ledger_flush(courier_ledger(courier)) : 0;
         if (r != 0) {
             reply_error(gateway->admin_server, request, 503, bh_error_text(r));
             return;

@@ -35,10 +35,43 @@ static int add_vendor(struct gateway *gateway, const struct snapshot *snapshot,
     struct courier_rules rules;
     snapshot_rules(snapshot, vendor, &rules);
     int r = courier_open(&config, &rules, &v->courier, err);
+    if (r == BH_E_CORRUPT || r == BH_E_TAMPERED || r == BH_E_VERSION) {
+        /* One vendor's damaged files are no reason to keep the others waiting. */
+        v->damage = *err;
+        *err = (struct err){0};
+        log_problem(
+            LOG_ERROR,
+            "vendor out of service: what is kept of it is damaged; nothing is sent to it, its events stay in the journal; "
+            "see bulkhead ledger verify, put a sound copy of the file in place and restart",
+            &v->damage);
+        r = 0;
+    }
     if (r == 0) {
         gateway->vendor_count++;
     }
     return r;
+}
+
+static int start_vendor(struct gateway_vendor *vendor) {
+    return vendor->courier != NULL ? courier_start(vendor->courier) : 0;
+}
+
+void gateway_vendor_status(struct gateway *gateway, const struct gateway_vendor *vendor,
+                           struct courier_status *ret_status) {
+    if (vendor->courier != NULL) {
+        courier_status(vendor->courier, ret_status);
+        return;
+    }
+    uint64_t first = journal_first_seq(gateway->journal);
+    first = first != 0 ? first : 1;
+    uint64_t durable = journal_durable_seq(gateway->journal);
+    enum vendor_state state = cut_register_state(gateway->reg, vendor->name);
+    bool is_open = state == VENDOR_ACTIVE || state == VENDOR_RETRYING;
+    *ret_status = (struct courier_status){
+        .state = is_open ? VENDOR_PARKED : state,
+        .settled_seq = first,
+        .backlog = durable + 1 > first ? durable + 1 - first : 0,
+    };
 }
 
 static void set_distinct(struct gateway *gateway, const struct snapshot *snapshot) {
@@ -92,11 +125,14 @@ static int reload_locked(struct gateway *gateway, struct err *err) {
         struct gateway_vendor *v = gateway_find_vendor(gateway, span_str(next->vendors[i].name));
         struct courier_rules rules;
         snapshot_rules(next, &next->vendors[i], &rules);
+        if (v != NULL && v->courier == NULL) {
+            continue; /* out of service until a restart */
+        }
         if (v != NULL) {
             r = courier_reload(v->courier, &rules, err);
         } else if (gateway->vendor_count < LIMIT_VENDORS) {
             r = add_vendor(gateway, next, &next->vendors[i], err);
-            r = r == 0 ? courier_start(gateway->vendors[gateway->vendor_count - 1].courier) : r;
+            r = r == 0 ? start_vendor(&gateway->vendors[gateway->vendor_count - 1]) : r;
         }
     }
     return r;
@@ -188,7 +224,7 @@ static int start_threads(struct gateway *gateway, struct err *err) {
     int r = journal_start(gateway->journal);
     r = r == 0 ? resolver_start(gateway->resolver) : r;
     for (unsigned i = 0; r == 0 && i < gateway->vendor_count; i++) {
-        r = courier_start(gateway->vendors[i].courier);
+        r = start_vendor(&gateway->vendors[i]);
     }
     if (r == 0) {
         const struct settings *settings = atomic_load(&gateway->snapshot)->settings;
@@ -222,10 +258,14 @@ static void stop_threads(struct gateway *gateway) {
     journal_stop(gateway->journal);
     uint64_t grace_over = os_mono_us() + COURIER_GRACE_MS * (uint64_t)1000;
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
-        courier_stop_by(gateway->vendors[i].courier, grace_over);
+        if (gateway->vendors[i].courier != NULL) {
+            courier_stop_by(gateway->vendors[i].courier, grace_over);
+        }
     }
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
-        courier_join(gateway->vendors[i].courier);
+        if (gateway->vendors[i].courier != NULL) {
+            courier_join(gateway->vendors[i].courier);
+        }
     }
     resolver_stop(gateway->resolver);
     atomic_store_explicit(&gateway->loops_done, true, memory_order_release);

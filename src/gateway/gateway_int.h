@@ -38,7 +38,8 @@ struct loop {
 
 struct gateway_vendor {
     char name[LIMIT_NAME + 1];
-    struct courier *courier;
+    struct courier *courier; /* NULL: out of service until a restart, because of `damage` */
+    struct err damage;
 };
 
 struct gateway {
@@ -89,5 +90,8 @@ void keeper_run(void *context);
 /* gateway.c */
 int gateway_reload(struct gateway *gateway, struct err *err) BH_MUST_USE;
 struct gateway_vendor *gateway_find_vendor(struct gateway *gateway, struct span name);
+/* Of a vendor that is out of service: cut, closed or parked, and all that the journal holds is backlog, since only its ledger knew better. */
+void gateway_vendor_status(struct gateway *gateway, const struct gateway_vendor *vendor,
+                           struct courier_status *ret_status);
 
 #endif

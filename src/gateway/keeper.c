@@ -26,9 +26,11 @@ static void retain(struct gateway *gateway, uint64_t *alarm_after_us) {
     size_t count = 0;
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
         struct courier_status status;
-        courier_status(gateway->vendors[i].courier, &status);
-        settlements[count++] = (struct journal_settlement){gateway->vendors[i].name,
-                                                           status.settled_seq, status.budget};
+        const struct gateway_vendor *vendor = &gateway->vendors[i];
+        gateway_vendor_status(gateway, vendor, &status);
+        /* Of a vendor out of service nothing lapses: there is no ledger that could say so. */
+        settlements[count++] = (struct journal_settlement){
+            vendor->courier != NULL ? vendor->name : NULL, status.settled_seq, status.budget};
     }
     /* The resolver holds segments back like a vendor, but never lapses: its lag is milliseconds. */
     settlements[count++] =

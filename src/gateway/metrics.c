@@ -44,11 +44,12 @@ static void status_sources(struct gateway *gateway, struct buf *out) {
     buf_put_byte(out, '}');
 }
 
-static void status_vendor(const char *name, const struct courier_status *s, struct buf *out) {
+static void status_vendor(const struct gateway_vendor *vendor, const struct courier_status *s,
+                          struct buf *out) {
     buf_printf(
         out,
         "\"%s\":{\"state\":\"%s\",\"backlog\":%llu,\"settled_seq\":%llu,\"delivered\":%llu,\"refused\":%llu,\"withheld\":%llu",
-        name, vendor_state_word(s->state), (unsigned long long)s->backlog,
+        vendor->name, vendor_state_word(s->state), (unsigned long long)s->backlog,
         (unsigned long long)s->settled_seq, (unsigned long long)s->accepted_events,
         (unsigned long long)s->refused_events, (unsigned long long)s->withheld_events);
     buf_printf(
@@ -69,7 +70,12 @@ static void status_vendor(const char *name, const struct courier_status *s, stru
             first = false;
         }
     }
-    buf_put_str(out, "}}");
+    buf_put_byte(out, '}');
+    if (vendor->courier == NULL) {
+        buf_put_str(out, ",\"out_of_service\":");
+        json_put_string(out, span_str(vendor->damage.text));
+    }
+    buf_put_byte(out, '}');
 }
 
 void status_write(struct gateway *gateway, struct buf *out) {
@@ -97,11 +103,11 @@ void status_write(struct gateway *gateway, struct buf *out) {
     buf_put_str(out, ",\"vendors\":{");
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
         struct courier_status status;
-        courier_status(gateway->vendors[i].courier, &status);
+        gateway_vendor_status(gateway, &gateway->vendors[i], &status);
         if (i != 0) {
             buf_put_byte(out, ',');
         }
-        status_vendor(gateway->vendors[i].name, &status, out);
+        status_vendor(&gateway->vendors[i], &status, out);
     }
     buf_put_str(out, "}}\n");
 }
@@ -194,7 +200,7 @@ static void metrics_journal(struct gateway *gateway, struct buf *out) {
 static void metrics_vendors(struct gateway *gateway, struct buf *out) {
     struct courier_status *s = calloc(LIMIT_VENDORS, sizeof *s);
     for (unsigned i = 0; s != NULL && i < gateway->vendor_count; i++) {
-        courier_status(gateway->vendors[i].courier, &s[i]);
+        gateway_vendor_status(gateway, &gateway->vendors[i], &s[i]);
     }
     if (s == NULL) {
         return;
@@ -206,6 +212,12 @@ static void metrics_vendors(struct gateway *gateway, struct buf *out) {
             buf_printf(out, "bulkhead_vendor_state{vendor=\"%s\",state=\"%s\"} %d\n",
                        gateway->vendors[i].name, vendor_state_word((enum vendor_state)state), is);
         }
+    }
+    family(out, "bulkhead_vendor_out_of_service", "gauge",
+           "1 while nothing is sent because what is kept of the vendor is damaged.");
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        buf_printf(out, "bulkhead_vendor_out_of_service{vendor=\"%s\"} %d\n",
+                   gateway->vendors[i].name, gateway->vendors[i].courier == NULL);
     }
     family(out, "bulkhead_vendor_backlog_events", "gauge",
            "Events accepted and not yet delivered or decided.");

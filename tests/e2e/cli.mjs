@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { finish, onEnd, seeded, sleep, tempFolder, test } from './lib/harness.mjs';
+import { finish, onEnd, seeded, sleep, tempFolder, test, until } from './lib/harness.mjs';
 import { ALLOW, findBinary, Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
 import { Standin } from './lib/standin.mjs';
 
@@ -255,6 +255,58 @@ test('SIGTERM ends it in order, and nothing waits in the dark', async () => {
   const end = await gateway.stop();
   assert.deepEqual([end.code, end.signal], [0, null]);
   assert.equal((await gateway.status()).vendors.mixpanel.backlog, 0);
+});
+
+test('a damaged ledger stops its vendor alone: the other is served, its events wait, cut and the repair work', async () => {
+  const other = await new Standin({ token: VENDOR_TOKEN }).start();
+  onEnd(() => other.stop());
+  const two = new Gateway({ name: 'damaged', vendors: [{ vendor: 'sound', endpoint: standin.url }, { vendor: 'hurt', endpoint: other.url }] });
+  const say = (id) => post(two.ports.ingest, '/mixpanel/track', [{ ...ITEM, properties: { ...ITEM.properties, distinct_id: id } }]);
+  await two.start();
+  await two.open('sound');
+  await two.open('hurt');
+  await say('damage_1');
+  await two.drained('sound');
+  await two.drained('hurt');
+  await two.stop();
+  const file = path.join(two.data, 'ledger/hurt-1/0000000001.seg');
+  const good = fs.readFileSync(file);
+  const bad = Buffer.from(good);
+  bad[4096 + 60] ^= 4;
+  fs.writeFileSync(file, bad);
+
+  const shows = async () => (await two.status()).vendors.hurt;
+  assert.match((await shows()).out_of_service, /hurt/, 'status tells it while no daemon runs');
+  await two.start();
+  assert.equal((await two.health('/readyz')).status, 200, 'events are taken');
+  assert.equal((await say('damage_2')).status, 200);
+  await until(async () => (await two.status()).vendors.sound.backlog === 0, () => 'the sound vendor is served', 10000, 50);
+  const hurt = await shows();
+  assert.equal(hurt.state, 'parked');
+  assert.ok(hurt.backlog >= 1, 'its events wait');
+  assert.match(hurt.out_of_service, /hurt/);
+  assert.match((await two.health('/metrics')).body, /bulkhead_vendor_out_of_service\{vendor="hurt"\} 1\n/);
+  assert.match((await two.health('/metrics')).body, /bulkhead_vendor_out_of_service\{vendor="sound"\} 0\n/);
+  assert.equal(two.log.split('\n').filter((line) => /out of service/.test(line)).length, 1, two.log);
+  assert.match(run(['-c', two.config, 'status']).stdout, /out of service: .*hurt/);
+  const refused = await two.run(['restore', 'hurt', '--replay']);
+  assert.equal(refused.code, 2);
+  await two.reload();
+  assert.equal((await two.run(['cut', 'hurt'])).code, 0);
+  assert.equal((await shows()).state, 'cut');
+  assert.equal((await two.run(['exposure', 'sound'])).code, 0, 'the other can be asked about');
+  assert.equal((await two.run(['exposure', 'hurt'])).code, 2, 'what is damaged gives no answer');
+  const end = await two.stop();
+  assert.deepEqual([end.code, end.signal], [0, null]);
+
+  fs.writeFileSync(file, good);
+  await two.start();
+  assert.equal((await shows()).out_of_service, undefined);
+  assert.equal((await shows()).state, 'cut', 'the cut outlives the repair');
+  await two.open('hurt');
+  await until(async () => (await shows()).backlog === 0, () => 'what waited is delivered', 10000, 50);
+  assert.equal((await two.run(['ledger', 'verify'])).code, 0);
+  await two.stop();
 });
 
 test('serve refuses a key inside the data folder or a work tree', () => {
