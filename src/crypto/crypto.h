@@ -34,6 +34,8 @@ int crypto_init(void) BH_MUST_USE;
 void *secret_new(size_t size);
 void secret_free(void *secret); /* NULL is fine */
 void secret_wipe(void *p, size_t n);
+/* The n bytes of stack below the caller, where functions that have returned left what they worked on. */
+void secret_wipe_stack(size_t n);
 bool secret_equal(const void *a, const void *b, size_t n); /* constant time */
 
 /* AES-256-GCM, 12-byte nonce = 4 zero bytes and the number as u64 little-endian. */

@@ -27,6 +27,10 @@ void secret_wipe(void *p, size_t n) {
     sodium_memzero(p, n);
 }
 
+void secret_wipe_stack(size_t n) {
+    sodium_stackzero(n);
+}
+
 bool secret_equal(const void *a, const void *b, size_t n) {
     return sodium_memcmp(a, b, n) == 0;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "crypto/crypto.h"
 #include "flow/inspect/inspect.h"
 #include "gateway/gateway_int.h"
 #include "os/clock.h"
@@ -26,6 +27,8 @@ enum {
     FINDINGS_MAX = 256 * 1024,
     ENV_MAX = 1024,
     RUN_MS = 100,
+    /* What inspecting and answering a request uses of the stack, and as much again. */
+    STACK_USED = 16 * 1024,
 };
 
 struct part {
@@ -96,7 +99,10 @@ static struct slot *slot_take(struct loop_work *w) {
 }
 
 static void slot_give(struct loop_work *w, struct slot *slot) {
+    /* An answer to /import repeats the sender's insert ids, which can be anything. */
+    memset(slot->body, 0, sizeof slot->body);
     if (slot->big >= 0) {
+        memset(w->big[slot->big], 0, slot->body_size);
         w->big_used[slot->big] = false;
     }
     slot->generation++;
@@ -173,6 +179,7 @@ static bool prepare_reply(struct loop_work *w, struct slot *slot,
             break;
         }
     }
+    slot->body_size = (uint32_t)memory.n;
     if (memory.full) {
         return false;
     }
@@ -224,6 +231,7 @@ static void on_complete(void *context, uint64_t ticket, int result) {
 static void on_wake(void *context) {
     struct loop *loop = context;
     (void)journal_writer_complete(loop->writer, on_complete, loop);
+    secret_wipe_stack(STACK_USED);
     if (loop->work->paused) {
         loop->work->paused = false;
         http_server_pause(loop->server, false);
@@ -475,7 +483,8 @@ static void handle(void *context, const struct http_request *request) {
     }
     struct ingest_batch batch;
     take(loop, snapshot, request, &batch);
-    ingest_wipe(loop->work->ingester, request, &batch);
+    ingest_wipe(loop->work->ingester);
+    secret_wipe_stack(STACK_USED);
 }
 
 static void error_headers(void *context, const struct http_head *head, struct buf *b) {

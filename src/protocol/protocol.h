@@ -157,6 +157,7 @@ struct protocol_request {
 struct protocol_work {
     uint8_t *text;
     size_t text_cap;
+    size_t text_used; /* set by decode: no byte of `text` from here on was written to */
     struct json_token *tokens;
     size_t tokens_cap;
     struct protocol_item *items;

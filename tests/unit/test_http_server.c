@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
@@ -63,6 +65,7 @@ static struct {
     struct span answer; /* instead of the text, when set */
     unsigned status;    /* instead of 200, when set */
     bool pauses;        /* the handler pauses the server */
+    bool keeps_body;    /* the handler leaves the body as it is */
 } app;
 
 static void answer(struct http_exchange exchange, const char *text) {
@@ -97,7 +100,9 @@ static void on_request(void *context, const struct http_request *request) {
         answer(request->exchange, owed.text);
     }
     /* The body is ours until the handler returns, whatever the reply did to the connection. */
-    memset(request->body, 0xdd, request->body_size);
+    if (!app.keeps_body) {
+        memset(request->body, 0xdd, request->body_size);
+    }
     if (later) {
         assert_true(app.owed_count < OWED_MAX);
         app.owed[app.owed_count++] = owed;
@@ -256,6 +261,66 @@ static void assert_lacks(const char *text, const char *part) {
     if (strstr(text, part) != NULL) {
         fail_msg("\"%s\" in \"%.300s\"", part, text);
     }
+}
+
+/* ---- what stays in memory */
+
+enum { MARK_SIZE = 16, MARK_FIRST = 0x02 };
+
+/* Only its first byte stands in the test's own memory as it is sent. */
+static void mark_put(uint8_t *p) {
+    for (unsigned i = 0; i < MARK_SIZE; i++) {
+        p[i] = (uint8_t)(i == 0 ? MARK_FIRST : 0x80 ^ (i * 7));
+    }
+}
+
+static bool mark_is(const uint8_t *p) {
+    for (unsigned i = 1; i < MARK_SIZE; i++) {
+        if (p[i] != (uint8_t)(0x80 ^ (i * 7))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* How often the mark lies in [from, to), read as a debugger would, which no sanitizer minds. */
+static size_t marks_between(int memory, uintptr_t from, uintptr_t to) {
+    static uint8_t chunk[64 * KIB];
+    size_t found = 0;
+    for (; to - from > MARK_SIZE; from += sizeof chunk - MARK_SIZE) {
+        memset(chunk, 0, sizeof chunk); /* it may be read into itself */
+        size_t wanted = to - from < sizeof chunk ? to - from : sizeof chunk;
+        ssize_t n = pread(memory, chunk, wanted, (off_t)from);
+        for (size_t i = 0; n > MARK_SIZE && i < (size_t)n - MARK_SIZE; i++) {
+            found += chunk[i] == MARK_FIRST && mark_is(chunk + i);
+        }
+        if (to - from <= sizeof chunk) {
+            break;
+        }
+    }
+    memset(chunk, 0, sizeof chunk);
+    return found;
+}
+
+/* In all memory of this process but what a sanitizer maps for itself. */
+static size_t marks_in_memory(void) {
+    char line[256];
+    size_t found = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    assert_true(maps != NULL && memory >= 0);
+    while (fgets(line, sizeof line, maps) != NULL) {
+        uintptr_t from = 0;
+        uintptr_t to = 0;
+        char access[5];
+        int fields = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s", &from, &to, access);
+        if (fields == 3 && strncmp(access, "rw", 2) == 0 && to - from <= 64 * MIB) {
+            found += marks_between(memory, from, to);
+        }
+    }
+    (void)fclose(maps);
+    close(memory);
+    return found;
 }
 
 /* ---- streams: random requests, and the replies that a naive reading expects */
@@ -647,6 +712,78 @@ static void test_neighbours_do_not_touch(void **state) {
 }
 
 /* Without memory for what was read behind a request, its answer is the last: the rest must not be read from the middle. */
+/* A request with the mark in it, sent in pieces; then the memory of the test itself is cleared. */
+static void put_marked(int fd, const char *head, size_t body_size, size_t piece) {
+    static uint8_t memory[400 * KIB];
+    struct buf b = buf_of(memory, sizeof memory);
+    buf_put_str(&b, head);
+    uint8_t *body = buf_room(&b, body_size);
+    assert_non_null(body);
+    memset(body, 'b', body_size);
+    for (size_t at = 100; at + MARK_SIZE < body_size; at += 997) {
+        mark_put(body + at);
+    }
+    for (size_t at = 0; at < b.n; at += piece) {
+        put(fd, span_cut(buf_span(&b), at, piece));
+        rounds(3);
+    }
+    memset(memory, 0, sizeof memory);
+}
+
+/* Whole, in pieces that are kept in a connection's own memory or in runs that grow, chunked, piled up, refused, too big, overloaded, given up. */
+static void test_requests_leave_nothing_in_memory(void **state) {
+    (void)state;
+    static const struct {
+        const char *head;
+        size_t body_size;
+        size_t piece;
+        unsigned status; /* 0: it ends before it is whole */
+    } rows[] = {
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n", 3000, 9000, 200},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n", 3000, 500, 200},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n", 30000, 7000, 200},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n", 300000, 40000, 200},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n", 3000, 9000, 400},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\n", 300000, 40000, 400},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n", 30000, 7000, 413},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n", 8192, 3000,
+         0},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 8192, 3000,
+         400},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n", 3000, 500, 0},
+        {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n", 200000, 40000, 0},
+    };
+    struct http_config config = usual();
+    start(&config);
+    app.keeps_body = true;
+    for (size_t i = 0; i < BH_COUNT(rows); i++) {
+        for (int later = 0; later < 2; later++) {
+            int fd = dial();
+            rounds(2);
+            app.when = later != 0 ? LATER : AT_ONCE;
+            put_marked(fd, rows[i].head, rows[i].body_size, rows[i].piece);
+            while (app.owed_count != 0) {
+                pay(0);
+                rounds(3);
+            }
+            unsigned status = get_status(fd);
+            assert_true(status == rows[i].status || rows[i].status == 400);
+            if (status != 200) {
+                close(fd);
+                rounds(3);
+            }
+            if (marks_in_memory() != 0) {
+                fail_msg("row %zu leaves the mark in memory", i);
+            }
+            if (status == 200) {
+                close(fd);
+            }
+            rounds(3);
+        }
+    }
+    stop();
+}
+
 static void test_no_memory_for_a_pipeline(void **state) {
     (void)state;
     struct http_config config = usual();
@@ -1605,6 +1742,7 @@ int main(void) {
         cmocka_unit_test(test_heads_never_cross),
         cmocka_unit_test(test_a_full_pipeline),
         cmocka_unit_test(test_neighbours_do_not_touch),
+        cmocka_unit_test(test_requests_leave_nothing_in_memory),
         cmocka_unit_test(test_no_memory_for_a_pipeline),
         cmocka_unit_test(test_refusals_answer_and_close),
         cmocka_unit_test(test_a_refused_client_reads_why),

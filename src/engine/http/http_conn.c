@@ -13,6 +13,8 @@
  * directly. A run grows with what has arrived, at least doubling, never with what was merely announced, so a peer holds at most
  * twice the memory that it has paid for in bytes, and all copying together stays linear.
  *
+ * Input is personal: what was worked through is overwritten where it stood, and so is every place that input was moved away from.
+ *
  * While input is worked on it belongs to a struct window, its run included: a reply from inside the handler may close the
  * connection, and the handler may go on reading the body.
  */
@@ -24,6 +26,7 @@ struct window {
     uint8_t *p;
     size_t at; /* start of the current request */
     size_t n;
+    size_t end;   /* n at first: chunked framing moves n back, and leaves its bytes behind */
     uint8_t *run; /* the pool's memory that p is, or NULL for the scratch */
     size_t run_cap;
 };
@@ -297,6 +300,9 @@ static bool keep(struct http_server *server, struct http_conn *conn, struct wind
     if (left != 0 && to != from) {
         memmove(to, from, left);
     }
+    if (to == w->run) {
+        memset(to + left, 0, w->end - left);
+    }
     conn->small_used = conn->small_used || (small && left != 0);
     if (w->run != NULL && to != w->run) {
         http_pool_give(&server->pool, w->run, w->run_cap);
@@ -378,6 +384,9 @@ static bool work(struct http_server *server, struct http_conn *conn, struct wind
     if (w->run != NULL) {
         http_pool_give(&server->pool, w->run, w->run_cap);
     }
+    if (w->p == server->scratch) {
+        memset(server->scratch, 0, w->end);
+    }
     if (conn->generation != generation) {
         return false;
     }
@@ -387,10 +396,11 @@ static bool work(struct http_server *server, struct http_conn *conn, struct wind
 }
 
 static struct window window_of(struct http_server *server, struct http_conn *conn) {
-    struct window w = {conn->run, 0, conn->length, conn->run, conn->run_cap};
+    struct window w = {conn->run, 0, conn->length, conn->length, conn->run, conn->run_cap};
     if (conn->run == NULL) {
         w.p = server->scratch;
         memcpy(server->scratch, http_conn_small(server, conn), conn->length);
+        memset(http_conn_small(server, conn), 0, conn->length);
     }
     return w;
 }
@@ -400,7 +410,10 @@ static void read_lingering(struct http_server *server, struct http_conn *conn) {
     if (got == BH_E_AGAIN) {
         return;
     }
-    conn->lingered += got > 0 ? (uint64_t)got : 0;
+    if (got > 0) {
+        memset(server->scratch, 0, (size_t)got);
+        conn->lingered += (uint64_t)got;
+    }
     if (got <= 0 || conn->lingered > HTTP_LINGER_BYTES_MAX) {
         http_conn_close(server, conn);
     }
@@ -448,6 +461,7 @@ void http_conn_on_readable(struct http_server *server, struct http_conn *conn) {
         conn->body_received += (uint64_t)got;
         struct window w = window_of(server, conn);
         w.n += (size_t)got;
+        w.end = w.n;
         bool filled = w.n == cap;
         more = work(server, conn, &w) && filled && conn->state != HTTP_CONN_HAND &&
                conn->state != HTTP_CONN_SEND && conn->state != HTTP_CONN_LINGER;

@@ -1,6 +1,8 @@
 /*
  * Runs of pages, first fit.
  *
+ * A run that is given back is overwritten: it held requests and answers.
+ *
  * One byte a page says whether it is taken. First fit keeps the runs in use at low addresses, so pages above HTTP_PAGES_HOT
  * are used in peaks only and go back to the kernel when their run is given back: RSS follows the load down. A search looks
  * at 1,000 bytes for 32 MiB, and happens only for a request that did not arrive in one piece.
@@ -47,6 +49,10 @@ void http_pool_give(struct http_pool *pool, const uint8_t *run, size_t cap) {
         pool->_used[page] = 0;
     }
     pool->_free += count;
+    if (first < HTTP_PAGES_HOT) {
+        size_t hot = first + count < HTTP_PAGES_HOT ? count : HTTP_PAGES_HOT - first;
+        memset(pool->_memory + offset, 0, hot * HTTP_PAGE_SIZE);
+    }
     if (first + count > HTTP_PAGES_HOT) {
         size_t cold = first > HTTP_PAGES_HOT ? first : HTTP_PAGES_HOT;
         os_memory_release(pool->_memory + cold * HTTP_PAGE_SIZE,

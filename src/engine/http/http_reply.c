@@ -86,6 +86,8 @@ static void drop_kept_input(struct http_server *server, struct http_conn *conn) 
     if (conn->run != NULL) {
         http_pool_give(&server->pool, conn->run, conn->run_cap);
         conn->run = NULL;
+    } else {
+        memset(http_conn_small(server, conn), 0, conn->length);
     }
     conn->length = 0;
 }

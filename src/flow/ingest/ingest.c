@@ -281,21 +281,13 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
     }
 }
 
-void ingest_wipe(struct ingester *g, const struct http_request *request,
-                 const struct ingest_batch *batch) {
-    const struct span text = batch->decoded.text;
-    uintptr_t from = (uintptr_t)g->work.text;
-    uintptr_t at = (uintptr_t)text.p;
-    if (request->body_size != 0) {
-        memset(request->body, 0, request->body_size);
+void ingest_wipe(struct ingester *g) {
+    if (g->work.text_used == g->work.text_cap) {
+        os_memory_release(g->work.text, g->text_size); /* how far it was filled is not known */
+    } else if (g->work.text_used != 0) {
+        memset(g->work.text, 0, g->work.text_used);
     }
-    if (text.n == 0) {
-        os_memory_release(
-            g->work.text,
-            g->text_size); /* nothing could be read: how far it was filled is not known */
-    } else if (at >= from && at < from + g->text_size) {
-        memset(g->work.text, 0, at - from + text.n);
-    }
+    g->work.text_used = 0;
 }
 
 /* -- answering ------------------------------------------------------------------------------------------------------------------ */

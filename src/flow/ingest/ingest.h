@@ -61,9 +61,11 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
                  const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch);
 
-/* When the request is done: what was unwrapped and the body itself are overwritten, so that a secret does not outlive its request in memory. */
-void ingest_wipe(struct ingester *g, const struct http_request *request,
-                 const struct ingest_batch *batch);
+/*
+ * When the request is done: what was unwrapped, and each id whose escapes were decoded, is overwritten, so that a secret does not outlive its request
+ * in memory. The request's own bytes are the HTTP server's to overwrite.
+ */
+void ingest_wipe(struct ingester *g);
 
 /* -- answering --------------------------------------------------------------------------------------------------------------------- */
 

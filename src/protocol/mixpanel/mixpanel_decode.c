@@ -204,6 +204,7 @@ static int unwrap(const struct protocol_request *request, struct span data,
 int mixpanel_decode(const struct protocol_request *request, struct protocol_work *work,
                     struct protocol_decoded *ret) {
     check(work->items_cap > 0 && work->tokens_cap > 0);
+    work->text_used = 0;
     struct span data = SPAN_NONE;
     struct span text = SPAN_NONE;
     bool deep = false;
@@ -220,10 +221,13 @@ int mixpanel_decode(const struct protocol_request *request, struct protocol_work
     }
     read_query(request->query, &ret->envelope, &data);
     (void)wire_basic(request->authorization, &scratch, &ret->envelope.user, &ret->envelope.secret);
+    work->text_used = scratch.n;
     if (ret->envelope.use != ENDPOINT_ITEMS) {
         return 0;
     }
     int rc = unwrap(request, data, work, &scratch, &text);
+    /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
+    work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
     if (rc == 0) {
         rc = parse(text, work, ret, &deep);
     }
@@ -234,6 +238,7 @@ int mixpanel_decode(const struct protocol_request *request, struct protocol_work
     for (size_t i = 0; i < ret->item_count; i++) {
         mixpanel_read_item(ret, request->now_ms, deep, &scratch, &ret->items[i]);
     }
+    work->text_used = wire_reach(&scratch);
     return 0;
 }
 

@@ -25,6 +25,8 @@ enum {
     GZIP_FRAME = 10 + 8,
     STORED_MAX = 65535,
     STORED_HEAD = 5,
+    /* libdeflate looks where it is after a match and some literals, copied by words: 299 bytes. */
+    INFLATE_AHEAD = 512,
 };
 
 /* Pages of the packing side are touched by those who pack. */
@@ -229,6 +231,11 @@ int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t m
     return BH_E_SYNTAX;
 }
 
+size_t wire_reach(const struct buf *out) {
+    size_t ahead = out->cap - out->n;
+    return out->n + (ahead < INFLATE_AHEAD ? ahead : INFLATE_AHEAD);
+}
+
 bool wire_basic(struct span authorization, struct buf *out, struct span *ret_user,
                 struct span *ret_secret) {
     static const struct span scheme = {(const uint8_t *)"basic ", 6};
@@ -237,17 +244,15 @@ bool wire_basic(struct span authorization, struct buf *out, struct span *ret_use
     }
     struct span coded = span_trim(span_from(authorization, scheme.n));
     size_t n = 0;
-    size_t before = out->n;
-    if (coded.n == 0 || out->full ||
-        base64_decode(coded, out->p + before, out->cap - before, &n) != 0) {
+    uint8_t *room = coded.n != 0 ? buf_room(out, coded.n) : NULL;
+    if (room == NULL || base64_decode(coded, room, coded.n, &n) != 0) {
         return false;
     }
-    struct span both = span_of(out->p + before, n);
+    struct span both = span_of(room, n);
     size_t colon = span_find_byte(both, ':');
     if (colon == SIZE_MAX) {
         return false;
     }
-    out->n += n;
     *ret_user = span_cut(both, 0, colon);
     *ret_secret = span_from(both, colon + 1);
     return true;

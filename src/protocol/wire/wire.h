@@ -42,6 +42,9 @@ int wire_gzip(struct wire *wire, struct span in, struct buf *out) BH_MUST_USE;
 /* Room that wire_gzip needs for n bytes. */
 size_t wire_gzip_bound(size_t n);
 
+/* How far into out->p the calls above may have written: a little further than out->n. */
+size_t wire_reach(const struct buf *out);
+
 /* user:secret of a Basic header, decoded into out. */
 bool wire_basic(struct span authorization, struct buf *out, struct span *ret_user,
                 struct span *ret_secret);

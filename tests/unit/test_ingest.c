@@ -1,0 +1,129 @@
+/* What ingest keeps of a request once it is done: nothing. */
+/* libs: cmocka deflate */
+/* depends: ingest mixpanel protocol http json crypto wire os base */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <libdeflate.h>
+
+#include "crypto/crypto.h"
+#include "flow/ingest/ingest.h"
+
+enum { BODY_MAX = 64 * 1024 };
+
+/* An id with escapes, as it is sent and as it is kept while the request is worked on. */
+#define ID_SENT "-----BEGIN PRIVATE KEY-----\\nMIIEvZqMkA\\n-----END PRIVATE KEY-----"
+#define ID_READ "-----BEGIN PRIVATE KEY-----\nMIIEvZqMkA\n-----END PRIVATE KEY-----"
+#define ITEM                                                                      \
+    "{\"event\":\"a\",\"properties\":{\"token\":\"t\",\"distinct_id\":\"" ID_SENT \
+    "\",\"$insert_id\":\"" ID_SENT "\"}}"
+
+static uint8_t body[BODY_MAX];
+static struct ingester *ingester;
+static struct ingest_sources *sources;
+
+static int set_up(void **state) {
+    (void)state;
+    const struct ingest_source source = {
+        .number = 1, .protocol = 1, .name = SPAN_LIT("api"), .token = SPAN_LIT("t")};
+    assert_int_equal(ingest_sources_new(&source, 1, &sources), 0);
+    assert_int_equal(ingester_new(1 << 20, &ingester), 0);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    ingester_free(ingester);
+    ingest_sources_free(sources);
+    return 0;
+}
+
+static void read_request(struct span query, size_t body_size, struct ingest_batch *ret_batch) {
+    struct http_head head = {.method = query.n != 0 ? HTTP_GET : HTTP_POST,
+                             .path = SPAN_LIT("/mixpanel/track"),
+                             .query = query};
+    struct http_request request = {.head = &head, .body = body, .body_size = body_size};
+    ingest_read(ingester, sources, &request, 1790000000000, ret_batch);
+    assert_int_equal(ret_batch->verdict, REPLY_KEPT);
+    assert_int_equal(ret_batch->good, 1);
+    assert_true(span_is(ret_batch->decoded.items[0].person, ID_READ));
+    assert_true(span_is(ret_batch->decoded.items[0].dedupe, ID_READ));
+}
+
+static void assert_zero(struct span memory) {
+    for (size_t i = 0; i < memory.n; i++) {
+        if (memory.p[i] != 0) {
+            fail_msg("byte %zu of %zu is still 0x%02x", i, memory.n, memory.p[i]);
+        }
+    }
+}
+
+/* The JSON stands in the body, the decoded ids in the ingester's own memory. */
+static void test_ids_of_a_plain_body_are_overwritten(void **state) {
+    (void)state;
+    struct ingest_batch batch;
+    memcpy(body, ITEM, sizeof ITEM - 1);
+    read_request(SPAN_NONE, sizeof ITEM - 1, &batch);
+    ingest_wipe(ingester);
+    assert_zero(batch.decoded.items[0].person);
+    assert_zero(batch.decoded.items[0].dedupe);
+}
+
+/* The JSON was unpacked into the ingester's own memory, and the decoded ids stand behind it. */
+static void test_ids_of_a_packed_body_are_overwritten(void **state) {
+    (void)state;
+    struct ingest_batch batch;
+    struct libdeflate_compressor *packer = libdeflate_alloc_compressor(6);
+    assert_non_null(packer);
+    size_t n = libdeflate_gzip_compress(packer, ITEM, sizeof ITEM - 1, body, sizeof body);
+    libdeflate_free_compressor(packer);
+    read_request(SPAN_NONE, n, &batch);
+    ingest_wipe(ingester);
+    assert_zero(batch.decoded.text);
+    assert_zero(batch.decoded.items[0].person);
+    assert_zero(batch.decoded.items[0].dedupe);
+}
+
+/* Base64 shrinks where it stands: its last quarter lies behind the JSON. */
+static void test_a_query_is_overwritten_to_its_end(void **state) {
+    (void)state;
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char query[4096] = "data=";
+    size_t n = 5;
+    struct ingest_batch batch;
+    static const char item[] = ITEM "  "; /* a multiple of three would do; spaces are let be */
+    for (size_t i = 0; i + 3 <= sizeof item - 1; i += 3) {
+        uint32_t v = (uint32_t)(uint8_t)item[i] << 16 | (uint32_t)(uint8_t)item[i + 1] << 8 |
+                     (uint8_t)item[i + 2];
+        for (unsigned k = 0; k < 4; k++) {
+            query[n++] = letters[v >> (18 - 6 * k) & 63];
+        }
+    }
+    read_request(span_of(query, n), 0, &batch);
+    const uint8_t *text = batch.decoded.text.p;
+    ingest_wipe(ingester);
+    assert_zero(span_of(text, n - 5));
+    assert_zero(batch.decoded.items[0].person);
+    assert_zero(batch.decoded.items[0].dedupe);
+}
+
+int main(void) {
+    if (crypto_init() != 0) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_ids_of_a_plain_body_are_overwritten, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_ids_of_a_packed_body_are_overwritten, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_a_query_is_overwritten_to_its_end, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
