@@ -2,8 +2,11 @@
 // what happens to the events of its attempt, while late, doubled, split and cut-short answers lie in wait on its connections.
 
 import assert from 'node:assert/strict';
-import { count, finish, note, onEnd, seeded, sleep, test, until } from './lib/harness.mjs';
-import { Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { count, finish, note, onEnd, seeded, sleep, tempFolder, test, until, watchChild } from './lib/harness.mjs';
+import { findBinary, Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
 import { RawConnection } from './lib/raw.mjs';
 import { Standin } from './lib/standin.mjs';
 
@@ -147,6 +150,19 @@ test('vendor answers that are late, doubled, split and cut short settle no attem
   assert.deepEqual(wrong, []);
   const counted = (await gateway.metrics()).sum('bulkhead_vendor_events_total', { vendor: 'mixpanel', result: 'poison' });
   assert.equal(counted, poison.size, 'every poisoned event is counted as set aside, once');
+});
+
+/* The courier alone, without back-off, against a stand-in within its own process: see tests/unit/test_deliver_answers.c. */
+const ANSWERS = count(20000, 1000000);
+test(`${ANSWERS} vendor answers in 19 ways settle their own attempt or none`, async () => {
+  const program = path.join(path.dirname(findBinary()), 'test_deliver_answers');
+  const env = { ...process.env, TMPDIR: tempFolder('answers'), BH_EXCHANGES: String(ANSWERS), BH_WORKERS: '8' };
+  const running = promisify(execFile)(program, { env });
+  watchChild(running.child);
+  const { stdout } = await running;
+  const lines = stdout.split('\n');
+  note(lines.find((line) => /vendor answers/.test(line)));
+  note(lines.filter((line) => line.startsWith('  ')).map((line) => line.trim().replace(/ +/g, ' ')).join(', '));
 });
 
 await finish({ limit_ms: 100 * 60 * 1000 });
