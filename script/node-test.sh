@@ -13,5 +13,6 @@ skipped=$(sed -n 's/^# skipped \([0-9]*\)$/\1/p' "$tap" | tail -n 1)
 # What is neither passed nor skipped (failed, cancelled, unfinished) has failed.
 failed=$((${total:-0} - ${passed:-0} - ${skipped:-0}))
 [ "$status" = 0 ] || [ "$failed" -gt 0 ] || failed=1
-echo "${passed:-0} passed, $failed failed"
+[ "${skipped:-0}" = 0 ] || not_run=", $skipped skipped"
+echo "${passed:-0} passed, $failed failed${not_run-}"
 [ "$failed" = 0 ]

@@ -127,6 +127,11 @@ export function test(name, run, { vital = false } = {}) {
   cases.push({ name, run, vital });
 }
 
+/* Ends a case that cannot be run on this machine: it is counted apart, never as passed. */
+export function skip(why) {
+  throw Object.assign(new Error(why), { skipped: true });
+}
+
 const notes = new AsyncLocalStorage();
 
 /* A measured value worth reading, printed under the case that measured it. */
@@ -144,6 +149,7 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
   const only = process.env.BH_ONLY;
   let passed = 0;
   let failed = 0;
+  let skipped = 0;
   for (const { name, run, vital } of cases) {
     if (only && !vital && !name.includes(only)) {
       continue;
@@ -157,11 +163,13 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
       error = caught;
     }
     const took = `${((Date.now() - begun) / 1000).toFixed(1)} s`;
-    process.stdout.write(`${error ? 'not ok' : 'ok'} - ${name} (${took})\n`);
+    process.stdout.write(`${error?.skipped ? 'skipped' : error ? 'not ok' : 'ok'} - ${name} (${error?.skipped ? error.message : took})\n`);
     for (const line of list) {
       process.stdout.write(`#   ${line}\n`);
     }
-    if (error) {
+    if (error?.skipped) {
+      skipped++;
+    } else if (error) {
       failed++;
       process.stdout.write(`${String(error.stack ?? error).split('\n').slice(0, 12).map((l) => `#   ${l}`).join('\n')}\n`);
       if (vital) {
@@ -179,7 +187,7 @@ export async function finish({ limit_ms = 10 * 60 * 1000 } = {}) {
       process.stdout.write(`# clean-up: ${error.message}\n`);
     }
   }
-  process.stdout.write(`${passed} passed, ${failed} failed\n`);
+  process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
   process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
   setTimeout(() => process.exit(), 2000).unref();
 }
