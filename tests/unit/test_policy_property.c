@@ -281,13 +281,13 @@ static const char *make_item(struct buf *out) {
 
 static char item_text[32768];
 
-/* A random item in hand, ready to be judged. */
-static void next_item(void) {
+/* A random item in hand, ready to be judged. Returns its path. */
+static const char *next_item(void) {
     for (;;) {
         struct buf out = buf_of(item_text, sizeof item_text - 1);
         const char *path = make_item(&out);
         if (policy_kit_item(path, buf_span(&out), true)) {
-            return;
+            return path;
         }
     }
 }
@@ -326,7 +326,7 @@ static void test_closed_and_valid(void **state) {
         struct ruleset *rules = make_rules(1 + below(3), false);
         const struct ruleset *const list[] = {rules, NULL};
         for (unsigned i = 0; i < 20; i++) {
-            next_item();
+            (void)next_item();
             const struct policy_kit_result *r = policy_kit_apply(one, list, below(4) == 0);
             if (strstr(r->json, "qmark") != NULL) {
                 fail_item("a marked value left", r->json);
@@ -421,7 +421,7 @@ static void test_meet(void **state) {
         bool same_plan = below(2) == 0;
         struct ruleset *b = below(4) == 0 ? a : make_rules(2, same_plan);
         for (unsigned i = 0; i < 20; i++) {
-            next_item();
+            (void)next_item();
             const struct ruleset *const la[] = {a, NULL};
             const struct ruleset *const lb[] = {b, NULL};
             const struct ruleset *const ab[] = {a, b, NULL};
@@ -483,7 +483,7 @@ static void test_equal_inputs_equal_bytes(void **state) {
         const struct ruleset *const relist[] = {again, NULL};
         fresh = policy_kit_vendor("one");
         for (unsigned i = 0; i < 10; i++) {
-            next_item();
+            (void)next_item();
             const struct policy_kit_result *r = policy_kit_apply(one, list, false);
             memcpy(kept, r->json, strlen(r->json) + 1);
             if (strcmp(kept, policy_kit_apply(fresh, relist, true)->json) != 0) {
@@ -497,6 +497,52 @@ static void test_equal_inputs_equal_bytes(void **state) {
         ruleset_free(again);
         ruleset_free(rules);
     }
+}
+
+/* The item in hand with white space around commas and colons. */
+static void spread_item(struct buf *out) {
+    bool in_string = false;
+    for (const char *c = item_text; *c != '\0'; c++) {
+        bool is_mark = !in_string && (*c == ',' || *c == ':');
+        if (is_mark && below(3) == 0) {
+            buf_put_str(out, below(2) != 0 ? " " : "\n\t");
+        }
+        buf_put_byte(out, (uint8_t)*c);
+        if (is_mark && below(3) == 0) {
+            buf_put_str(out, below(2) != 0 ? " " : "\r\n ");
+        }
+        if (in_string && *c == '\\') {
+            buf_put_byte(out, (uint8_t) * ++c);
+        } else if (*c == '"') {
+            in_string = !in_string;
+        }
+    }
+}
+
+static void test_white_space_changes_nothing(void **state) {
+    (void)state;
+    static char kept[65536];
+    static uint8_t spread[65536];
+    unsigned sent = 0;
+    for (unsigned round = 0; round < rounds / 2; round++) {
+        struct ruleset *rules = make_rules(1 + below(2), false);
+        const struct ruleset *const list[] = {rules, NULL};
+        for (unsigned i = 0; i < 10; i++) {
+            const char *path = next_item();
+            const struct policy_kit_result *r = policy_kit_apply(one, list, false);
+            memcpy(kept, r->json, strlen(r->json) + 1);
+            sent += r->verdict.sends;
+            struct buf b = buf_of(spread, sizeof spread);
+            spread_item(&b);
+            assert_false(b.full);
+            assert_true(policy_kit_item(path, buf_span(&b), true));
+            if (strcmp(kept, policy_kit_apply(one, list, false)->json) != 0) {
+                fail_item("white space in the item changes what leaves", kept);
+            }
+        }
+        ruleset_free(rules);
+    }
+    assert_true(sent > rounds);
 }
 
 /* All strings of one output that a pseudonym or an insert id could be: at least 26 characters. */
@@ -513,7 +559,7 @@ static void test_unlinkable(void **state) {
             "events: { Run: {}, 'Step *': {}, Other: {} }\nproperties: { who: { class: user.unique_id, type: string } }\ntraits: { zero: { type: number } }\ngroups: { company: {} }\n");
         const struct ruleset *const list[] = {rules, NULL};
         for (unsigned i = 0; i < 10; i++) {
-            next_item();
+            (void)next_item();
             memcpy(first, policy_kit_apply(one, list, false)->json, sizeof first);
             const char *second = policy_kit_apply(two, list, false)->json;
             struct span text = span_str(first);
@@ -611,6 +657,7 @@ int main(void) {
         cmocka_unit_test(test_never),
         cmocka_unit_test(test_meet),
         cmocka_unit_test(test_equal_inputs_equal_bytes),
+        cmocka_unit_test(test_white_space_changes_nothing),
         cmocka_unit_test(test_unlinkable),
         cmocka_unit_test(test_reverse),
     };
