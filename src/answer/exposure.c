@@ -1,5 +1,6 @@
 /*
- * One scan of the ledger fills sets of people: for every cell (class, form) and every source one set that is certain and one that is possible; then they are counted.
+ * One scan of the ledger fills two sets of people for every shape (source, classes with forms): certain and possible. The sets of the cells (class, form), of the
+ * sources and of all are unions of these; then they are counted.
  *
  * A person is the root of her aliases as of the time asked for; a set holds roots. "In clear" means form raw of a class that says something of the person by itself:
  * not what she did (user.behavior, user.telemetry), not her preferences, not system.*; those under a pseudonym are the second grade.
@@ -16,13 +17,22 @@
 #include "model/form.h"
 #include "model/limits.h"
 
-enum { CELLS_MAX = 512, LINE_MAX_BYTES = 1024 * 1024, TEXT_MAX = 256 * 1024 };
+enum { SHAPES_MAX = 1 << 16, CELLS_MAX = 512, LINE_MAX_BYTES = 1024 * 1024, TEXT_MAX = 256 * 1024 };
 
 struct cell {
     uint16_t class_id;
     struct form form;
     roaring_bitmap_t *certain;
     roaring_bitmap_t *possible; /* with those that are certain; taken off when counted */
+};
+
+/* What the scan fills: one set is found by a number, and a row is put into one set. */
+struct shape_cell {
+    uint16_t source;
+    size_t pair_count;
+    const struct ledger_pair *pairs; /* the reader's */
+    roaring_bitmap_t *certain;
+    roaring_bitmap_t *possible;
 };
 
 struct source_cell {
@@ -41,6 +51,7 @@ struct exposure {
     uint32_t
         known_ord; /* ords up to this one existed at the time asked for: they rise in journal order */
     uint32_t subject_root; /* 0 = everybody; UINT32_MAX = an id that is not known here, so nobody */
+    struct shape_cell *shapes; /* by number */
     struct cell cells[CELLS_MAX];
     unsigned cell_count;
     struct source_cell sources[LIMIT_SOURCES];
@@ -50,7 +61,7 @@ struct exposure {
     roaring_bitmap_t *possible;
     uint64_t nobody_records; /* entries about nobody: counted as records, never as people */
     uint64_t open_attempts;  /* rows without a complete answer */
-    bool failed;             /* out of memory or cells */
+    bool failed;             /* out of memory */
     uint8_t *text;
 };
 
@@ -106,25 +117,58 @@ static void add_row(void *context, const struct ledger_row *row) {
     if (x->subject_root != 0 && person != x->subject_root) {
         return;
     }
-    struct source_cell *source = source_of(x, row->source);
-    if (source == NULL) {
+    struct shape_cell *shape = &x->shapes[row->shape % SHAPES_MAX];
+    roaring_bitmap_t **set = row->certain ? &shape->certain : &shape->possible;
+    *set = *set != NULL ? *set : roaring_bitmap_create();
+    if (*set == NULL) {
         x->failed = true;
         return;
     }
-    roaring_bitmap_add(row->certain ? source->certain : source->possible, person);
-    roaring_bitmap_add(row->certain ? x->certain : x->possible, person);
+    shape->source = row->source;
+    shape->pairs = row->pairs;
+    shape->pair_count = row->pair_count;
+    roaring_bitmap_add(*set, person);
     x->open_attempts += row->outcome_ms == 0 || row->result == RESULT_UNKNOWN;
-    for (size_t i = 0; i < row->pair_count; i++) {
-        struct cell *cell = cell_of(x, &row->pairs[i]);
-        if (cell == NULL) {
-            x->failed = true;
-            return;
-        }
-        roaring_bitmap_add(row->certain ? cell->certain : cell->possible, person);
-        if (row->certain && is_clear(row->pairs[i].class_id, row->pairs[i].form)) {
-            roaring_bitmap_add(x->clear, person);
-        }
+}
+
+static void join(roaring_bitmap_t *to, const roaring_bitmap_t *from) {
+    if (from != NULL) {
+        roaring_bitmap_or_inplace(to, from);
     }
+}
+
+static bool join_shape(struct exposure *x, const struct shape_cell *shape) {
+    struct source_cell *source = source_of(x, shape->source);
+    if (source == NULL) {
+        return false;
+    }
+    join(source->certain, shape->certain);
+    join(source->possible, shape->possible);
+    join(x->certain, shape->certain);
+    join(x->possible, shape->possible);
+    bool clear = false;
+    for (size_t i = 0; i < shape->pair_count; i++) {
+        struct cell *cell = cell_of(x, &shape->pairs[i]);
+        if (cell == NULL) {
+            return false;
+        }
+        join(cell->certain, shape->certain);
+        join(cell->possible, shape->possible);
+        clear |= is_clear(shape->pairs[i].class_id, shape->pairs[i].form);
+    }
+    if (clear) {
+        join(x->clear, shape->certain);
+    }
+    return true;
+}
+
+static int join_shapes(struct exposure *x) {
+    bool good = !x->failed;
+    for (size_t i = 0; i < SHAPES_MAX && good; i++) {
+        const struct shape_cell *shape = &x->shapes[i];
+        good = (shape->certain == NULL && shape->possible == NULL) || join_shape(x, shape);
+    }
+    return good ? 0 : BH_E_NOMEM;
 }
 
 /* -- counting and writing -------------------------------------------------------------------------------------------------------------- */
@@ -464,8 +508,9 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
     x->text = malloc(TEXT_MAX);
     x->ord_count = resolve_ord_count(x->view);
     x->roots = calloc((size_t)x->ord_count + 1, sizeof *x->roots);
-    if (x->certain == NULL || x->clear == NULL || x->possible == NULL || x->text == NULL ||
-        x->roots == NULL) {
+    x->shapes = calloc(SHAPES_MAX, sizeof *x->shapes);
+    if (x->shapes == NULL || x->certain == NULL || x->clear == NULL || x->possible == NULL ||
+        x->text == NULL || x->roots == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
     }
     int r = ledger_reader_open(dir, x->query->vendor, keyring, &x->reader, err);
@@ -485,6 +530,15 @@ static int prepare(struct exposure *x, const char *data_dir, struct keyring *key
 }
 
 static void release(struct exposure *x) {
+    for (size_t i = 0; x->shapes != NULL && i < SHAPES_MAX; i++) {
+        roaring_bitmap_t *sets_of_shape[] = {x->shapes[i].certain, x->shapes[i].possible};
+        for (size_t k = 0; k < BH_COUNT(sets_of_shape); k++) {
+            if (sets_of_shape[k] != NULL) {
+                roaring_bitmap_free(sets_of_shape[k]);
+            }
+        }
+    }
+    free(x->shapes);
     for (unsigned i = 0; i < x->cell_count; i++) {
         roaring_bitmap_free(x->cells[i].certain);
         roaring_bitmap_free(x->cells[i].possible);
@@ -535,7 +589,7 @@ int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolv
     r = r == 0 ? prepare(x, data_dir, keyring, err) : r;
     if (r == 0) {
         r = ledger_scan(x->reader, &scan, add_row, x);
-        r = r == 0 && x->failed ? BH_E_NOMEM : r;
+        r = r == 0 ? join_shapes(x) : r;
         r = r == 0 ? 0
                    : err_set(err, r, "cannot read the ledger of %s: %s", query->vendor,
                              bh_error_text(r));

@@ -253,6 +253,32 @@ static void tried_again(void **state) {
     ledger_close(ledger);
 }
 
+/* Answers do not hold all attempts in memory: what has ended long ago is told and forgotten, what has not is still answered by a late outcome. */
+static void long_log(void **state) {
+    enum { ATTEMPTS = 9000 };
+    (void)state;
+    struct ledger_recovery recovery;
+    struct ledger *ledger = open_ledger(&recovery);
+    uint64_t first = attempt(ledger, 1000, 1, 4, 1);
+    for (uint64_t i = 1; i < ATTEMPTS; i++) {
+        uint64_t number = attempt(ledger, 1000 + i, 1 + 4 * i, 4, (uint8_t)i);
+        uint8_t result = i % 3 == 0 ? RESULT_UNSENT : i % 3 == 1 ? RESULT_UNKNOWN : RESULT_ACCEPTED;
+        outcome(ledger, number, result, 1001 + i, i % 3 == 2 ? OUTCOME_WINDOW_SETTLED : 0);
+    }
+    assert_int_equal(ledger_flush(ledger), 0);
+    struct tally t = scan(0, UINT64_MAX, UINT64_MAX, 0);
+    assert_int_equal(t.certain[1], 3 * ATTEMPTS / 3);
+    assert_int_equal(t.possible[1], 3 * (ATTEMPTS / 3 + 1));
+    outcome(ledger, first, RESULT_ACCEPTED, 90000, OUTCOME_ITEMS_FINAL);
+    assert_int_equal(ledger_flush(ledger), 0);
+    t = scan(0, UINT64_MAX, UINT64_MAX, 0);
+    assert_int_equal(t.certain[1], 3 * (ATTEMPTS / 3 + 1));
+    assert_int_equal(t.possible[1], 3 * ATTEMPTS / 3);
+    t = scan(1000 + 4000, 1000 + 4003, UINT64_MAX, 0);
+    assert_int_equal(t.certain[2], 1);
+    ledger_close(ledger);
+}
+
 /* What a restart believes: the cursor, retries by body hash, which events are final. */
 static void restart(void **state) {
     (void)state;
@@ -371,6 +397,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(strongest, setup, teardown),
         cmocka_unit_test_setup_teardown(unsent_is_not_taken_up, setup, teardown),
         cmocka_unit_test_setup_teardown(tried_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_log, setup, teardown),
         cmocka_unit_test_setup_teardown(restart, setup, teardown),
         cmocka_unit_test_setup_teardown(flipped, setup, teardown),
         cmocka_unit_test_setup_teardown(older_log, setup, teardown),

@@ -172,6 +172,7 @@ struct ledger_row {
     uint32_t ord;
     uint16_t source;
     bool certain;
+    uint32_t shape; /* its number: source and pairs are the same for each row that has it */
     uint64_t attempt;
     uint64_t time_ms;    /* attempt */
     uint64_t outcome_ms; /* of the first complete answer; 0 = none */

@@ -1,6 +1,7 @@
 /*
- * Reading a log for an answer: two passes over its frames. The first collects what became of every attempt up to `at` (outcomes stand after their
- * attempts), the second opens the bodies of the attempts that touch the window and tells their entries one by one.
+ * Reading a log for an answer, in one pass. Outcomes stand after their attempts, so the entries of an attempt that may touch the window are kept until
+ * its items are final or its window is settled, and LAG_MAX attempts more: the writer remembers no more than those. Then they are told one by one, and
+ * the attempt is forgotten; an outcome that comes for a forgotten one was written by no version.
  *
  * Works beside the writer: a frame that is not whole yet reads as the end of the log.
  */
@@ -11,7 +12,7 @@
 #include "flow/ledger/ledger_int.h"
 #include "os/file.h"
 
-enum { SHAPES_MAX = 1 << 16 };
+enum { SHAPES_MAX = 1 << 16, LAG_MAX = 4096 };
 
 /*
  * What became of an attempt. A complete answer makes it certain from `complete_ms` on; but an answer such as 429 is complete and the same bytes are
@@ -23,8 +24,12 @@ struct told {
     uint64_t first_seq;
     uint64_t complete_ms; /* first complete answer; 0 = none */
     uint64_t end_ms;      /* 0 = not yet: it may be sent again, or still be read */
-    uint8_t result;       /* strongest */
-    bool is_told;         /* it has an outcome */
+    uint8_t *entries;     /* bytes as in the leaf's body; NULL: outside the window, or told */
+    uint32_t entries_size;
+    uint32_t entry_count;
+    uint16_t flags;
+    uint8_t result; /* strongest */
+    bool is_told;   /* it has an outcome */
 };
 
 struct shape {
@@ -39,9 +44,11 @@ struct ledger_reader {
     struct log_keys keys;
     struct seglog_config config;
     uint8_t *frame;
-    struct told *told; /* in attempt order: told[i].number = told_first + i, without gaps */
+    struct told *told; /* in attempt order: told[i].number = told[0].number + i, without gaps */
     size_t told_count;
     size_t told_cap;
+    size_t told_lagging;     /* those before have been looked at: told, or left for the end */
+    uint64_t told_forgotten; /* highest number that was dropped */
     struct shape *shapes;
     struct ledger_pair *pairs;
     uint32_t pairs_count;
@@ -79,10 +86,20 @@ int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyr
     return 0;
 }
 
+static void told_clear(struct ledger_reader *reader) {
+    for (size_t i = 0; i < reader->told_count; i++) {
+        free(reader->told[i].entries);
+    }
+    reader->told_count = 0;
+    reader->told_lagging = 0;
+    reader->told_forgotten = 0;
+}
+
 void ledger_reader_close(struct ledger_reader *reader) {
     if (reader == NULL) {
         return;
     }
+    told_clear(reader);
     free(reader->frame);
     free(reader->told);
     free(reader->shapes);
@@ -113,9 +130,12 @@ static int walk_log(struct ledger_reader *reader,
     return r == BH_E_AGAIN || r == BH_E_TORN || r == BH_E_NOTFOUND ? 0 : r;
 }
 
-static int told_add(struct ledger_reader *reader, const struct leaf *leaf) {
+static int told_add(struct ledger_reader *reader, const struct leaf *leaf,
+                    const struct ledger_query *query) {
     uint64_t number = leaf->attempt.number;
-    if (reader->told_count != 0 && number != reader->told[reader->told_count - 1].number + 1) {
+    uint64_t before = reader->told_count != 0 ? reader->told[reader->told_count - 1].number
+                                              : reader->told_forgotten;
+    if (before != 0 && number != before + 1) {
         return BH_E_CORRUPT;
     }
     if (reader->told_count == reader->told_cap) {
@@ -127,10 +147,21 @@ static int told_add(struct ledger_reader *reader, const struct leaf *leaf) {
         reader->told = more;
         reader->told_cap = cap;
     }
-    reader->told[reader->told_count++] = (struct told){.number = number,
-                                                       .time_ms = leaf->attempt.time_ms,
-                                                       .first_seq = leaf->attempt.first_seq,
-                                                       .result = RESULT_UNKNOWN};
+    struct told told = {.number = number,
+                        .time_ms = leaf->attempt.time_ms,
+                        .first_seq = leaf->attempt.first_seq,
+                        .flags = leaf->attempt.flags,
+                        .entry_count = leaf->attempt.entries,
+                        .entries_size = (uint32_t)leaf->body.n,
+                        .result = RESULT_UNKNOWN};
+    if (told.time_ms <= query->at_ms && told.time_ms < query->to_ms) {
+        told.entries = malloc(leaf->body.n + 1);
+        if (told.entries == NULL) {
+            return BH_E_NOMEM;
+        }
+        memcpy(told.entries, leaf->body.n != 0 ? leaf->body.p : told.entries, leaf->body.n);
+    }
+    reader->told[reader->told_count++] = told;
     return 0;
 }
 
@@ -186,13 +217,16 @@ static int learn_shape(struct ledger_reader *reader, const struct leaf *leaf) {
     return 0;
 }
 
-static int learn(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
-    const struct ledger_query *query = context;
+static int learn(struct ledger_reader *reader, const struct leaf *leaf,
+                 const struct ledger_query *query) {
     struct told *told = NULL;
     switch (leaf->type) {
     case LEAF_ATTEMPT:
-        return told_add(reader, leaf);
+        return told_add(reader, leaf, query);
     case LEAF_OUTCOME:
+        if (leaf->outcome.attempt <= reader->told_forgotten) {
+            return BH_E_CORRUPT;
+        }
         told = told_find(reader, leaf->outcome.attempt);
         if (told != NULL && leaf->outcome.time_ms <= query->at_ms) {
             told_outcome(reader, told, leaf);
@@ -221,29 +255,15 @@ struct scan {
     void *context;
 };
 
-static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
-    const struct scan *scan = context;
+static int tell_entries(struct ledger_reader *reader, const struct told *told,
+                        const struct scan *scan, struct ledger_row *row) {
     const struct ledger_query *query = scan->query;
-    const struct told *told =
-        leaf->type == LEAF_ATTEMPT ? told_find(reader, leaf->attempt.number) : NULL;
-    if (told == NULL || told->time_ms > query->at_ms || told->time_ms >= query->to_ms ||
-        told->result == RESULT_UNSENT) {
-        return 0;
-    }
-    bool complete = told->complete_ms != 0;
-    if (complete && told->end_ms != 0 && told->end_ms < query->from_ms) {
-        return 0; /* over before the window; without an end it may still have been read inside it */
-    }
-    struct ledger_row row = {
-        .certain = complete && told->time_ms >= query->from_ms && told->complete_ms < query->to_ms,
-        .attempt = told->number,
-        .time_ms = told->time_ms,
-        .outcome_ms = told->complete_ms,
-        .result = told->result,
-    };
+    struct leaf leaf = {.body = span_of(told->entries, told->entries_size)};
+    leaf.attempt.flags = told->flags;
+    leaf.attempt.entries = told->entry_count;
     struct entry_walk walk;
     struct entry entry;
-    int r = entry_walk_begin(&walk, leaf);
+    int r = entry_walk_begin(&walk, &leaf);
     while (r == 0 && (r = entry_walk_next(&walk, &entry)) == 0) {
         const struct shape *shape = entry.shape < SHAPES_MAX ? &reader->shapes[entry.shape] : NULL;
         if (shape == NULL || shape->source == 0) {
@@ -251,32 +271,90 @@ static int tell_attempt(struct ledger_reader *reader, const struct leaf *leaf, v
         }
         if ((query->source == 0 || query->source == shape->source) &&
             (query->ord == 0 || query->ord == entry.ord)) {
-            row.ord = entry.ord;
-            row.source = shape->source;
-            row.events = entry.events;
-            row.pairs = &reader->pairs[shape->pairs_from];
-            row.pair_count = shape->count;
-            scan->each(scan->context, &row);
+            row->ord = entry.ord;
+            row->source = shape->source;
+            row->shape = entry.shape;
+            row->events = entry.events;
+            row->pairs = &reader->pairs[shape->pairs_from];
+            row->pair_count = shape->count;
+            scan->each(scan->context, row);
         }
     }
     return r == BH_E_AGAIN ? 0 : r;
 }
 
+static int tell(struct ledger_reader *reader, struct told *told, const struct scan *scan) {
+    const struct ledger_query *query = scan->query;
+    bool complete = told->complete_ms != 0;
+    /* Over before the window; without an end it may still have been read inside it. */
+    bool is_over = complete && told->end_ms != 0 && told->end_ms < query->from_ms;
+    int r = 0;
+    if (told->entries != NULL && told->result != RESULT_UNSENT && !is_over) {
+        struct ledger_row row = {
+            .certain =
+                complete && told->time_ms >= query->from_ms && told->complete_ms < query->to_ms,
+            .attempt = told->number,
+            .time_ms = told->time_ms,
+            .outcome_ms = told->complete_ms,
+            .result = told->result,
+        };
+        r = tell_entries(reader, told, scan, &row);
+    }
+    free(told->entries);
+    told->entries = NULL;
+    return r;
+}
+
+/* Tells what has ended long ago, and forgets what was told as far as it stands at the front. */
+static int tell_ended(struct ledger_reader *reader, const struct scan *scan) {
+    int r = 0;
+    while (r == 0 && reader->told_lagging + LAG_MAX < reader->told_count) {
+        struct told *told = &reader->told[reader->told_lagging++];
+        r = told->end_ms != 0 ? tell(reader, told, scan) : 0;
+    }
+    size_t done = 0;
+    bool is_time = reader->told_lagging != 0 && reader->told_lagging % LAG_MAX == 0;
+    while (is_time && done < reader->told_lagging && reader->told[done].end_ms != 0 &&
+           reader->told[done].entries == NULL) {
+        done++;
+    }
+    if (r == 0 && done != 0) {
+        reader->told_forgotten = reader->told[done - 1].number;
+        reader->told_count -= done;
+        reader->told_lagging -= done;
+        memmove(reader->told, reader->told + done, reader->told_count * sizeof *reader->told);
+    }
+    return r;
+}
+
+static int scan_leaf(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
+    const struct scan *scan = context;
+    int r = learn(reader, leaf, scan->query);
+    return r == 0 && leaf->type == LEAF_ATTEMPT ? tell_ended(reader, scan) : r;
+}
+
 int ledger_scan(struct ledger_reader *reader, const struct ledger_query *query,
                 void (*each)(void *context, const struct ledger_row *row), void *context) {
-    struct ledger_query q = *query;
     struct scan scan = {query, each, context};
-    reader->told_count = 0;
+    told_clear(reader);
     reader->pairs_count = 0;
     memset(reader->shapes, 0, SHAPES_MAX * sizeof *reader->shapes);
-    int r = walk_log(reader, learn, &q);
-    return r == 0 ? walk_log(reader, tell_attempt, &scan) : r;
+    int r = walk_log(reader, scan_leaf, &scan);
+    for (size_t i = 0; r == 0 && i < reader->told_count; i++) {
+        r = tell(reader, &reader->told[i], &scan);
+    }
+    return r;
+}
+
+static int first_opening(struct ledger_reader *reader, const struct leaf *leaf, void *context) {
+    (void)context;
+    reader->watched_ms = leaf->type == LEAF_OPEN ? leaf->open.time_ms : 0;
+    return reader->watched_ms != 0 ? BH_E_STATE : 0; /* enough */
 }
 
 uint64_t ledger_watched_since(struct ledger_reader *reader) {
-    struct ledger_query query = {.at_ms = UINT64_MAX};
-    if (reader->watched_ms == 0 && walk_log(reader, learn, &query) != 0) {
-        return 0;
+    if (reader->watched_ms == 0) {
+        (void)walk_log(reader, first_opening, NULL);
     }
     return reader->watched_ms;
 }
