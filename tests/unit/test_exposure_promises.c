@@ -21,15 +21,15 @@
 #include "os/clock.h"
 
 /*
- * d1 is an anonymous device, u1 signs up on it, u2 is somebody else:
+ * 0d1c0000-0000-4000-8000-0000000000d1 is an anonymous device, u1 signs up on it, u2 is somebody else:
  *
- *   seq 1  d1          ord 1
+ *   seq 1  0d1c0000-0000-4000-8000-0000000000d1          ord 1
  *   seq 2  u2          ord 2
  *   seq 3  u1          ord 3
- *   seq 4  u1 is d1    from here on the same person as ord 1
+ *   seq 4  u1 is 0d1c0000-0000-4000-8000-0000000000d1    from here on the same person as ord 1
  *   seq 6  u3          ord 4, about whom nothing leaves
  *
- *   1000..1100  attempt 1, accepted   d1: id as pseudonym, behaviour raw       source web   seq 1, 2, 3
+ *   1000..1100  attempt 1, accepted   0d1c0000-0000-4000-8000-0000000000d1: id as pseudonym, behaviour raw       source web   seq 1, 2, 3
  *   2000..      attempt 2, unknown    u2: e-mail raw; u1: e-mail raw           source api   seq 4
  *   3000..3100  attempt 3, accepted   u1: e-mail raw; nobody: behaviour raw    source api   seq 5
  */
@@ -141,12 +141,12 @@ static int set_up(void **state) {
     struct journal_config config = kit_config(dir, keyring, journal_dir);
     journal = kit_open(&config, NULL);
     assert_int_equal(journal_start(journal), 0);
-    put(EVENT_TRACK, "d1",
-        "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"$device:d1\",\"$device_id\":\"d1\"}}");
+    put(EVENT_TRACK, "0d1c0000-0000-4000-8000-0000000000d1",
+        "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"$device:0d1c0000-0000-4000-8000-0000000000d1\",\"$device_id\":\"0d1c0000-0000-4000-8000-0000000000d1\"}}");
     put(EVENT_TRACK, "u2", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u2\"}}");
     put(EVENT_TRACK, "u1", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u1\"}}");
     put(EVENT_IDENTIFY, "u1",
-        "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u1\",\"$anon_distinct_id\":\"d1\"}}");
+        "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u1\",\"$anon_distinct_id\":\"0d1c0000-0000-4000-8000-0000000000d1\"}}");
     put(EVENT_TRACK, "u1", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u1\"}}");
     put(EVENT_TRACK, "u3", "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u3\"}}");
     resolve_all();
@@ -252,7 +252,8 @@ static void one_source_or_one_person(void **state) {
     says("\"people\":{\"certain\":0,\"certain_clear\":0,\"possible\":1,\"none_recorded\":0}");
     says_not("\"user.behavior\":{");
     /* By either of her ids, all of her. */
-    ask((struct exposure_query){.subject = SPAN_LIT("$device:d1")});
+    ask((struct exposure_query){.subject =
+                                    SPAN_LIT("$device:0d1c0000-0000-4000-8000-0000000000d1")});
     says("\"people\":{\"certain\":1,\"certain_clear\":1,\"possible\":0,\"none_recorded\":0}");
     says("\"user.behavior\":{\"raw\":{\"certain\":1,\"possible\":0}}");
     says("\"user.contact.email\":{\"raw\":{\"certain\":1,\"possible\":0}}");
@@ -274,7 +275,8 @@ static void as_of_then(void **state) {
 static void listed(void **state) {
     (void)state;
     ask((struct exposure_query){.list = true});
-    says("{\"person\":\"d1\",\"ids\":[\"d1\",\"u1\"],\"grade\":\"certain\",\"clear\":true,");
+    says(
+        "{\"person\":\"0d1c0000-0000-4000-8000-0000000000d1\",\"ids\":[\"0d1c0000-0000-4000-8000-0000000000d1\",\"u1\"],\"grade\":\"certain\",\"clear\":true,");
     says("{\"person\":\"u2\",\"ids\":[\"u2\"],\"grade\":\"possible\",\"clear\":false,"
          "\"classes\":{\"user.contact.email\":{\"raw\":\"possible\"}}");
     size_t lines = 0;

@@ -251,7 +251,9 @@ static void aids_tell_spaces_apart(void **state) {
 static void new_ids_get_dense_numbers_that_stay(void **state) {
     struct fixture *f = (struct fixture *)*state;
     assert_int_equal(resolver_start(f->resolver), 0);
-    (void)track(f, SOURCE_BROWSER, "\"distinct_id\":\"$device:d1\",\"$device_id\":\"d1\"");
+    (void)track(
+        f, SOURCE_BROWSER,
+        "\"distinct_id\":\"$device:0d1c0000-0000-4000-8000-0000000000d1\",\"$device_id\":\"0d1c0000-0000-4000-8000-0000000000d1\"");
     uint64_t second = track(f, SOURCE_SERVER, "\"distinct_id\":\"u1\"");
     (void)track(f, SOURCE_SERVER, "\"distinct_id\":42");
     (void)track(f, SOURCE_SERVER, "\"x\":1"); /* nobody */
@@ -262,7 +264,7 @@ static void new_ids_get_dense_numbers_that_stay(void **state) {
     for (int run = 0; run < 2; run++) {
         assert_int_equal(resolve_view_begin(f->view), 0);
         assert_int_equal(resolve_ord_count(f->view), 4);
-        assert_int_equal(ord_of(f, SOURCE_BROWSER, "d1"), 1);
+        assert_int_equal(ord_of(f, SOURCE_BROWSER, "0d1c0000-0000-4000-8000-0000000000d1"), 1);
         assert_int_equal(ord_of(f, SOURCE_SERVER, "u1"), 2);
         assert_int_equal(ord_of(f, SOURCE_SERVER, "42"), 3);
         assert_int_equal(ord_of(f, SOURCE_OTHER_SPACE, "u1"), 4);
@@ -348,18 +350,25 @@ static void a_quota_survives_a_restart(void **state) {
 static void a_device_joins_its_first_user_only(void **state) {
     struct fixture *f = (struct fixture *)*state;
     assert_int_equal(resolver_start(f->resolver), 0);
-    uint64_t visit =
-        track(f, SOURCE_BROWSER, "\"distinct_id\":\"$device:d1\",\"$device_id\":\"d1\"");
-    uint64_t login = identify(f, SOURCE_BROWSER, "u1", "$device:d1");
-    (void)track(f, SOURCE_BROWSER,
-                "\"distinct_id\":\"u1\",\"$device_id\":\"d1\",\"$user_id\":\"u1\"");
-    (void)track(f, SOURCE_BROWSER,
-                "\"distinct_id\":\"u2\",\"$device_id\":\"d1\",\"$user_id\":\"u2\"");
+    uint64_t visit = track(
+        f, SOURCE_BROWSER,
+        "\"distinct_id\":\"$device:0d1c0000-0000-4000-8000-0000000000d1\",\"$device_id\":\"0d1c0000-0000-4000-8000-0000000000d1\"");
+    uint64_t login =
+        identify(f, SOURCE_BROWSER, "u1", "$device:0d1c0000-0000-4000-8000-0000000000d1");
+    (void)track(
+        f, SOURCE_BROWSER,
+        "\"distinct_id\":\"u1\",\"$device_id\":\"0d1c0000-0000-4000-8000-0000000000d1\",\"$user_id\":\"u1\"");
+    (void)track(
+        f, SOURCE_BROWSER,
+        "\"distinct_id\":\"u2\",\"$device_id\":\"0d1c0000-0000-4000-8000-0000000000d1\",\"$user_id\":\"u2\"");
     resolve_all(f);
     assert_int_equal(resolve_view_begin(f->view), 0);
-    assert_int_not_equal(root_of(f, "d1", visit), root_of(f, "u1", visit));
-    assert_int_equal(root_of(f, "d1", login), root_of(f, "u1", login));
-    assert_int_equal(root_of(f, "d1", UINT64_MAX), root_of(f, "u1", UINT64_MAX));
+    assert_int_not_equal(root_of(f, "0d1c0000-0000-4000-8000-0000000000d1", visit),
+                         root_of(f, "u1", visit));
+    assert_int_equal(root_of(f, "0d1c0000-0000-4000-8000-0000000000d1", login),
+                     root_of(f, "u1", login));
+    assert_int_equal(root_of(f, "0d1c0000-0000-4000-8000-0000000000d1", UINT64_MAX),
+                     root_of(f, "u1", UINT64_MAX));
     assert_int_not_equal(root_of(f, "u2", UINT64_MAX), root_of(f, "u1", UINT64_MAX));
     resolve_view_end(f->view);
 }
@@ -386,6 +395,32 @@ static void a_browser_joins_no_users(void **state) {
     assert_int_equal(resolve_view_begin(f->view), 0);
     assert_int_not_equal(root_of(f, "attacker", seq - 1), root_of(f, "victim", seq - 1));
     assert_int_equal(root_of(f, "attacker", seq), root_of(f, "victim", seq));
+    resolve_view_end(f->view);
+}
+
+/* Numbered and named accounts that have not come yet are not somebody's devices because a page says so. */
+static void a_browser_joins_no_account_to_come(void **state) {
+    struct fixture *f = (struct fixture *)*state;
+    static const char *const accounts[] = {"1001", "jane@example.com", "cafe", "user-77"};
+    assert_int_equal(resolver_start(f->resolver), 0);
+    for (size_t i = 0; i < BH_COUNT(accounts); i++) {
+        char device[64];
+        (void)snprintf(device, sizeof(device), "$device:%s", accounts[i]);
+        (void)identify(f, SOURCE_BROWSER, "attacker", accounts[i]);
+        (void)identify(f, SOURCE_BROWSER, "attacker", device);
+        (void)track(f, SOURCE_BROWSER,
+                    "\"distinct_id\":\"attacker\",\"$user_id\":\"attacker\",\"$device_id\":\"%s\"",
+                    accounts[i]);
+        (void)track(f, SOURCE_SERVER, "\"distinct_id\":\"%s\"", accounts[i]);
+    }
+    (void)identify(f, SOURCE_SERVER, "owner", "kiosk-5");
+    resolve_all(f);
+    assert_int_equal(resolve_view_begin(f->view), 0);
+    for (size_t i = 0; i < BH_COUNT(accounts); i++) {
+        assert_int_not_equal(root_of(f, accounts[i], UINT64_MAX),
+                             root_of(f, "attacker", UINT64_MAX));
+    }
+    assert_int_equal(root_of(f, "kiosk-5", UINT64_MAX), root_of(f, "owner", UINT64_MAX));
     resolve_view_end(f->view);
 }
 
@@ -461,12 +496,12 @@ static uint64_t random_event(struct fixture *f, struct twin *twin, struct random
                                                    : 24 + (unsigned)random_kit_below(random, 24);
     uint16_t source = random_kit_below(random, 4) == 0 ? SOURCE_SERVER : SOURCE_BROWSER;
     bool trusted = source == SOURCE_SERVER;
-    char us[16];
-    char vs[16];
-    char ds[24];
-    (void)snprintf(us, sizeof(us), "id%u", u);
-    (void)snprintf(vs, sizeof(vs), "id%u", v);
-    (void)snprintf(ds, sizeof(ds), "$device:id%u", d);
+    char us[40];
+    char vs[40];
+    char ds[48];
+    (void)snprintf(us, sizeof(us), "1d%030u", u);
+    (void)snprintf(vs, sizeof(vs), "1d%030u", v);
+    (void)snprintf(ds, sizeof(ds), "$device:1d%030u", d);
     uint64_t seq = 0;
     struct twin_ref refs[2] = {{u, true, false}, {d, false, false}};
     size_t count = 2;
@@ -476,12 +511,12 @@ static uint64_t random_event(struct fixture *f, struct twin *twin, struct random
         count = 1;
         break;
     case 1:
-        seq = track(f, source, "\"distinct_id\":\"%s\",\"$device_id\":\"id%u\"", ds, d);
+        seq = track(f, source, "\"distinct_id\":\"%s\",\"$device_id\":\"1d%030u\"", ds, d);
         refs[0] = refs[1];
         count = 1;
         break;
     case 2:
-        seq = track(f, source, "\"$device_id\":\"id%u\",\"$user_id\":\"%s\"", d, us);
+        seq = track(f, source, "\"$device_id\":\"1d%030u\",\"$user_id\":\"%s\"", d, us);
         refs[0] = (struct twin_ref){d, false, false};
         refs[1] = (struct twin_ref){u, true, true};
         break;
@@ -516,7 +551,7 @@ static void compare_with_twin(struct fixture *f, const struct twin *twin, uint64
     uint32_t ords[IDS_MAX];
     char id[16];
     for (unsigned i = 0; i < 48; i++) {
-        (void)snprintf(id, sizeof(id), "id%u", i);
+        (void)snprintf(id, sizeof(id), "1d%030u", i);
         ords[i] = ord_of(f, SOURCE_BROWSER, id);
         if (ords[i] != 0) {
             assert_int_equal(resolve_root(f->view, ords[i], at_seq), roots[ords[i]]);
@@ -699,7 +734,7 @@ static void properties_without_room_are_closed(void **state) {
 static void answers_read_while_no_daemon_runs(void **state) {
     struct fixture *f = (struct fixture *)*state;
     assert_int_equal(resolver_start(f->resolver), 0);
-    (void)identify(f, SOURCE_BROWSER, "u1", "$device:d1");
+    (void)identify(f, SOURCE_BROWSER, "u1", "$device:0d1c0000-0000-4000-8000-0000000000d1");
     resolve_all(f);
     close_resolver(f);
     const struct resolve_config config = {.dir = f->resolve_dir, .keyring = f->keyring};
@@ -708,11 +743,15 @@ static void answers_read_while_no_daemon_runs(void **state) {
     assert_int_equal(resolve_view_new(f->resolver, &f->view), 0);
     assert_int_equal(resolve_view_begin(f->view), 0);
     assert_int_equal(resolve_ord_count(f->view), 2);
-    assert_int_equal(root_of(f, "u1", UINT64_MAX), root_of(f, "d1", UINT64_MAX));
-    uint8_t memory[16];
+    assert_int_equal(root_of(f, "u1", UINT64_MAX),
+                     root_of(f, "0d1c0000-0000-4000-8000-0000000000d1", UINT64_MAX));
+    uint8_t memory[64];
     struct buf b = buf_of(memory, sizeof(memory));
-    assert_int_equal(resolve_id_text(f->view, ord_of(f, SOURCE_BROWSER, "d1"), &b), 0);
-    assert_true(span_is(buf_span(&b), "d1"));
+    assert_int_equal(
+        resolve_id_text(f->view, ord_of(f, SOURCE_BROWSER, "0d1c0000-0000-4000-8000-0000000000d1"),
+                        &b),
+        0);
+    assert_true(span_is(buf_span(&b), "0d1c0000-0000-4000-8000-0000000000d1"));
     resolve_view_end(f->view);
     resolve_view_free(f->view);
     resolver_free(f->resolver);
@@ -723,7 +762,7 @@ static void answers_read_while_no_daemon_runs(void **state) {
 static void no_space_for_slots_is_waited_for(void **state) {
     struct fixture *f = (struct fixture *)*state;
     (void)track(f, SOURCE_BROWSER, "\"distinct_id\":\"u1\"");
-    (void)identify(f, SOURCE_BROWSER, "u1", "$device:d1");
+    (void)identify(f, SOURCE_BROWSER, "u1", "$device:0d1c0000-0000-4000-8000-0000000000d1");
     kit_disk_install(
         &(struct kit_disk){.call = KIT_WRITE, .nth = 1, .stays = true, .error = 28 /* ENOSPC */});
     assert_int_equal(resolver_start(f->resolver), 0);
@@ -741,7 +780,8 @@ static void no_space_for_slots_is_waited_for(void **state) {
     resolver_stats(f->resolver, &stats);
     assert_int_equal(stats.people, 2);
     assert_int_equal(resolve_view_begin(f->view), 0);
-    assert_int_equal(root_of(f, "d1", UINT64_MAX), root_of(f, "u1", UINT64_MAX));
+    assert_int_equal(root_of(f, "0d1c0000-0000-4000-8000-0000000000d1", UINT64_MAX),
+                     root_of(f, "u1", UINT64_MAX));
     resolve_view_end(f->view);
     resolver_stop(f->resolver);
     resolver_stats(f->resolver, &stats);
@@ -758,6 +798,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_quota_survives_a_restart, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_device_joins_its_first_user_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_browser_joins_no_users, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_browser_joins_no_account_to_come, set_up, tear_down),
         cmocka_unit_test_setup_teardown(links_equal_the_twin, set_up, tear_down),
         cmocka_unit_test_setup_teardown(running_again_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(distinct_values_close_at_the_first_over_the_limit, set_up,

@@ -272,6 +272,25 @@ static int join_device(const struct work *work, const struct aid *device_aid,
     return store_are_joined(&resolver->store, work->txn, edge->a, edge->b, ret_is_joined);
 }
 
+/*
+ * Whether an id is of the kind that SDKs draw for a device: 32 hexadecimal digits or more, dashes
+ * between. Accounts are numbered or named: whoever holds a page's token could say of those to come
+ * that they are devices of one user.
+ */
+static bool is_drawn(struct span id) {
+    enum { DRAWN_DIGITS = 32 };
+    unsigned digits = 0;
+    for (size_t i = 0; i < id.n; i++) {
+        uint8_t lower = id.p[i] | 0x20;
+        bool is_hex = (id.p[i] >= '0' && id.p[i] <= '9') || (lower >= 'a' && lower <= 'f');
+        if (!is_hex && id.p[i] != '-') {
+            return false;
+        }
+        digits += is_hex;
+    }
+    return digits >= DRAWN_DIGITS;
+}
+
 static int keep_link(const struct work *work, const struct link_ref *refs,
                      const struct link *link) {
     struct resolver *resolver = work->resolver;
@@ -281,8 +300,9 @@ static int keep_link(const struct work *work, const struct link_ref *refs,
                                 .binds = work->source->trust_server,
                                 .source = work->request->source,
                                 .seq = work->event->seq};
-    uint16_t how =
-        (uint16_t)(link->rule | (link->is_device_rule ? 0x100 : 0) | (edge.binds ? 0x200 : 0));
+    bool is_device_rule =
+        link->is_device_rule && (work->source->trust_server || is_drawn(refs[link->a].id));
+    uint16_t how = (uint16_t)(link->rule | (is_device_rule ? 0x100 : 0) | (edge.binds ? 0x200 : 0));
     const struct known_edge this_one = {edge.a, edge.b, edge.source, how};
     struct known_edge *known = place_of(resolver, &this_one);
     if (memcmp(known, &this_one, sizeof(this_one)) == 0) {
@@ -290,7 +310,7 @@ static int keep_link(const struct work *work, const struct link_ref *refs,
     }
     bool is_joined = false;
     int r = 0;
-    if (link->is_device_rule) {
+    if (is_device_rule) {
         r = join_device(work, &refs[link->a].aid, &edge, &is_joined);
     }
     bool is_new = false;
