@@ -63,6 +63,21 @@ export const KINDS = {
     const number = iban('DE', `5001051754${digits(r, 8)}`);
     return r.chance(0.5) ? number : number.match(/.{1,4}/g).join(' ');
   } },
+  openai: { never: true, class: 'user.authorization', fronts: ['sk-proj-ZqMk'], make: (r) => `sk-proj-ZqMk${letters(r, 40)}7` },
+  gitlab: { never: true, class: 'user.authorization', fronts: ['glpat-ZqMk'], make: (r) => `glpat-ZqMk${letters(r, 18)}` },
+  ssn: { never: true, class: 'user.government_id', fronts: ['731-45-6'], make: (r) => `731-45-6${digits(r, 3)}` },
+  nationalId: { never: true, byKey: true, keys: ['national_id', 'taxId', 'user_id_card'], class: 'user.government_id',
+    fronts: ['ZqNi8Kd4'], make: (r) => `ZqNi8Kd4${digits(r, 8)}` },
+  passport: { never: true, byKey: true, keys: ['passport_number', 'passportNo', 'passport'], class: 'user.government_id',
+    fronts: ['ZqPp5Rt2'], make: (r) => `ZqPp5Rt2${digits(r, 8)}` },
+  license: { never: true, byKey: true, keys: ['drivers_license', 'driverLicense', 'license_number'], class: 'user.government_id',
+    fronts: ['ZqDl3Vw6'], make: (r) => `ZqDl3Vw6${digits(r, 8)}` },
+  template: { never: true, byKey: true, keys: ['fingerprint_template', 'faceTemplate'], class: 'user.authorization',
+    fronts: ['ZqBt9Yx1'], make: (r) => `ZqBt9Yx1${letters(r, 24)}` },
+  /* Kept sealed, never sent. */
+  health: { byKey: true, keys: ['diagnosis', 'medication', 'medical_history', 'mrn'], class: 'user.health_and_medical',
+    fronts: ['zqmkhlth'], make: (r) => `zqmkhlth${letters(r, 8)} asthma` },
+  genetic: { byKey: true, keys: ['genotype', 'genetic_data'], class: 'user.health_and_medical', fronts: ['zqmkgene'], make: (r) => `zqmkgene${letters(r, 12)}` },
   email: { class: 'user.contact.email', fronts: ['zqmk.mail'], make: (r) => `zqmk.mail${letters(r, 10).toLowerCase()}@example.com` },
   ip: { class: 'user.device.ip_address', fronts: ['2001:db8:5a71'], make: (r) => `2001:db8:5a71:${r.hex(4)}:${r.hex(4)}::${(r.below(65535) + 1).toString(16)}` },
   /* Nothing recognises these: the closed schema alone must hold them back. */
@@ -106,13 +121,38 @@ export function needles(kinds) {
   return list;
 }
 
-export function findIn(buffer, list, where) {
-  const found = [];
-  for (const needle of list) {
-    const at = buffer.indexOf(needle.bytes);
-    if (at >= 0) {
-      found.push({ kind: needle.kind, needle: needle.text.slice(0, 24), where, at });
+const PAGE = 4096;
+const ZEROS = Buffer.alloc(PAGE);
+
+/* Runs of pages that hold anything: most of a preallocated file, and of a pool, is zeros. [from, to) with the zero that may end a mark. */
+function* written(buffer) {
+  let from = -1;
+  for (let at = 0; at < buffer.length; at += PAGE) {
+    const size = Math.min(PAGE, buffer.length - at);
+    const empty = buffer.compare(ZEROS, 0, size, at, at + size) === 0;
+    if (!empty && from < 0) {
+      from = at;
+    } else if (empty && from >= 0) {
+      yield [from, at + 1];
+      from = -1;
     }
   }
-  return found;
+  if (from >= 0) {
+    yield [from, buffer.length];
+  }
+}
+
+/* The first place of each needle. */
+export function findIn(buffer, list, where) {
+  const found = new Map();
+  for (const [from, to] of written(buffer)) {
+    const part = buffer.subarray(from, to);
+    for (const needle of list) {
+      const at = found.has(needle) ? -1 : part.indexOf(needle.bytes);
+      if (at >= 0) {
+        found.set(needle, { kind: needle.kind, needle: needle.text.slice(0, 24), where, at: from + at });
+      }
+    }
+  }
+  return [...found.values()];
 }
