@@ -109,7 +109,8 @@ static uint8_t look_of(struct span text, const struct json_token *token) {
 
 static void count_name(struct held *h, enum section section, struct span name, bool is_shown,
                        uint8_t look, uint16_t found) {
-    name = is_shown ? name : SPAN_NONE;
+    is_shown = is_shown && span_find_byte(name, '\0') == SIZE_MAX;
+    name = is_shown ? name : SPAN_LIT("");
     uint64_t hash = hash64(name.p, name.n, section);
     struct held_name *n = h->names;
     while (n < h->names + h->count &&
