@@ -1,7 +1,7 @@
 /* depends: */
 /* builds: preload */
 /*
- * Counts the allocations that the program itself makes: LD_PRELOAD=libmallocs.so BH_MALLOC_COUNT=FILE.
+ * Counts the allocations that the program itself makes: LD_PRELOAD=mallocs.so BH_MALLOC_COUNT=FILE.
  *
  * FILE (8 bytes, mapped) holds the number of calls of malloc, calloc and realloc whose caller lies in the executable; calls from shared libraries
  * (libcurl, LMDB, OpenSSL) are theirs.
