@@ -549,7 +549,7 @@ static void compare_with_twin(struct fixture *f, const struct twin *twin, uint64
     assert_int_equal(resolve_roots(f->view, at_seq, roots, count + 1), 0);
     assert_int_equal(roots[count + 1], 77);
     uint32_t ords[IDS_MAX];
-    char id[16];
+    char id[40];
     for (unsigned i = 0; i < 48; i++) {
         (void)snprintf(id, sizeof(id), "1d%030u", i);
         ords[i] = ord_of(f, SOURCE_BROWSER, id);
