@@ -1,7 +1,8 @@
 /*
  * exposure: who was sent what, for one vendor, in a window. A reader of ledger and resolve; works on the data folder alone while no daemon runs.
  *
- * Every count is of people (components of linked aliases as of `at`), each once in a cell: certain, else possible. Grades and the JSON shape: DESIGN sections 2 and 6.
+ * Every count is of people (components of linked aliases as of `at`), each once in a cell: certain, else possible (no whole answer
+ * to the attempt was read within the window).
  * Times are UTC milliseconds, from inclusive, to exclusive.
  * Errors: NOTFOUND (no such vendor in the configuration and no log), CORRUPT, KEY.
  */
@@ -30,9 +31,15 @@ struct exposure_query {
     struct span space; /* for subject */
 };
 
-/* Writes the answer through `write`: one JSON object (DESIGN 6) and, with list, one NDJSON line per person before it:
- * {"person":"<id>","ids":[...],"grade":"certain","clear":true,"classes":{"user.contact.email":{"raw":"certain"}},"sources":[...],"first":..., "last":...,"attempts":n}.
- * An erased or unknown id prints as "#<ord>". */
+/*
+ * Writes the answer through `write`: with list one line a person,
+ *   {"person":ID,"ids":[ID],"grade":"certain"|"possible","clear":BOOL,"classes":{CLASS:{FORM:GRADE}},"sources":[NAME]}
+ * then one object (a time is ISO 8601 with milliseconds, or null where the window is open; N counts people):
+ *   {"vendor":NAME,"from":TIME,"to":TIME,"people":{"certain":N,"certain_clear":N,"possible":N,"none_recorded":N},
+ *    "classes":{CLASS:{FORM:{"certain":N,"possible":N}}},"not_disclosed":[CLASS],"sources":{NAME:{"certain":N,"possible":N}},
+ *    "watched_since":TIME,"checkpoint":NOTE,"limits":[TEXT]}
+ * An erased or unknown id prints as "#<ord>".
+ */
 int exposure_answer(const char *data_dir, struct keyring *keyring, struct resolve_view *view,
                     const struct aid_maker *aids, const struct exposure_query *query,
                     int (*write)(void *context, struct span bytes), void *context,

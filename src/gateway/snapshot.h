@@ -3,8 +3,9 @@
  *
  *   bulkhead.yaml + plan.yaml + vendors/NAME.yaml --snapshot_load--> struct snapshot (immutable) --atomic pointer--> loops, couriers, resolver
  *
- * A snapshot is never changed. The gateway keeps every one it has used until it ends: verdicts refer to rulesets of the past, and reloads are rare
- * (a few hundred KB each).
+ * A snapshot is never changed. The gateway keeps every one it has used until it ends: a loop may be reading an old one, and reloads are rare (a few hundred
+ * KB each). Couriers keep copies of their own.
+ * Memory: malloc; configuration time only. Thread: any, read-only. Errors: CONFIG with file, line, column and caret.
  */
 #ifndef BH_GATEWAY_SNAPSHOT_H
 #define BH_GATEWAY_SNAPSHOT_H

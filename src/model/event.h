@@ -17,7 +17,7 @@
 /* Numbers are on disk. */
 enum protocol_id { PROTOCOL_NONE = 0, PROTOCOL_MIXPANEL = 1 };
 
-/* Kinds of items; on disk (DECISIONS, Journal: kind u8 of an event). */
+/* Kinds of items. Numbers are on disk (docs/format/journal.md). */
 enum event_kind {
     EVENT_TRACK = 1,
     EVENT_IDENTIFY = 2, /* $identify: links two ids */
@@ -34,7 +34,7 @@ enum event_flag {
     EVENT_NO_TIME = 8,     /* the SDK sent none: time_ms is the arrival */
 };
 
-/* Domains of pseudonyms (DECISIONS, Ids): from the field table, never from the class. */
+/* Domains of pseudonyms: from the field table, never from the class. Part of the keys' labels (docs/format/keys.md). */
 enum id_domain {
     DOMAIN_NONE = 0,
     DOMAIN_PERSON = 1,

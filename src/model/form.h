@@ -1,5 +1,5 @@
 /*
- * Forms: how a value leaves. Numbers are on disk (shapes, index cells), given once.
+ * Forms: how a value leaves. Numbers are on disk (shapes of the ledger), given once.
  * Any thread; pure.
  */
 #ifndef BH_MODEL_FORM_H
@@ -44,7 +44,7 @@ const char *form_name(struct form form);
 uint8_t form_by_name(struct span name);  /* FORM_NONE = no such */
 uint8_t level_by_name(struct span name); /* "/24" and "/48" are LEVEL_NET; LEVEL_NONE = no such */
 /*
- * The stricter of two forms for one class (DECISIONS, Delivery): drop with anything = drop; raw
+ * The stricter of two forms for one class: drop with anything = drop; raw
  * with f = f; same form = coarser level; any other pair = drop. FORM_NONE counts as drop.
  */
 struct form form_meet(struct form a, struct form b);

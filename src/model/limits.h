@@ -28,7 +28,7 @@ enum {
     LIMIT_VENDORS = 64,
     LIMIT_LOOPS = 64,
     LIMIT_NAME = 64, /* source, vendor, instance names: [a-z0-9-] */
-    /* HTTP: mixpanel-node puts whole payloads in the URL (PROTOCOLS 0.3). */
+    /* HTTP: mixpanel-node puts whole payloads in the URL. */
     LIMIT_HTTP_HEAD = 64 * 1024 + 16 * 1024,
     LIMIT_HTTP_TARGET = 64 * 1024,
     LIMIT_HTTP_HEADERS = 100,

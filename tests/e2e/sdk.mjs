@@ -138,7 +138,7 @@ test('browser SDK: opting out deletes the profile at the vendor', async () => {
   await visitor.close();
 });
 
-/* What PROTOCOLS says, checked against the recorded table, so that neither can drift from the other unnoticed. */
+/* What each SDK does after a failure, written here by hand and checked against the recorded table, so that neither can drift from the other unnoticed. */
 const TABLE = { 400: 'lost', 401: 'lost', 413: 'halved', 429: 'kept', 500: 'kept', timeout: 'kept', reset: 'lost' };
 
 for (const [fault, fate] of Object.entries(TABLE)) {

@@ -3,7 +3,7 @@
  *
  *   master (32 B, never in the data folder)
  *      --wraps--> data/keys: root · per vendor and generation K_v · per log K_log, Ed25519
- *                            root --HKDF--> K_id (alias ids), K_journal, K_slots, K_vault, ...
+ *                            root --HKDF--> K_id (alias ids), K_journal, K_slots
  *
  * The file is rewritten whole (temp, fsync, rename); docs/format/keys.md has its bytes. All key
  * bytes in memory are in guarded memory. The deployment (16 random bytes) and instance number are

@@ -4,15 +4,15 @@
  *   journal reader -> resolve_lookup -> policy_apply -> window (<= 2000 events, 1 MiB, 1 s) -> connector splits by endpoint
  *   -> ledger_attempt (synced) -> libcurl -> outcome -> settled
  *
- * States (DECISIONS, Delivery): never restored = cut; active, retrying, parked, cut, closed. The cut register (data/register, one preallocated 512 B slot per vendor,
+ * States (drawn in courier.c): never restored = cut; active, retrying, parked, cut, closed. The cut register (data/register, one preallocated 512 B slot per vendor,
  * docs/format/register.md) is what a start believes.
  * Invariants
  *  D1 No byte of a body is handed to the network before its attempt is synced in the ledger.
- *  D2 After deliver_cut returns no byte for that vendor leaves this process, also from retries, idle connections, handshakes, look-ups and back-off; it is durable.
+ *  D2 After courier_cut returns no byte for that vendor leaves this process, also from retries, idle connections, handshakes, look-ups and back-off; it is durable.
  *  D3 A courier never blocks ingest or another courier; its memory is bounded (512 KiB and at most 2 MiB of a shared pool).
  *  D4 Order: oldest first; a person's events keep their order within an endpoint.
  *  D5 Nothing is given up: retried until delivered, refused alone as poison, discarded by a person, or lapsed by budget (recorded).
- * Threads: deliver_* control functions from the admin thread; courier internals its own thread; the gate lock guards state and socket registry.
+ * Threads: cut, restore, reload, status and gap are asked by other threads; all else of a courier is its own thread's; the gate lock guards state and socket registry.
  */
 #ifndef BH_FLOW_DELIVER_H
 #define BH_FLOW_DELIVER_H
@@ -44,7 +44,7 @@ enum vendor_state cut_register_state(struct cut_register *reg, const char *vendo
 /* For a cut while no daemon runs: writes and syncs the slot. */
 int cut_register_cut(struct cut_register *reg, const char *vendor) BH_MUST_USE;
 
-struct dns; /* resolver thread of host names, feeding CURLOPT_RESOLVE */
+struct dns; /* threads that look host names up for CURLOPT_RESOLVE */
 int dns_start(struct dns **ret_dns) BH_MUST_USE;
 void dns_stop(struct dns *dns); /* does not wait for a resolver that never answers */
 
@@ -89,7 +89,7 @@ struct courier_rules {
 int courier_open(const struct courier_config *config, const struct courier_rules *rules,
                  struct courier **ret_courier, struct err *err) BH_MUST_USE;
 int courier_start(struct courier *courier) BH_MUST_USE;
-/* Copies what it needs of `rules` (ruleset: takes a deep copy through ruleset_write/read or a reference that outlives it: the gateway keeps rulesets alive). */
+/* Stores a rule set that is new, and copies all that it needs of `rules`. CONFIG, NOSPACE, TOO_MANY (256 sets still needed by events that wait): the old rules stay in force. */
 int courier_reload(struct courier *courier, const struct courier_rules *rules,
                    struct err *err) BH_MUST_USE;
 /* The end, in two steps so that many couriers share one deadline: all are asked, then all are joined. A request in flight gets until the deadline, then
@@ -98,7 +98,8 @@ void courier_stop_by(struct courier *courier, uint64_t mono_us);
 void courier_join(struct courier *courier);
 void courier_free(struct courier *courier);
 
-/* Returns after no byte can leave and the register is synced; *ret_us = microseconds until no byte could leave, *ret_durable_us = until synced. */
+/* Returns after no byte can leave and the register is synced; *ret_us = microseconds until no byte could leave, *ret_durable_us = until synced. STATE: the vendor is
+ * closed. FULL: the register has no slot left; the cut is in force, but not durable. */
 int courier_cut(struct courier *courier, const char *who, const char *why, uint64_t *ret_us,
                 uint64_t *ret_durable_us) BH_MUST_USE;
 /* Replays or discards the backlog. KEY when the credential is missing: the state stays. */

@@ -15,7 +15,7 @@ enum {
     COURIER_PATH = 512,
     DNS_HOST_MAX = 253,
     CREDENTIAL_MAX = 4096,
-    /* Window (DECISIONS, Delivery): the next events up to these, or until the first has waited LINGER_MS. */
+    /* Window: the next events up to these, or until the first has waited LINGER_MS. */
     WINDOW_EVENTS = 2000,
     WINDOW_BYTES = 1024 * 1024,
     WINDOW_BYTES_SMALL = 128 * 1024, /* while the shared pool has no room for this courier */
@@ -44,7 +44,7 @@ void dns_forget_wake(struct dns *dns, int wake_fd);
 
 /* -- courier_memory.c: the big buffers, shared among couriers ------------------------------------------------------------------- */
 
-/* A permit to touch one courier's big buffers; false while MEMORY_PERMITS others hold one. Never blocks. */
+/* A permit to touch one courier's big buffers; false while all are held by others. Never blocks. */
 bool memory_permit_take(void);
 void memory_permit_give(void);
 
@@ -295,8 +295,7 @@ struct courier {
     char data_dir[COURIER_PATH];
     char vendor[LIMIT_NAME + 1];
     struct gate gate;
-    struct ledger *ledger; /* NULL: it did not verify, the vendor stays stopped */
-    struct err ledger_err;
+    struct ledger *ledger;
     struct os_thread thread;
     int wake_fd;
     _Atomic bool stopping;

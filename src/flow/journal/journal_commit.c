@@ -6,7 +6,7 @@
  *        |      v                                                                           |
  *        |   commit_group: append, sync --> publish durable_frame, durable_seq --> answers, wakes
  *        |      | NOSPACE                                                     |
- *        +------+--> refuse_group: answers with NOSPACE ----------------------+
+ *        +------+--> lose_space, finish_group: answers with NOSPACE ----------+
  *
  * 1. A group takes whole units (see journal_writer.c); only a unit larger than a frame is split,
  *    and the group then holds nothing else of its writer.

@@ -5,7 +5,7 @@
  *
  * Truth = frames of engine/seglog (kind 2) in data/ledger/<vendor>-<n>/; a frame's plain text is leaves (tree members) and the sealed bodies outside the tree.
  * The Merkle tree over the leaves is engine/tlog; checkpoints are C2SP signed notes, signed <= 1 s after growth, appended to `checkpoints`. Bytes:
- * docs/format/ledger.md. The index is derived and may be deleted.
+ * docs/format/ledger.md.
  * Invariants
  *  L1 ledger_attempt returns only after the attempt's frame is synced. Never two unsynced frames.
  *  L2 A sync failure ends the process. NOSPACE (after the reserve) stops this vendor only.
@@ -154,7 +154,7 @@ struct ledger_verify_options {
 int ledger_verify(const struct ledger_verify_options *options,
                   struct ledger_verify_report *ret_report) BH_MUST_USE;
 
-/* The index: one query walks cells of whole days and bodies of the ragged edges. A reader is one answer's handle. */
+/* A reader is one answer's handle. A scan reads the whole log once, whatever the window (docs/adr/0002-answers-read-the-folder.md). */
 struct ledger_reader;
 int ledger_reader_open(const char *dir, const char *vendor, struct keyring *keyring,
                        struct ledger_reader **ret_reader, struct err *err) BH_MUST_USE;
@@ -167,7 +167,7 @@ struct ledger_query {
     uint16_t source;  /* 0 = all */
     uint32_t ord;     /* 0 = all */
 };
-/* One disclosure: certain when completely answered inside the window, possible otherwise (DESIGN 6). ord 0 = about nobody. */
+/* One disclosure: certain when completely answered inside the window, possible otherwise. ord 0 = about nobody. */
 struct ledger_row {
     uint32_t ord;
     uint16_t source;

@@ -107,7 +107,7 @@ struct policy_input {
     uint64_t (*distinct_closed_at)(void *context, uint64_t property);
     void *context;
     uint32_t
-        spread_ms; /* +1 ms each for events of one person in one request in the same unit of time (DECISIONS, Ids, Time) */
+        spread_ms; /* +1 ms each for events of one person in one request in the same unit of time, so that a floored time keeps their order */
 };
 
 struct disclosed {

@@ -2,7 +2,7 @@
  * What the files of policy share.
  *
  *   plan.yaml ----yaml----> struct plan     (JSON text, checked)  \
- *   contract.yaml --yaml--> struct contract (JSON text, checked)   > normal form (RFC 8785) --rules_read--> struct ruleset (tables)
+ *   contract.yaml --yaml--> struct contract (JSON text, checked)   > normal form (RFC 8785) --ruleset_read--> struct ruleset (tables)
  *   sources ------------------------------------------------------/
  *
  * There is one way into a rule set, from its normal form: what was written to disk and read again cannot differ from what was compiled.

@@ -7,9 +7,9 @@
  *   edges {ord, ord, rule, source, seq, binds} --> root ord of each ord
  *
  * Invariants
- *  R1 A row is durable before resolved_seq passes the event that needs it.
- *  R2 ord is dense from 1 and never reused; lid and r are random; ledger, index and proofs know
- *     only ord and lid.
+ *  R1 A row is durable before resolver_seq passes the event that needs it.
+ *  R2 ord is dense from 1 and never reused; lid and r are random; the ledger knows only ord and
+ *     lid.
  *  R3 user-user joins bind only from sources with trust server; others are kept as claims.
  *  R4 Rows are a function of the journal: running again over the same events changes nothing.
  *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every

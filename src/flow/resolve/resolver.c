@@ -3,7 +3,7 @@
  * couriers may pass.
  *
  *   run_batch: [journal chunk -> resolve_event ...] -> slots written and synced
- *              -> LMDB commit (rows, edges, cursor) -> resolved_seq -> wakes
+ *              -> LMDB commit (rows, edges, cursor) -> resolver_seq -> wakes
  *
  * 1. The cursor is stored in the transaction that holds what it stands for, so a crash repeats
  *    events or nothing; repeating them changes nothing (R4).
