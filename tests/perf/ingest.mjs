@@ -8,37 +8,13 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Gateway, get, Metrics, SERVER_TOKEN } from '../e2e/lib/gateway.mjs';
-import { finishQuietly, freePort, full, onEnd, root, sleep, tempFolder, until } from '../e2e/lib/harness.mjs';
+import { finishQuietly, full, onEnd, tempFolder } from '../e2e/lib/harness.mjs';
+import { accepted, drain, gateway, load, sink, tool, value } from './lib_bench.mjs';
 
 const json = process.argv.includes('--json');
-const value = (name, otherwise) => {
-  const at = process.argv.indexOf(name);
-  return at > 0 ? Number(process.argv[at + 1]) : otherwise;
-};
 const EVENTS = value('--events', full ? 10e6 : 2e6);
 const SECONDS = value('--seconds', 4);
 const ROUNDS = value('--rounds', 3);
-const tool = (name) => path.join(root, 'build/release', name);
-const PLAN = `events:
-  '*': {}
-properties:
-  '*': { type: number }
-`;
-
-/* Runs the loader on core 1 to its end; its last line is JSON. */
-function load(port, options) {
-  return new Promise((resolve, reject) => {
-    const args = ['-c', '1', tool('loader'), '--port', String(port), '--token', SERVER_TOKEN, '--people', '100000', ...options];
-    const child = spawn('taskset', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let out = '';
-    child.stdout.on('data', (chunk) => (out += chunk));
-    child.on('exit', (code) => {
-      const last = out.trim().split('\n').at(-1);
-      return code === 0 ? resolve(JSON.parse(last)) : reject(new Error(`loader: exit ${code}: ${last}`));
-    });
-  });
-}
 
 async function bare() {
   const folder = tempFolder('bare');
@@ -51,22 +27,6 @@ async function bare() {
     }
   }));
   return { port, stop: () => child.kill('SIGTERM') };
-}
-
-async function sink() {
-  const port = await freePort();
-  const child = spawn('taskset', ['-c', '1', tool('sink'), String(port), 'answer'], { stdio: ['pipe', 'ignore', 'inherit'] });
-  onEnd(() => child.kill('SIGKILL'));
-  await sleep(300);
-  return { port, stop: () => child.kill('SIGKILL') };
-}
-
-const gateway = (vendorPort, env) => new Gateway({ name: 'bench', endpoint: `http://127.0.0.1:${vendorPort}`, wrapper: ['taskset', '-c', '0'],
-  limits: '{ loops: 1 }', journal: '{ keep: 7d, segment: 128MiB, max: 60% }', plan: PLAN, env,
-  ...(vendorPort === 0 ? { vendors: [] } : {}) });
-
-async function accepted(g) {
-  return new Metrics((await get(g.ports.health, '/metrics')).body).sum('bulkhead_events_accepted_total');
 }
 
 const rows = [];
@@ -90,14 +50,6 @@ async function allocations(vendorPort) {
   const each = (mallocs() - allocsBefore) / (await accepted(g) - eventsBefore);
   await g.stop();
   return each;
-}
-
-/* The load, and the time from its first request until the vendor has answered for the last event. */
-async function drain(g, events) {
-  const begun = Date.now();
-  await load(g.ports.ingest, ['--events', String(events)]);
-  await until(async () => (await g.vendor()).backlog === 0, 'drained', 600000, 20);
-  return events * 1000 / (Date.now() - begun);
 }
 
 async function measure() {
