@@ -245,6 +245,7 @@ static size_t collect_refs(const struct work *work, struct buf *scratch, struct 
         *ref =
             (struct link_ref){.kind = person.kind, .is_device = person.is_device, .id = person.id};
         aid_make(work->resolver->aids, span_str(work->source->space), person.id, &ref->aid);
+        hot_prefetch(work->resolver->hot, &ref->aid);
     }
     return count;
 }

@@ -58,6 +58,15 @@ static struct hot_entry *bucket_of(const struct hot *hot, const uint64_t aid[2])
     return hot->entries + (aid[0] & (HOT_ENTRIES / HOT_WAYS - 1)) * HOT_WAYS;
 }
 
+void hot_prefetch(const struct hot *hot, const struct aid *aid) {
+    uint64_t key[2];
+    memcpy(key, aid->b, sizeof(key));
+    const struct hot_entry *bucket = bucket_of(hot, key);
+    for (int way = 0; way < HOT_WAYS; way++) {
+        __builtin_prefetch(bucket + way);
+    }
+}
+
 static uint64_t load(const struct hot_entry *entry, int word) {
     return atomic_load_explicit(&entry->word[word], memory_order_acquire);
 }

@@ -56,6 +56,8 @@ struct alias_row {
 struct hot;
 struct hot *hot_new(void);
 void hot_free(struct hot *hot);
+/* (any) The table is larger than the caches: asks for an aid's bucket while other work is done. */
+void hot_prefetch(const struct hot *hot, const struct aid *aid);
 /* (any) */
 bool hot_find(struct hot *hot, const struct aid *aid, struct alias_row *ret_row);
 /* (resolver) Adds or changes. */

@@ -382,6 +382,9 @@ static int read_batch(struct resolver *resolver, MDB_txn **txn) {
             r = store_code(mdb_txn_begin(resolver->store.env, NULL, 0, txn));
         }
         for (uint32_t i = 0; r == 0 && i < batch.count; i++) {
+            if (i + 1 < batch.count) {
+                hot_prefetch(resolver->hot, &batch.events[i + 1].aid);
+            }
             r = resolve_event(resolver, *txn, &batch.requests[batch.request_of[i]],
                               &batch.events[i]);
         }
