@@ -2,14 +2,12 @@
 #ifndef BH_BASE_COMPILER_H
 #define BH_BASE_COMPILER_H
 
-#define BH_NONNULL(...) __attribute__((nonnull(__VA_ARGS__)))
 #define BH_MUST_USE     __attribute__((warn_unused_result))
 #define BH_PRINTF(format_index, first_index) \
     __attribute__((format(printf, format_index, first_index)))
 #define BH_NORETURN      __attribute__((noreturn))
 #define BH_COLD          __attribute__((cold))
 #define BH_ALWAYS_INLINE inline __attribute__((always_inline))
-#define BH_UNUSED        __attribute__((unused))
 #define BH_LIKELY(x)     __builtin_expect(!!(x), 1)
 #define BH_UNLIKELY(x)   __builtin_expect(!!(x), 0)
 

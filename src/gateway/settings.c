@@ -553,16 +553,6 @@ void settings_plan_path(const struct settings *settings, char *out, size_t cap) 
     (void)snprintf(out, cap, "%s/plan.yaml", settings->dir);
 }
 
-const struct settings_source *settings_source_by_number(const struct settings *settings,
-                                                        uint16_t number) {
-    for (unsigned i = 0; i < settings->source_count; i++) {
-        if (settings->sources[i].number == number) {
-            return &settings->sources[i];
-        }
-    }
-    return NULL;
-}
-
 /* data/numbers: lines "source NUMBER NAME". A line is never removed, so a number never comes back with another meaning. */
 static uint16_t number_of(struct span file, const char *name, uint16_t *max) {
     uint16_t found = 0;

@@ -70,8 +70,6 @@ int settings_number(struct settings *settings, bool read_only, struct err *err) 
 void settings_vendor_path(const struct settings *settings, const char *vendor, char *out,
                           size_t cap);
 void settings_plan_path(const struct settings *settings, char *out, size_t cap);
-const struct settings_source *settings_source_by_number(const struct settings *settings,
-                                                        uint16_t number);
 /* The configuration folder to use: -c, else $BULKHEAD_DIR, else ".". */
 const char *settings_dir(const char *option);
 

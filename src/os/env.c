@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/errors.h"
@@ -15,14 +14,6 @@ const char *os_env(const char *name) {
 
 bool os_is_terminal(int fd) {
     return isatty(fd) == 1;
-}
-
-unsigned os_terminal_columns(void) {
-    struct winsize size = {0};
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 40) {
-        return 80;
-    }
-    return size.ws_col;
 }
 
 long os_stdin_read(void *p, size_t n) {

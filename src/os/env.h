@@ -9,9 +9,8 @@
 
 /* The variable's text, or NULL. Belongs to the environment. */
 const char *os_env(const char *name);
-/* Whether standard output (1) or error (2) is a terminal, and its width in columns (80 when it is none). */
+/* Whether standard output (1) or error (2) is a terminal. */
 bool os_is_terminal(int fd);
-unsigned os_terminal_columns(void);
 /* Whole of standard input's next block; bytes read, 0 at the end, negative BH_E_ on failure. */
 long os_stdin_read(void *p, size_t n);
 /* The running program's own path, or "". */

@@ -15,7 +15,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (leaf.type != LEAF_ATTEMPT) {
             continue;
         }
-        (void)attempt_names_seq(&leaf, leaf.attempt.first_seq);
         int r = entry_walk_begin(&entries, &leaf);
         while (r == 0) {
             r = entry_walk_next(&entries, &entry);

@@ -47,7 +47,6 @@ struct seglog {
     uint8_t last_footer[SHA256_SIZE];
 
     uint8_t *buffer; /* SEGLOG_FRAME_MAX of addresses, memory as far as it was used */
-    uint64_t bytes_synced;
     uint64_t prepare_at; /* offset beyond which the next segment is prepared */
     uint64_t unsynced;   /* bytes of the frame that waits for its sync */
     bool prepared;
@@ -315,7 +314,6 @@ int seglog_sync(struct seglog *log) {
     if (os_file_sync(log->file) != 0) {
         return fail(log);
     }
-    log->bytes_synced += log->unsynced;
     log->unsynced = 0;
     if (log->config.prepare_next && !log->prepared && log->at >= log->prepare_at) {
         /* Without space now there may be some at the border; asked again after another
@@ -366,10 +364,6 @@ uint64_t seglog_next_frame(const struct seglog *log) {
 
 uint64_t seglog_segment_number(const struct seglog *log) {
     return log->file.fd >= 0 ? log->number : log->number + 1;
-}
-
-uint64_t seglog_bytes_synced(const struct seglog *log) {
-    return log->bytes_synced;
 }
 
 static int check_config(const struct seglog_config *config, struct err *err) {

@@ -139,7 +139,6 @@ uint64_t seglog_next_seq(const struct seglog *log);
 uint64_t seglog_next_frame(const struct seglog *log);
 /* Number of the segment being written; one past the last closed one when there is none. */
 uint64_t seglog_segment_number(const struct seglog *log);
-uint64_t seglog_bytes_synced(const struct seglog *log);
 
 /* Reading. */
 

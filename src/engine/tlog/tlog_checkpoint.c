@@ -15,7 +15,6 @@
 enum {
     ALGORITHM_ED25519 = 1,
     KEY_ID_SIZE = 4,
-    ROOT_TEXT_SIZE = 44,                                 /* base64 of 32 bytes */
     SIGNATURE_BYTES = KEY_ID_SIZE + SIGNATURE_SIZE,      /* 68 */
     SIGNATURE_TEXT_SIZE = (SIGNATURE_BYTES + 2) / 3 * 4, /* 92 */
     VKEY_BYTES = 1 + SIGN_PUBLIC_SIZE,

@@ -278,9 +278,7 @@ struct inspector {
     struct finding *findings;
     size_t findings_count;
     size_t findings_cap;
-    size_t leaf_first; /* first finding of the leaf in hand */
     uint16_t leaf;
-    bool leaf_reserved;
     bool unsorted;
     int error;
     uint32_t frame_count;

@@ -315,23 +315,6 @@ int entry_walk_next(struct entry_walk *walk, struct entry *ret_entry) {
     return 0;
 }
 
-bool attempt_names_seq(const struct leaf *attempt, uint64_t seq) {
-    if ((attempt->attempt.flags & ATTEMPT_PARTIAL) == 0) {
-        return seq >= attempt->attempt.first_seq &&
-               seq - attempt->attempt.first_seq < attempt->attempt.span;
-    }
-    struct reader r = reader_of(attempt->body);
-    uint64_t count = read_varint(&r);
-    uint64_t at = attempt->attempt.first_seq;
-    for (uint64_t i = 0; i < count && !r.short_; i++) {
-        at += read_varint(&r);
-        if (at == seq) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void entry_append(struct tlog_range *tree, const uint8_t lid[16], uint32_t shape, uint32_t events) {
     uint8_t leaf[24];
     struct tlog_hash hash;

@@ -123,8 +123,6 @@ struct entry {
 int entry_walk_begin(struct entry_walk *walk, const struct leaf *attempt) BH_MUST_USE;
 int entry_walk_next(struct entry_walk *walk,
                     struct entry *ret_entry) BH_MUST_USE; /* 0, AGAIN at the end, CORRUPT */
-/* Whether a partial attempt's body lists this seq; for an attempt of the whole window always true. */
-bool attempt_names_seq(const struct leaf *attempt, uint64_t seq);
 
 /* SHA-256(0 ‖ lid ‖ shape ‖ events) and the tree over all entries. */
 struct tlog_range;

@@ -273,7 +273,6 @@ enum {
     ID_ENTRIES = 1024,                  /* recent ids: 128 KiB, enough for the people of a window */
     ID_WAYS = 4,                        /* places that an id may stand in */
     KEYS_SEEN = 2 * LIMIT_EVENT_TOKENS, /* a power of two */
-    PSEUDONYM_BYTES = 64,               /* prefix and 36 */
 };
 
 struct policy {

@@ -125,24 +125,10 @@ int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *
 /* The id string of an ord, unsealed; NOTFOUND when erased. */
 int resolve_id_text(struct resolve_view *view, uint32_t ord, struct buf *out) BH_MUST_USE;
 
-enum resolve_rule { RULE_DEVICE_USER = 1, RULE_IDENTIFY = 2, RULE_ALIAS = 3, RULE_MERGE = 4 };
-struct resolve_edge {
-    uint32_t a;
-    uint32_t b;
-    uint8_t rule;
-    bool binds; /* false: a claim ("perhaps the same") */
-    uint16_t source;
-    uint64_t seq;
-};
-/* Calls `each` for every edge of an ord. */
-int resolve_edges(struct resolve_view *view, uint32_t ord,
-                  void (*each)(void *context, const struct resolve_edge *edge),
-                  void *context) BH_MUST_USE;
-
 /*
- * max_distinct: policy asks whether a declared property had already closed at this seq. property =
- * hash of (rule, name); limit is the plan's. Counted by the resolver for the properties registered
- * here (a reload may add; counting starts at registration).
+ * max_distinct: policy asks whether a declared property had already closed at this seq. Counted by
+ * the resolver for the properties registered here (a reload may add; counting starts at
+ * registration).
  */
 struct resolve_distinct {
     uint64_t property; /* hash64 of the property's name with seed 0 */

@@ -89,6 +89,16 @@ int slot_open(const struct slots *slots, uint32_t ord, const uint8_t slot[SLOT_S
 
 /* -- tables (resolve_store.c) ------------------------------------------------------------------ */
 
+enum resolve_rule { RULE_DEVICE_USER = 1, RULE_IDENTIFY = 2, RULE_ALIAS = 3, RULE_MERGE = 4 };
+struct resolve_edge {
+    uint32_t a;
+    uint32_t b;
+    uint8_t rule;
+    bool binds; /* false: a claim ("perhaps the same") */
+    uint16_t source;
+    uint64_t seq;
+};
+
 struct store {
     MDB_env *env;
     MDB_dbi alias;    /* aid -> row */

@@ -262,24 +262,6 @@ int resolve_roots(struct resolve_view *view, uint64_t at_seq, uint32_t *roots, s
     return r;
 }
 
-struct edge_call {
-    void (*each)(void *context, const struct resolve_edge *edge);
-    void *context;
-};
-
-static int call_edge(void *context, const struct resolve_edge *edge) {
-    const struct edge_call *call = (const struct edge_call *)context;
-    call->each(call->context, edge);
-    return 0;
-}
-
-int resolve_edges(struct resolve_view *view, uint32_t ord,
-                  void (*each)(void *context, const struct resolve_edge *edge), void *context) {
-    check(view->is_begun && ord != 0);
-    struct edge_call call = {each, context};
-    return store_edges(&view->resolver->store, view->txn, ord, call_edge, &call);
-}
-
 uint64_t resolve_distinct_closed_at(struct resolve_view *view, uint64_t property) {
     struct distinct_property *found = distinct_find(view->resolver->distinct, property);
     /* What nobody counts has no limit that could hold: closed from the first seq on. */

@@ -31,7 +31,7 @@ static const struct endpoint_row endpoints[] = {
     [MIXPANEL_SEND_GROUPS] = {"/groups?verbose=1&ip=0", false, false, "\"$token\":", NULL},
 };
 
-enum { TOKEN_MEMBER_MAX = 16, ELEMENT_TOKENS = 64 };
+enum { TOKEN_MEMBER_MAX = 16 };
 
 static const struct endpoint_row *row_of(unsigned endpoint) {
     check(endpoint >= 1 && endpoint < BH_COUNT(endpoints));
