@@ -7,7 +7,7 @@
  * Every answer names its request, and what a step of the courier does must be what the answer to that step's request says: so many accepted, so many
  * set aside, this status, this name; nothing at all where the answer was no whole one. In the end each good event was taken once and each bad one
  * set aside once. The courier is driven by hand so that no back-off is waited for. What the stand-in sends after a whole answer has arrived by the next
- * request, which is what the ledger's sync gives it time for (docs/adr/0040 says what remains).
+ * request, which is what the ledger's sync gives it time for (docs/adr/0040-deliver-whose-answer.md says what remains).
  *
  * BH_EXCHANGES answered requests in all (2000), by BH_WORKERS processes (2).
  */

@@ -373,7 +373,7 @@ static void run(void *context) {
 
 /* -- opening ----------------------------------------------------------------------------------------------------------------------------------- */
 
-/* What a courier has beside the bodies; see docs/adr/0042. */
+/* What a courier has beside the bodies; see docs/adr/0042-deliver-memory.md. */
 _Static_assert(WINDOW_EVENTS *(sizeof(struct window_item) + sizeof(uint16_t) + sizeof(uint64_t) +
                                sizeof(uint32_t) + sizeof(struct suspect)) +
                        WINDOW_LINKS * sizeof(struct window_link) +
