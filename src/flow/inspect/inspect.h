@@ -29,7 +29,7 @@
 #include "model/finding.h"
 #include "protocol/protocol.h"
 
-enum { DETECTORS_VERSION = 1 };
+enum { DETECTORS_VERSION = 2 }; /* grows with every change of what is found */
 
 struct inspector;
 
