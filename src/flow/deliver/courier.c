@@ -379,7 +379,7 @@ _Static_assert(WINDOW_EVENTS *(sizeof(struct window_item) + sizeof(uint16_t) + s
                        WINDOW_LINKS * sizeof(struct window_link) +
                        SPREAD_SLOTS * sizeof(struct spread_slot) + sizeof(union sending) +
                        sizeof(struct outcome_slot) <=
-                   512 * 1024,
+                   (size_t)512 * 1024,
                "a courier's tables");
 
 static int map_buffers(struct courier *courier) {
