@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/date.h"
 #include "engine/json/json.h"
 #include "flow/ledger/ledger.h"
 #include "model/class.h"
@@ -256,19 +257,10 @@ static void put_sources(const struct exposure *x, struct buf *b) {
 }
 
 static void exposure_time(uint64_t ms, struct buf *b) {
-    /* Civil date from days: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". */
-    int64_t z = (int64_t)(ms / 86400000) + 719468;
-    int64_t era = z / 146097;
-    unsigned doe = (unsigned)(z - era * 146097);
-    unsigned yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    unsigned doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    unsigned mp = (5 * doy + 2) / 153;
-    unsigned month = mp < 10 ? mp + 3 : mp - 9;
-    int64_t year = (int64_t)yoe + era * 400 + (month <= 2);
+    struct date date = date_of_days((int64_t)(ms / 86400000));
     unsigned rest = (unsigned)(ms / 1000 % 86400);
-    buf_printf(b, "\"%04d-%02u-%02uT%02u:%02u:%02u.%03uZ\"", (int)year, month,
-               doy - (153 * mp + 2) / 5 + 1, rest / 3600, rest / 60 % 60, rest % 60,
-               (unsigned)(ms % 1000));
+    buf_printf(b, "\"%04d-%02u-%02uT%02u:%02u:%02u.%03uZ\"", (int)date.year, (unsigned)date.month,
+               (unsigned)date.day, rest / 3600, rest / 60 % 60, rest % 60, (unsigned)(ms % 1000));
 }
 
 static void put_time(struct buf *b, const char *key, uint64_t ms) {

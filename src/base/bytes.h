@@ -60,6 +60,15 @@ bool span_equal_nocase(struct span a, struct span b);
 size_t span_find_byte(struct span a, uint8_t byte);
 /* Index of the first `needle` in `a`, or SIZE_MAX. */
 size_t span_find(struct span a, struct span needle);
+/* Value of a hexadecimal digit, -1 for what is none. */
+static inline int hex_digit_value(uint8_t c) {
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Without leading and trailing spaces, tabs, CR and LF. */
 struct span span_trim(struct span a);
 /* Whole of `a` as an unsigned decimal without sign or spaces; false when it is none or does not fit. */

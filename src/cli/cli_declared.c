@@ -12,12 +12,6 @@ struct cli_declared {
     struct policy *policy;
 };
 
-static uint64_t never_closed(void *context, uint64_t property) {
-    (void)context;
-    (void)property;
-    return UINT64_MAX;
-}
-
 void cli_declared_free(struct cli_declared *declared) {
     if (declared == NULL) {
         return;
@@ -75,6 +69,6 @@ size_t cli_undeclared(struct cli_declared *declared, const struct protocol_ops *
                                  .token_count = item->token_count,
                                  .rulesets = &rules,
                                  .ruleset_count = 1,
-                                 .distinct_closed_at = never_closed};
+                                 .distinct_closed_at = cli_never_closed};
     return policy_undeclared(declared->policy, &input, ret_tokens, cap);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "cli/cli_items.h"
 #include "flow/journal/journal.h"
 #include "model/class.h"
 
@@ -42,12 +43,6 @@ struct held {
 };
 
 /* -- gathering --------------------------------------------------------------------------------- */
-
-static uint64_t never_closed(void *context, uint64_t property) {
-    (void)context;
-    (void)property;
-    return UINT64_MAX;
-}
 
 static uint16_t found_in(const struct record_event *event, uint32_t token) {
     for (size_t i = 0; i < event->finding_count; i++) {
@@ -183,7 +178,7 @@ static void count_event(struct held *h, const struct record_request *request,
                                  .token_count = count,
                                  .rulesets = &rules,
                                  .ruleset_count = 1,
-                                 .distinct_closed_at = never_closed};
+                                 .distinct_closed_at = cli_never_closed};
     size_t leaves = policy_undeclared(h->policy, &input, h->leaves, LIMIT_EVENT_TOKENS);
     for (size_t i = 0; i < leaves; i++) {
         count_leaf(h, event, h->leaves[i]);

@@ -189,3 +189,9 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
     free(w);
     return code;
 }
+
+uint64_t cli_never_closed(void *context, uint64_t property) {
+    (void)context;
+    (void)property;
+    return UINT64_MAX;
+}

@@ -34,6 +34,9 @@ void cli_declared_free(struct cli_declared *declared);
 size_t cli_undeclared(struct cli_declared *declared, const struct protocol_ops *protocol,
                       const struct cli_item *item, uint32_t *ret_tokens, size_t cap);
 
+/* For policy_input.distinct_closed_at: max_distinct is the daemon's to count, so here no property is closed. */
+uint64_t cli_never_closed(void *context, uint64_t property);
+
 /* RFC 6901 pointer of the token `leaf`. */
 void cli_pointer(struct span text, const struct json_token *tokens, uint32_t leaf, struct buf *out);
 

@@ -24,12 +24,6 @@ struct preview {
     uint64_t withheld;
 };
 
-static uint64_t never_closed(void *context, uint64_t property) {
-    (void)context;
-    (void)property;
-    return UINT64_MAX;
-}
-
 static void put_quoted(struct span text) {
     uint8_t room[8192];
     struct buf b = buf_of(room, sizeof room);
@@ -107,7 +101,7 @@ static int preview_item(void *context, const struct cli_item *item) {
         .space = span_str(p->source->space),
         .rulesets = &p->ruleset,
         .ruleset_count = 1,
-        .distinct_closed_at = never_closed,
+        .distinct_closed_at = cli_never_closed,
     };
     struct verdict verdict;
     p->out.n = 0;

@@ -1,20 +1,9 @@
-/*
- * Times as people write them and as answers print them: UTC always. Conversion between days and dates: Howard Hinnant's
- * "chrono-Compatible Low-Level Date Algorithms" (days_from_civil and civil_from_days).
- */
+/* Times as people write them and as answers print them: UTC always. */
 #include <string.h>
 
+#include "base/date.h"
 #include "cli/cli.h"
 #include "os/clock.h"
-
-static int64_t days_from_civil(int64_t y, unsigned m, unsigned d) {
-    y -= m <= 2;
-    int64_t era = (y >= 0 ? y : y - 399) / 400;
-    unsigned yoe = (unsigned)(y - era * 400);
-    unsigned doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-    unsigned doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    return era * 146097 + (int64_t)doe - 719468;
-}
 
 static bool digits(const char **at, unsigned count, unsigned *ret_value) {
     unsigned value = 0;
@@ -101,22 +90,18 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
         s > 59) {
         return false;
     }
-    uint64_t minutes = ((uint64_t)days_from_civil(y, mo, d) * 24 + h) * 60 + mi;
+    int64_t days = date_to_days((struct date){y, mo, d});
+    if (date_of_days(days).day != d) {
+        return false; /* 31 June */
+    }
+    uint64_t minutes = ((uint64_t)days * 24 + h) * 60 + mi;
     *ret_ms = (minutes * 60 + s) * 1000 + ms;
     return true;
 }
 
 void cli_time_text(uint64_t ms, char out[32]) {
-    int64_t z = (int64_t)(ms / 86400000) + 719468;
-    int64_t era = z / 146097;
-    unsigned doe = (unsigned)(z - era * 146097);
-    unsigned yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    unsigned doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    unsigned mp = (5 * doy + 2) / 153;
-    unsigned day = doy - (153 * mp + 2) / 5 + 1;
-    unsigned month = mp < 10 ? mp + 3 : mp - 9;
-    int64_t year = (int64_t)yoe + era * 400 + (month <= 2);
+    struct date date = date_of_days((int64_t)(ms / 86400000));
     unsigned rest = (unsigned)(ms / 1000 % 86400);
-    (void)snprintf(out, 32, "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)year, month, day, rest / 3600,
-                   rest / 60 % 60, rest % 60);
+    (void)snprintf(out, 32, "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)date.year, (unsigned)date.month,
+                   (unsigned)date.day, rest / 3600, rest / 60 % 60, rest % 60);
 }

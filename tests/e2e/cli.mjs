@@ -46,6 +46,9 @@ test('every command has help with an example, and unknown words are refused', ()
   assert.match(run(['ledger', 'verfy']).stderr, /bulkhead ledger verify or bulkhead ledger checkpoint/);
   assert.match(run(['-c', conf, 'cut', 'mixpanell']).stderr, /no such vendor: mixpanell; there is mixpanel/);
   assert.equal(run(['status', '--frobnicate']).status, 2);
+  for (const day of ['2026-02-30', '2026-13-01', '2026-6-1', 'yesterday']) {
+    assert.match(run(['-c', conf, 'exposure', 'mixpanel', '--from', day]).stderr, /a time is/, day);
+  }
   assert.equal(run([]).status, 2);
 });
 

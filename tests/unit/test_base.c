@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/date.h"
 #include "base/errors.h"
 #include "base/hash.h"
 #include "base/ring.h"
@@ -295,6 +297,41 @@ static void a_ring_hands_over_all_in_order(void **state) {
     assert_true(ring_is_empty(&shared_ring));
 }
 
+static void dates_follow_the_calendar_and_lead_back(void **state) {
+    (void)state;
+    static const struct {
+        struct date date;
+        int64_t days;
+    } known[] = {{{1970, 1, 1}, 0},      {{1969, 12, 31}, -1},      {{2000, 2, 29}, 11016},
+                 {{1900, 3, 1}, -25508}, {{2100, 3, 1}, 47541},     {{2026, 11, 9}, 20766},
+                 {{0, 3, 1}, -719468},   {{9999, 12, 31}, 2932896}, {{2026, 2, 31}, 20515}};
+    for (size_t i = 0; i < BH_COUNT(known); i++) {
+        assert_int_equal(date_to_days(known[i].date), known[i].days);
+    }
+    /* Day after day: the next one of the month, or the first of the next month, and back. */
+    struct date before = date_of_days(-800000);
+    for (int64_t days = -799999; days < 3000000; days++) {
+        struct date date = date_of_days(days);
+        bool is_next =
+            date.year == before.year && date.month == before.month && date.day == before.day + 1;
+        bool is_first = date.day == 1 && before.day >= 28 &&
+                        date.year * 12 + date.month == before.year * 12 + before.month + 1;
+        if ((!is_next && !is_first) || date.day > 31 || date_to_days(date) != days) {
+            fail_msg("day %lld", (long long)days);
+        }
+        before = date;
+    }
+}
+
+static void hexadecimal_digits_have_a_value(void **state) {
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        const char *digits = "0123456789abcdef0123456789ABCDEF";
+        const char *at = c != 0 ? strchr(digits, c) : NULL;
+        assert_int_equal(hex_digit_value((uint8_t)c), at != NULL ? (at - digits) % 16 : -1);
+    }
+}
+
 static void errors_say_where(void **state) {
     (void)state;
     struct err err = {0};
@@ -336,6 +373,8 @@ int main(void) {
         cmocka_unit_test(hash64_depends_on_every_bit_length_and_seed),
         cmocka_unit_test(an_arena_is_aligned_and_sticky),
         cmocka_unit_test(a_ring_hands_over_all_in_order),
+        cmocka_unit_test(dates_follow_the_calendar_and_lead_back),
+        cmocka_unit_test(hexadecimal_digits_have_a_value),
         cmocka_unit_test(errors_say_where),
         cmocka_unit_test(a_failed_check_ends_the_process),
     };

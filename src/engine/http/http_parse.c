@@ -362,16 +362,8 @@ void http_chunked_init(struct http_chunked *c) {
     c->_left = 0;
 }
 
-static int hex_value(uint8_t byte) {
-    if (is_digit(byte)) {
-        return byte - '0';
-    }
-    uint8_t lower = byte | 0x20;
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 static int chunked_size_byte(struct http_chunked *c, uint8_t byte) {
-    int digit = hex_value(byte);
+    int digit = hex_digit_value(byte);
     if (digit >= 0) {
         if (c->_digits == HTTP_CHUNK_DIGITS_MAX) {
             return BH_E_TOO_BIG;
@@ -458,9 +450,9 @@ size_t http_percent_decode(struct span in, uint8_t *out, bool plus_is_space) {
     size_t n = 0;
     for (size_t i = 0; i < in.n; i++) {
         uint8_t byte = in.p[i];
-        if (byte == '%' && in.n - i > 2 && hex_value(in.p[i + 1]) >= 0 &&
-            hex_value(in.p[i + 2]) >= 0) {
-            byte = (uint8_t)(hex_value(in.p[i + 1]) * 16 + hex_value(in.p[i + 2]));
+        if (byte == '%' && in.n - i > 2 && hex_digit_value(in.p[i + 1]) >= 0 &&
+            hex_digit_value(in.p[i + 2]) >= 0) {
+            byte = (uint8_t)(hex_digit_value(in.p[i + 1]) * 16 + hex_digit_value(in.p[i + 2]));
             i += 2;
         } else if (byte == '+' && plus_is_space) {
             byte = ' ';

@@ -8,16 +8,6 @@
 /* The key as text may have white space around it; more than this is no key. */
 enum { MASTER_TEXT_MAX = 256, HEX_DIGITS = 2 * KEY_SIZE };
 
-static int hex_value(uint8_t c) {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool parse_master(struct span text, uint8_t master[KEY_SIZE]) {
     if (text.n == KEY_SIZE) {
         memcpy(master, text.p, KEY_SIZE);
@@ -28,8 +18,8 @@ static bool parse_master(struct span text, uint8_t master[KEY_SIZE]) {
         return false;
     }
     for (size_t i = 0; i < KEY_SIZE; i++) {
-        int high = hex_value(text.p[2 * i]);
-        int low = hex_value(text.p[2 * i + 1]);
+        int high = hex_digit_value(text.p[2 * i]);
+        int low = hex_digit_value(text.p[2 * i + 1]);
         if (high < 0 || low < 0) {
             return false;
         }

@@ -194,14 +194,6 @@ static void detect_at_signs(struct inspector *in, struct span text) {
 
 /* --- IPv6 and MAC --- */
 
-static int hex_value(uint8_t c) {
-    if (is_digit(c)) {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 struct colon_groups {
     unsigned groups; /* of hex digits */
     unsigned pairs;  /* groups of exactly two digits */
@@ -263,13 +255,13 @@ static void detect_colon_run(struct inspector *in, struct span text, size_t star
 
 static void detect_colons(struct inspector *in, struct span text) {
     for (size_t i = 0; i < text.n;) {
-        if (hex_value(text.p[i]) < 0 && text.p[i] != ':') {
+        if (hex_digit_value(text.p[i]) < 0 && text.p[i] != ':') {
             i++;
             continue;
         }
         size_t start = i;
         unsigned colons = 0;
-        while (i < text.n && (hex_value(text.p[i]) >= 0 || text.p[i] == ':' ||
+        while (i < text.n && (hex_digit_value(text.p[i]) >= 0 || text.p[i] == ':' ||
                               (text.p[i] == '.' && colons >= 2))) {
             colons += text.p[i] == ':';
             i++;

@@ -56,14 +56,6 @@ static bool base32_read(struct span text, uint8_t out[16]) {
     return (bits & ((1U << have) - 1)) == 0;
 }
 
-static int hex_value(uint8_t c) {
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    uint8_t lower = c | 0x20;
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 static bool uuid_read(struct span text, uint8_t out[16]) {
     if (text.n != 36) {
         return false;
@@ -76,8 +68,8 @@ static bool uuid_read(struct span text, uint8_t out[16]) {
             }
             continue;
         }
-        int high = hex_value(text.p[i]);
-        int low = hex_value(text.p[i + 1]);
+        int high = hex_digit_value(text.p[i]);
+        int low = hex_digit_value(text.p[i + 1]);
         if (high < 0 || low < 0) {
             return false;
         }

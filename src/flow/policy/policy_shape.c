@@ -5,6 +5,7 @@
  * binding when the form has removed it, and binds when it has not.
  */
 #include "base/check.h"
+#include "base/date.h"
 #include "flow/policy/policy_int.h"
 
 #define ELLIPSIS "\xe2\x80\xa6"
@@ -46,20 +47,6 @@ int64_t time_floor(int64_t ms, uint8_t precision) {
     return ms - (rest < 0 ? rest + unit : rest);
 }
 
-/* Year, month, day of days since 1970, counting years from March (the inverse of the table's reader). */
-static void date_of(int64_t days, int64_t *ret_year, int64_t *ret_month, int64_t *ret_day) {
-    days += 719468;
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int64_t day_of_era = days - era * 146097;
-    int64_t year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int64_t month = (5 * day_of_year + 2) / 153;
-    *ret_day = day_of_year - (153 * month + 2) / 5 + 1;
-    *ret_month = month + (month < 10 ? 3 : -9);
-    *ret_year = year_of_era + era * 400 + (*ret_month <= 2);
-}
-
 static void put_digits(struct buf *out, int64_t value, unsigned digits) {
     uint8_t text[8];
     for (unsigned i = digits; i > 0; i--) {
@@ -70,15 +57,12 @@ static void put_digits(struct buf *out, int64_t value, unsigned digits) {
 }
 
 static void put_date(int64_t days, struct buf *out) {
-    int64_t year;
-    int64_t month;
-    int64_t day;
-    date_of(days, &year, &month, &day);
-    put_digits(out, year, 4);
+    struct date date = date_of_days(days);
+    put_digits(out, date.year, 4);
     buf_put_byte(out, '-');
-    put_digits(out, month, 2);
+    put_digits(out, date.month, 2);
     buf_put_byte(out, '-');
-    put_digits(out, day, 2);
+    put_digits(out, date.day, 2);
 }
 
 void time_put_iso(int64_t ms, uint8_t precision, struct buf *out) {

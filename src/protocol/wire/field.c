@@ -4,6 +4,7 @@
  */
 #include "base/check.h"
 #include "base/compiler.h"
+#include "base/date.h"
 #include "protocol/protocol.h"
 
 enum {
@@ -278,16 +279,6 @@ static bool take_byte(struct span *s, const char *any_of) {
     return true;
 }
 
-/* Days since 1970-01-01 in the proleptic Gregorian calendar, counting years from March. */
-static int64_t days_from_date(int64_t year, int64_t month, int64_t day) {
-    year -= month <= 2;
-    int64_t era = year / 400;
-    int64_t year_of_era = year - era * 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    return era * 146097 + day_of_era - 719468;
-}
-
 static bool take_zone(struct span *s, int64_t *ret_minutes) {
     *ret_minutes = 0;
     if (s->n == 0 || take_byte(s, "Zz")) {
@@ -334,19 +325,17 @@ static bool take_time_of_day(struct span *s, int64_t *ret_ms) {
 }
 
 static bool iso8601_ms(struct span s, int64_t *ret_ms) {
-    int64_t year = 0;
-    int64_t month = 0;
-    int64_t day = 0;
+    struct date date = {0};
     int64_t ms = 0;
-    if (!take_digits(&s, 4, &year) || !take_byte(&s, "-") || !take_digits(&s, 2, &month) ||
-        !take_byte(&s, "-") || !take_digits(&s, 2, &day) || month < 1 || month > 12 || day < 1 ||
-        day > 31) {
+    if (!take_digits(&s, 4, &date.year) || !take_byte(&s, "-") ||
+        !take_digits(&s, 2, &date.month) || !take_byte(&s, "-") || !take_digits(&s, 2, &date.day) ||
+        date.month < 1 || date.month > 12 || date.day < 1 || date.day > 31) {
         return false;
     }
     if (take_byte(&s, "Tt ") && !take_time_of_day(&s, &ms)) {
         return false;
     }
-    *ret_ms = days_from_date(year, month, day) * 86400000 + ms;
+    *ret_ms = date_to_days(date) * 86400000 + ms;
     return s.n == 0;
 }
 
