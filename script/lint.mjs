@@ -84,7 +84,7 @@ function matches(file, source, pattern, say) {
   });
 }
 
-const layers = { base: 0, os: 1, crypto: 1, model: 2, engine: 3, protocol: 4, flow: 5, firstparty: 6, answer: 7, gateway: 8, cli: 9, "main.c": 9 };
+const layers = { base: 0, os: 1, crypto: 1, model: 2, engine: 3, protocol: 4, flow: 5, answer: 7, gateway: 8, cli: 9, "main.c": 9 };
 const stages = ["ingest", "inspect", "journal", "resolve", "policy", "ledger", "deliver"];
 // Folders whose subfolders are modules that do not know each other, but for what a protocol shares with all; flow's know
 // the stages before them.

@@ -2,7 +2,7 @@
 #ifndef BH_BASE_COMPILER_H
 #define BH_BASE_COMPILER_H
 
-#define BH_MUST_USE     __attribute__((warn_unused_result))
+#define BH_MUST_USE __attribute__((warn_unused_result))
 #define BH_PRINTF(format_index, first_index) \
     __attribute__((format(printf, format_index, first_index)))
 #define BH_NORETURN      __attribute__((noreturn))

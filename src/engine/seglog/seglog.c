@@ -46,7 +46,7 @@ struct seglog {
     uint64_t next_frame;
     uint8_t last_footer[SHA256_SIZE];
 
-    uint8_t *buffer; /* SEGLOG_FRAME_MAX of addresses, memory as far as it was used */
+    uint8_t *buffer;     /* SEGLOG_FRAME_MAX of addresses, memory as far as it was used */
     uint64_t prepare_at; /* offset beyond which the next segment is prepared */
     uint64_t unsynced;   /* bytes of the frame that waits for its sync */
     bool prepared;
