@@ -308,7 +308,9 @@ static int read_source_words(struct settings_source *source, const struct yaml_n
     index = 0;
     if (r == 0 && (n = yaml_get(node, "role")) != NULL) {
         r = read_word(n, "role", roles, BH_COUNT(roles), &index, err);
-        source->is_processor = index == 1;
+        r = r == 0 && index == 1
+                ? yaml_error(err, n, "role: processor: not yet; it has no effect in this version")
+                : r;
     }
     return r;
 }

@@ -4,8 +4,8 @@
  *   DIR/bulkhead.yaml · DIR/plan.yaml · DIR/vendors/NAME.yaml        (meant for git)
  *   DIR/<data>/numbers                                               names -> numbers that records hold, given once, never reused
  *
- * A settings object is immutable after settings_load. Paths in it are absolute. Tokens of server sources are read from {env} or {file} here and live in
- * guarded memory. Memory: malloc; configuration time only.
+ * A settings object is immutable after settings_load. Paths in it are absolute. Tokens are read from {env} or {file} here and overwritten when it is
+ * freed. All keys: docs/settings.md. Memory: malloc; configuration time only.
  * Thread: any, read-only. Errors: CONFIG with file, line, column and caret.
  */
 #ifndef BH_GATEWAY_SETTINGS_H
@@ -24,7 +24,6 @@ struct settings_source {
     uint16_t number;  /* 0 until settings_number */
     uint8_t protocol; /* enum protocol_id */
     bool trust_server;
-    bool is_processor;
     char space[LIMIT_NAME + 1]; /* ids: word, "" = the common one */
     uint64_t new_people_per_hour;
     char token[256];

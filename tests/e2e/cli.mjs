@@ -56,6 +56,7 @@ const MISTAKES = [
   ['bulkhead.yaml', /ingest: 127\.0\.0\.1:8080/, 'ingest: 0.0.0.0', /bulkhead\.yaml:\d+:\d+: listen: ingest .*127\.0\.0\.1:8080/s],
   ['bulkhead.yaml', /^listen:/m, 'listne:', /bulkhead\.yaml:\d+:\d+: .*listne.*listen/s],
   ['bulkhead.yaml', /trust: browser, vendors/, 'trust: brwoser, vendors', /bulkhead\.yaml:\d+:\d+: .*trust.*browser/s],
+  ['bulkhead.yaml', /trust: browser, vendors/, 'trust: browser, role: processor, vendors', /bulkhead\.yaml:\d+:\d+: .*not yet/s],
   ['bulkhead.yaml', /vendors: \[mixpanel\]/, 'vendors: [mixpanle]', /mixpanle/],
   ['plan.yaml', /type: number/, 'type: nubmer', /plan\.yaml:\d+:\d+: .*number/s],
   ['vendors/mixpanel.yaml', /^ {2}user\.device:/m, '  user.devcie:', /mixpanel\.yaml:\d+:\d+: .*user\.device/s],
