@@ -19,7 +19,6 @@
 #include "base/hash.h"
 #include "flow/resolve/resolve_int.h"
 #include "os/clock.h"
-#include "os/socket.h"
 
 enum {
     SOURCE_BROWSER = 1,
@@ -46,7 +45,6 @@ struct fixture {
     struct resolve_view *view;
     struct aid_maker *aids;
     uint64_t received_us;
-    int wake;
 };
 
 static void open_resolver(struct fixture *f) {
@@ -63,15 +61,12 @@ static void open_resolver(struct fixture *f) {
         print_error("resolver_open: %s\n", err.text);
     }
     assert_int_equal(r, 0);
-    assert_int_equal(os_wake_open(&f->wake), 0);
-    assert_int_equal(resolver_add_wake(f->resolver, f->wake), 0);
     assert_int_equal(resolve_view_new(f->resolver, &f->view), 0);
 }
 
 static void close_resolver(struct fixture *f) {
     resolve_view_free(f->view);
     resolver_free(f->resolver);
-    os_close(f->wake);
     f->resolver = NULL;
 }
 
@@ -205,7 +200,7 @@ static void wait_for(struct fixture *f, uint64_t seq) {
     uint64_t until = os_mono_us() + 20000000;
     while (resolver_seq(f->resolver) < seq) {
         assert_true(os_mono_us() < until);
-        (void)os_wake_wait(f->wake, 100);
+        os_sleep_us(200);
     }
 }
 

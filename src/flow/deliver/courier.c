@@ -317,7 +317,7 @@ static void gather(struct courier *courier) {
     } else if (is_caught_up) {
         settle_down(courier);
     }
-    /* Events that are there wait for the resolver, which wakes nobody who came after its start. */
+    /* Events that are there wait for the resolver, which wakes nobody. */
     courier_wait(courier, !is_caught_up && wait > RESOLVER_POLL_MS ? RESOLVER_POLL_MS : wait);
 }
 

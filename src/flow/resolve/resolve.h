@@ -67,8 +67,6 @@ void resolver_stop(struct resolver *resolver);
 void resolver_free(struct resolver *resolver);
 /* (any) All events up to this seq have their rows. */
 uint64_t resolver_seq(const struct resolver *resolver);
-/* Wake fds signalled when resolver_seq grows; before start. */
-int resolver_add_wake(struct resolver *resolver, int wake_fd) BH_MUST_USE;
 /* The source table may change with a reload. */
 void resolver_set_sources(struct resolver *resolver, const struct resolve_source *sources,
                           size_t count);

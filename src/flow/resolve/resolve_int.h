@@ -29,7 +29,6 @@ enum {
     KNOWN_EDGES = 1 << 16,
     SCRATCH_SIZE = 64 * 1024, /* decoded ids of one event; what does not fit is not linked */
     DISTINCT_MAX = 256,
-    WAKES_MAX = LIMIT_VENDORS + 16,
     VIEWS_MAX = LIMIT_VENDORS + 32,
 };
 
@@ -262,8 +261,6 @@ struct resolver {
     struct aid_maker *aids;
     struct hmac_key *distinct_key;
     struct os_thread thread;
-    size_t wake_count;
-    int wakes[WAKES_MAX];
 
     /* What a reload changes; `reloaded` says that the resolver has taken it up. */
     struct os_lock lock;

@@ -3,7 +3,7 @@
  * couriers may pass.
  *
  *   run_batch: [journal chunk -> resolve_event ...] -> slots written and synced
- *              -> LMDB commit (rows, edges, cursor) -> resolver_seq -> wakes
+ *              -> LMDB commit (rows, edges, cursor) -> resolver_seq
  *
  * 1. The cursor is stored in the transaction that holds what it stands for, so a crash repeats
  *    events or nothing; repeating them changes nothing (R4).
@@ -234,15 +234,6 @@ uint64_t resolver_settled_seq(const struct resolver *resolver) {
     return atomic_load_explicit(&resolver->settled, memory_order_acquire);
 }
 
-int resolver_add_wake(struct resolver *resolver, int wake_fd) {
-    check(!resolver->thread._started);
-    if (resolver->wake_count == WAKES_MAX) {
-        return BH_E_TOO_MANY;
-    }
-    resolver->wakes[resolver->wake_count++] = wake_fd;
-    return 0;
-}
-
 void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_stats) {
     ret_stats->people = atomic_load_explicit(&resolver->last_ord, memory_order_relaxed);
     ret_stats->edges = atomic_load_explicit(&resolver->stat_edges, memory_order_relaxed);
@@ -325,12 +316,6 @@ static void take_reload(struct resolver *resolver) {
         os_cond_signal_all(&resolver->reloaded);
     }
     os_unlock(&resolver->lock);
-}
-
-static void wake_all(const struct resolver *resolver) {
-    for (size_t i = 0; i < resolver->wake_count; i++) {
-        os_wake_signal(resolver->wakes[i]);
-    }
 }
 
 static int commit(struct resolver *resolver, MDB_txn *txn, uint64_t cursor) {
@@ -422,7 +407,6 @@ static int run_batch(struct resolver *resolver) {
      */
     if (r == 0 && cursor - 1 > resolver_seq(resolver)) {
         atomic_store_explicit(&resolver->seq, cursor - 1, memory_order_release);
-        wake_all(resolver);
     }
     return r;
 }
