@@ -15,8 +15,9 @@
  *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every
  *     vendor.
  * Links: an id is a device while no event has shown it as a user's. A device joined with a user is
- * the device rule, whatever event says it: it binds the first time only. Every other join of an
- * event is user-user (R3). docs/format/resolve.md has the rules and the bytes.
+ * the device rule, whatever event says it: it binds the first time only, and from a browser's source
+ * only if the device's id looks drawn by chance. Every other join of an event is user-user (R3).
+ * docs/format/resolve.md has the rules and the bytes.
  * Threads: one resolver thread writes; each courier, and each answer, has a view of its own.
  * Errors: LMDB or slot file failures end the process like a failed sync. No space is waited for:
  * resolver_seq stands still and nothing else happens. Views return NOTFOUND.

@@ -4,8 +4,8 @@
  *   the event's user u  <--device rule--  each device or anonymous id
  *                       <--user-user----  each other user's id
  *
- * The device rule binds once per device: with the first user seen with it. A user-user join binds
- * from a source of trust server only.
+ * The device rule binds once per device: with the first user seen with it (resolve_event.c says when
+ * it is a claim all the same). A user-user join binds from a source of trust server only.
  *
  * Without a user all ids are joined to the first one, user-user: two devices are joined by nothing
  * that a browser says.

@@ -93,7 +93,8 @@ static bool is_space(uint8_t c) {
 
 /*
  * One document a line: each line's tokens follow the last one's and are moved to where the line
- * stands. A line that is none becomes a null token, which read_item refuses alone.
+ * stands. A line that is none becomes a null token, which mixpanel_read_item refuses
+ * alone.
  */
 static int parse_lines(struct span text, struct protocol_work *work, size_t *ret_count) {
     size_t count = 0;
