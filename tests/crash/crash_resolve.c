@@ -35,7 +35,7 @@
 enum { PEOPLE_MAX = 4000, RUNS = 4 };
 
 struct told {
-    uint32_t person; /* u<person>, or its device d<person> */
+    uint32_t person; /* u<person>, or its device: 32 hexadecimal digits, as SDKs draw them */
     uint32_t ord;
     uint8_t is_device;
     uint8_t lid[16];
@@ -92,8 +92,8 @@ static void world_close(struct world *world) {
 
 static void aid_of(const struct world *world, bool is_device, unsigned person,
                    struct aid *ret_aid) {
-    char id[32];
-    (void)snprintf(id, sizeof(id), is_device ? "d%u" : "u%u", person);
+    char id[40];
+    (void)snprintf(id, sizeof(id), is_device ? "%032x" : "u%u", person);
     aid_make(world->aids, SPAN_NONE, span_str(id), ret_aid);
 }
 
@@ -101,7 +101,7 @@ static void put_person(struct world *world, unsigned person) {
     char json[200];
     (void)snprintf(
         json, sizeof(json),
-        "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u%u\",\"$anon_distinct_id\":\"$device:d%u\"}}",
+        "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u%u\",\"$anon_distinct_id\":\"$device:%032x\"}}",
         person, person);
     struct record_event event = {
         .kind = EVENT_IDENTIFY, .flags = EVENT_HAS_LINKS, .json = span_str(json)};
@@ -203,7 +203,7 @@ static void check_world(const char *dir) {
         struct resolve_row row;
         struct aid aid;
         struct aid again;
-        uint8_t memory[32];
+        uint8_t memory[40];
         struct buf text = buf_of(memory, sizeof(memory));
         assert_int_equal(resolve_by_ord(world.view, ord, &row, &aid), 0);
         assert_int_equal(row.ord, ord);
