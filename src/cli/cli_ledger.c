@@ -115,11 +115,17 @@ struct log_list {
     char names[256][96];
 };
 
+/* A vendor's logs are called VENDOR-NUMBER; a vendor may be called as another with more behind it. */
+static bool is_log_of(const char *name, const char *vendor) {
+    size_t n = strlen(vendor);
+    return strncmp(name, vendor, n) == 0 && name[n] == '-' &&
+           name[n + 1 + strspn(name + n + 1, "0123456789")] == '\0';
+}
+
 static int add_log(void *context, const char *name) {
     struct log_list *list = context;
-    size_t n = list->vendor != NULL ? strlen(list->vendor) : 0;
-    bool fits = list->vendor == NULL || (strncmp(name, list->vendor, n) == 0 && name[n] == '-');
-    if (fits && list->count < BH_COUNT(list->names)) {
+    bool is_wanted = list->vendor == NULL || is_log_of(name, list->vendor);
+    if (is_wanted && list->count < BH_COUNT(list->names)) {
         (void)snprintf(list->names[list->count++], sizeof list->names[0], "%s", name);
     }
     return 0;
