@@ -305,10 +305,19 @@ static void print_table(const struct held *h) {
     }
 }
 
+/* A star opens other names too, and control characters a plan refuses. */
+static bool is_nameable(const char *name) {
+    bool good = name[0] != '\0';
+    for (; *name != '\0'; name++) {
+        good = good && *name != '*' && (uint8_t)*name >= 0x20;
+    }
+    return good;
+}
+
 /* What a plan may say of it, or NULL: nothing is proposed. */
 static const char *proposal(const struct held_name *n) {
     if (!n->is_shown || n->section == SECTION_OTHER || n->found != CLASS_NONE ||
-        strchr(n->name, '*') != NULL || n->name[0] == '\0') {
+        !is_nameable(n->name)) {
         return NULL;
     }
     if (n->section == SECTION_EVENT) {

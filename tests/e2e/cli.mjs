@@ -215,7 +215,8 @@ test('what undeclared: hold holds is listed by name, without values, alive and d
   await post(gateway.ports.ingest, '/mixpanel/track', [
     { event: 'Signed In', properties: { token: SERVER_TOKEN, distinct_id: 'held_1', time: 1795490001, shelf: 4477, cart: { gift: true }, mood: 'sunny-side',
       reply_to: 'eve@example.com', 'zoe@example.com': 1 } },
-    { event: 'Bought Cow', properties: { token: SERVER_TOKEN, distinct_id: 'held_1', time: 1795490002, shelf: 4478 } },
+    { event: 'Bought Cow', properties: { token: SERVER_TOKEN, distinct_id: 'held_1', time: 1795490002, shelf: 4478,
+      '\u001b[31mred': 1, 'st*r': 2, ['l'.repeat(200)]: 3, 'z\u0000z': 4, 'z\u0000y': 5 } },
   ]);
   await gateway.drained();
   const held = async () => JSON.parse((await gateway.run(['preview', 'mixpanel', '--held', '--json'])).stdout);
@@ -231,6 +232,9 @@ test('what undeclared: hold holds is listed by name, without values, alive and d
   }
   assert.ok(text.split('\n').every((line) => line.length <= 80), text);
   assert.match(text, /^ {2}shelf: \{ type: number \}$/m);
+  assert.ok(!text.includes('\u001b') && text.includes('"\\u001b[31mred"'), 'nothing from a name reaches the terminal as a command');
+  assert.ok(!/^ {2}"st\*r":/m.test(text), 'a star would open other names too');
+  assert.equal(listed.names.find((n) => n.name === null && n.section === 'property')?.count, 3, 'what a plan cannot name is counted');
   assert.match(text, /^ {2}# mood: /m, 'a text is never opened by a pasted line');
   assert.ok(!/^ {2}reply_to:/m.test(text), 'what has personal data in it is not proposed');
   const status = run(['-c', gateway.config, 'status']).stdout;
