@@ -26,7 +26,7 @@ enum {
     ID_TEXT_MAX = 1024,    /* longer ids get a row and no text */
     HOT_ENTRIES = 1 << 18, /* of 64 B: 16 MiB */
     HOT_WAYS = 4,
-    KNOWN_EDGES = 1 << 16,
+    KNOWN_EDGES = 1 << 18,    /* of 12 B: 3 MiB, one for each hot aid */
     SCRATCH_SIZE = 64 * 1024, /* decoded ids of one event; what does not fit is not linked */
     DISTINCT_MAX = 256,
     VIEWS_MAX = LIMIT_VENDORS + 32,
