@@ -328,9 +328,9 @@ struct courier {
     struct buf plain;
     struct buf packed;
     union sending *sending;
-    uint64_t *seqs;    /* WINDOW_EVENTS */
-    uint32_t *refused; /* WINDOW_EVENTS */
-    uint64_t probe_us;
+    uint64_t *seqs;            /* WINDOW_EVENTS */
+    uint32_t *refused;         /* WINDOW_EVENTS */
+    _Atomic uint64_t probe_us; /* atomic for tests, which bring it forward */
     struct courier_counters counters;
 };
 
