@@ -126,7 +126,7 @@ test('the time to return stays within 50 ms', () => {
   note(`${list.length} cuts: the command p50 ${quantile(list, 0.5).toFixed(1)} ms, p99 ${quantile(list, 0.99).toFixed(1)} ms, max ${list.at(-1).toFixed(1)} ms`);
   const start = quantile([...starts].sort((a, b) => a - b), 0.5);
   note(`a command that does nothing takes p50 ${start.toFixed(1)} ms here`);
-  assert.ok(quantile(list, 0.5) - start <= 50, 'half of all cuts, but for the start of a process');
+  assert.ok(quantile(list, 0.5) <= 50, 'half of all cuts, with the start of the command');
   for (const [name, figures] of [['no byte could leave after', told], ['durable after', durable]]) {
     const own = [...figures].sort((a, b) => a - b);
     note(`by the program's own clock ${name} p50 ${quantile(own, 0.5).toFixed(2)} ms, max ${own.at(-1).toFixed(2)} ms`);
