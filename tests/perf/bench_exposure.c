@@ -121,12 +121,15 @@ static void ask(const char *name, const char *dir, struct keyring *keyring, uint
 int main(int argc, char **argv) {
     uint64_t entries = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000000;
     uint32_t people = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1000000;
-    char folder[] = "/tmp/bulkhead-bench-XXXXXX";
-    char key[64];
-    char dir[64];
-    char command[64];
+    const char *parent = getenv("TMPDIR");
+    char folder[160];
+    char key[192];
+    char dir[192];
+    char command[192];
     struct err err = {0};
     struct keyring *keyring = NULL;
+    (void)snprintf(folder, sizeof folder, "%s/bulkhead-bench-XXXXXX",
+                   parent != NULL ? parent : "/tmp");
     if (people < BATCH || mkdtemp(folder) == NULL) {
         return 2;
     }
