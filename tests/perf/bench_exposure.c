@@ -122,10 +122,10 @@ int main(int argc, char **argv) {
     uint64_t entries = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000000;
     uint32_t people = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 1000000;
     const char *parent = getenv("TMPDIR");
-    char folder[160];
-    char key[192];
-    char dir[192];
-    char command[192];
+    static char folder[160];
+    static char key[192];
+    static char dir[192];
+    static char command[192];
     struct err err = {0};
     struct keyring *keyring = NULL;
     (void)snprintf(folder, sizeof folder, "%s/bulkhead-bench-XXXXXX",
