@@ -293,14 +293,18 @@ static int read_source_import(const struct settings *s, struct settings_source *
 
 static int read_source_words(struct settings_source *source, const struct yaml_node *node,
                              struct err *err) {
-    static const char *const protocols[] = {"mixpanel"};
+    size_t protocol_count = 0;
+    const char *const *protocols = protocol_list(&protocol_count);
     static const char *const trusts[] = {"browser", "server"};
     static const char *const roles[] = {"controller", "processor"};
     size_t index = 0;
     const struct yaml_node *n = yaml_get(node, "protocol");
     int r = n == NULL ? yaml_error(err, node, "a source needs a protocol")
-                      : read_word(n, "protocol", protocols, BH_COUNT(protocols), &index, err);
-    source->protocol = PROTOCOL_MIXPANEL;
+                      : read_word(n, "protocol", protocols, protocol_count, &index, err);
+    if (r == 0) {
+        source->protocol = protocol_by_name(span_str(protocols[index]))->id;
+    }
+    index = 0;
     if (r == 0 && (n = yaml_get(node, "trust")) != NULL) {
         r = read_word(n, "trust", trusts, BH_COUNT(trusts), &index, err);
         source->trust_server = index == 1;

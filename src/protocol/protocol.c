@@ -14,6 +14,13 @@ const struct protocol_ops *protocol_by_id(uint8_t id) {
     return NULL;
 }
 
+const char *const *protocol_list(size_t *ret_count) {
+    static const char *const names[] = {"mixpanel"};
+    _Static_assert(BH_COUNT(names) == BH_COUNT(protocols), "a name for each protocol");
+    *ret_count = BH_COUNT(names);
+    return names;
+}
+
 const struct protocol_ops *protocol_by_name(struct span name) {
     for (size_t i = 0; i < BH_COUNT(protocols); i++) {
         if (span_is(name, protocols[i]->name)) {

@@ -51,12 +51,30 @@ enum field_place {
     PLACE_GROUP = 5,          /* the group update itself */
     PLACE_GROUP_VALUE = 6,    /* a member of an operation on a group; the plan's `traits` */
     PLACE_TRANSACTION = 7,    /* a member of $transactions */
-    PLACE_LIMIT = 8,
+    /* Of SDKs that keep what they know of page and device in an object apart: its members. */
+    PLACE_CONTEXT = 8,
+    PLACE_CONTEXT_PAGE = 9,
+    PLACE_CONTEXT_LIBRARY = 10,
+    PLACE_CONTEXT_APP = 11,
+    PLACE_CONTEXT_DEVICE = 12,
+    PLACE_CONTEXT_SYSTEM = 13, /* os, userAgentData */
+    PLACE_CONTEXT_SCREEN = 14,
+    PLACE_CONTEXT_NETWORK = 15,
+    PLACE_CONTEXT_LOCATION = 16,
+    PLACE_CONTEXT_CAMPAIGN = 17,
+    PLACE_CONTEXT_REFERRER = 18,
+    PLACE_GROUPS = 19, /* an object of group key: id; the plan's `groups` */
+    PLACE_LIMIT = 20,
 };
 
 enum field_role {
     ROLE_DATA = 0,   /* class, type and level say all */
     ROLE_EVENT_NAME, /* the plan's `events` decide */
+    /*
+     * Which call of the SDK made the item (page, identify): names the event where nothing else does.
+     * Decode refuses words that are none, so it leaves as it is.
+     */
+    ROLE_CALL,
     ROLE_PROPERTIES, /* the object that holds an event's properties */
     ROLE_OPERATION,  /* an operation on a profile or group: its members are the values */
     /* An operation whose strings are names ($unset): each leaves if that name is declared. */
@@ -126,7 +144,8 @@ struct field {
     uint8_t level;
     uint8_t inside; /* enum field_place of its object's members, or PLACE_NONE */
     uint8_t person; /* enum person_kind of ROLE_PERSON */
-    uint8_t rank;   /* 1.. = order in which primary ids are tried; 0 = never the primary */
+    /* Person: 1.. = order in which primary ids are tried, 0 = never the primary. Time: not 0 = the item's. */
+    uint8_t rank;
 };
 
 /*
@@ -245,6 +264,8 @@ struct person_ref {
     bool is_device; /* kind device, or the value had the $device: prefix */
 };
 
+enum { PERSON_ITER_DEPTH = 4 }; /* how deep objects of a field table lie inside each other */
+
 struct person_iter {
     struct span text;
     const struct json_token *tokens;
@@ -256,6 +277,11 @@ struct person_iter {
     uint32_t _elements_end;
     uint8_t _place;
     uint8_t _person;
+    uint8_t _depth;
+    struct {
+        uint32_t end;
+        uint8_t place;
+    } _outer[PERSON_ITER_DEPTH];
 };
 
 /* ---- encoding ---- */
@@ -284,12 +310,26 @@ struct protocol_answer {
     uint32_t refused_count;
 };
 
-/* Names that policy writes where the SDK's item lacks them. */
+enum time_form { TIME_FORM_SECONDS, TIME_FORM_MS, TIME_FORM_ISO };
+enum insert_form { INSERT_FORM_BASE32, INSERT_FORM_UUID };
+
+/* What policy writes into an item, whatever the SDK wrote there; and where it finds what it asks for. */
 struct protocol_names {
-    const char *insert_id; /* key in properties */
-    const char *time;      /* key in properties; seconds as integer or with .mmm */
-    const char *person;    /* key that gets "" where user.unique_id is closed */
-    const char *device_prefix;
+    bool
+        at_root; /* the two keys below stand in the item itself, of every kind; else in an event's properties */
+    const char *insert_id; /* key of the dedupe id */
+    uint8_t insert_form;   /* enum insert_form */
+    const char *time;      /* key of the time */
+    uint8_t time_form;     /* enum time_form; seconds have .mmm where they need it */
+    /* Key that gets "" where an event's ids are closed; NULL: an event about nobody cannot be said. */
+    const char *person;
+    const char *device_prefix; /* of distinct ids that are a device's; NULL: none */
+    const char *page_url[4];   /* keys from the root to the address of the page, NULL behind them */
+    /*
+     * A profile or group update says something without any value: identify links its two ids, group puts a
+     * person into one.
+     */
+    bool links_alone;
 };
 
 struct protocol_ops {
@@ -367,5 +407,7 @@ struct protocol_ops {
 /* NULL when there is none. */
 const struct protocol_ops *protocol_by_id(uint8_t id);
 const struct protocol_ops *protocol_by_name(struct span name);
+/* Names of all, in the order in which they are listed to people. */
+const char *const *protocol_list(size_t *ret_count);
 
 #endif

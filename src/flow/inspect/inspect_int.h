@@ -117,14 +117,14 @@ struct key_short {
     struct key_short *next;
     struct key_info info;
     uint8_t length;
-    uint8_t salt; /* 0 = empty */
+    uint16_t salt; /* 0 = empty */
 };
 
 struct key_long {
     uint64_t hash;
     struct key_info info;
     uint8_t length; /* 0 = empty */
-    uint8_t salt;
+    uint16_t salt;
     uint8_t text[KEY_LONG_MAX];
 };
 
@@ -145,13 +145,13 @@ struct key_place {
     const struct protocol_ops *protocol; /* NULL in nested JSON and in text */
     uint8_t place;                       /* enum field_place */
     bool profile;
-    uint8_t salt; /* the three in one byte, never 0 */
+    uint16_t salt; /* the three in one word, never 0 */
 };
 
 static inline struct key_place key_place(const struct protocol_ops *protocol, uint8_t place,
                                          bool profile) {
-    uint8_t salt =
-        (uint8_t)(1 | place << 4 | (profile ? 2 : 0) | (protocol != NULL ? protocol->id << 2 : 0));
+    uint16_t salt =
+        (uint16_t)(1 | place << 8 | (profile ? 2 : 0) | (protocol != NULL ? protocol->id << 2 : 0));
     return (struct key_place){protocol, place, profile, salt};
 }
 

@@ -88,7 +88,7 @@ static const struct key_info *lookup_long(struct key_cache *cache, const struct 
     return &slot->info;
 }
 
-static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint8_t salt,
+static bool slot_holds(const struct key_short *slot, const uint64_t *words, uint16_t salt,
                        size_t length) {
     uint64_t differ = 0;
     for (unsigned i = 0; i < KEY_SHORT_MAX / 8; i++) {
@@ -116,7 +116,7 @@ const struct key_info *key_lookup_slow(struct key_cache *cache, const struct key
         words[i] &= key_masks[key.n][i];
     }
     uint64_t hash =
-        (words[0] ^ (words[1] << 32 | words[1] >> 32) ^ ((uint64_t)at->salt << 8 | key.n)) *
+        (words[0] ^ (words[1] << 32 | words[1] >> 32) ^ ((uint64_t)at->salt << 16 | key.n)) *
         0x9e3779b97f4a7c15u;
     hash = (hash ^ hash >> 29 ^ words[2] ^ words[3]) * 0xd6e8feb86659fd93u;
     struct key_short *slot = &cache->shorts[hash >> 54];

@@ -79,7 +79,8 @@ static void begin(struct policy *p, const struct policy_input *input) {
     p->text = input->event->json;
     p->tokens = input->tokens;
     p->token_count = (uint32_t)input->token_count;
-    p->device_prefix = span_str(input->protocol->names.device_prefix);
+    const char *prefix = input->protocol->names.device_prefix;
+    p->device_prefix = prefix != NULL ? span_str(prefix) : SPAN_NONE;
 }
 
 void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,

@@ -70,8 +70,9 @@ static int read_connector(struct contract *c, const struct yaml_node *root, stru
     }
     const struct protocol_ops *ops = protocol_by_name(yaml_text(node));
     if (ops == NULL) {
-        static const char *const words[] = {"mixpanel"};
-        const char *near = yaml_nearest(yaml_text(node), words, BH_COUNT(words));
+        size_t count = 0;
+        const char *const *words = protocol_list(&count);
+        const char *near = yaml_nearest(yaml_text(node), words, count);
         return yaml_error(err, node, "unknown connector%s%s%s",
                           near != NULL ? "; did you mean '" : "; expected ",
                           near != NULL ? near : words[0], near != NULL ? "'?" : "");

@@ -150,7 +150,7 @@ struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struc
  * Equal over the SDK's retries (its own dedupe id), ours, crash and replay (the seq). The two inputs never meet: the first byte tells them
  * apart. 26 letters and digits are within every vendor's form.
  */
-void insert_id_make(struct policy *p, uint8_t out[26]) {
+size_t insert_id_make(struct policy *p, uint8_t out[36]) {
     const struct record_event *event = p->in->event;
     uint8_t block[16] = {0};
     uint8_t sealed[16];
@@ -164,7 +164,12 @@ void insert_id_make(struct policy *p, uint8_t out[26]) {
         put_u64(block + 8, event->seq);
     }
     aes_block_encrypt(p->keys[DOMAIN_EVENT], block, sealed);
+    if (p->in->protocol->names.insert_form == INSERT_FORM_UUID) {
+        uuid_put(sealed, out);
+        return 36;
+    }
     base32_put(sealed, out);
+    return 26;
 }
 
 size_t policy_pseudonym_aids(struct policy *policy, enum id_domain domain, struct span pseudonym,

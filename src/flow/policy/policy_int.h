@@ -360,7 +360,8 @@ void policy_tell(struct policy *p, uint32_t token, const struct decision *d);
 struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struct aid *ret_aid);
 /* 26 characters of base32. */
 void base32_put(const uint8_t block[16], uint8_t out[26]);
-void insert_id_make(struct policy *p, uint8_t out[26]);
+/* In the form that the protocol wants; its bytes. */
+size_t insert_id_make(struct policy *p, uint8_t out[36]);
 
 /* -- shapes (policy_shape.c) ----------------------------------------------------------------------- */
 

@@ -313,8 +313,16 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
         judge_event_leaf(j, d);
         return;
     case ROLE_TIME:
-        d->act = w->place == PLACE_EVENT_PROPERTY ? ACT_SKIP : ACT_WITHHOLD;
+        d->act = j->p->in->protocol->names.at_root || w->place == PLACE_EVENT_PROPERTY
+                     ? ACT_SKIP
+                     : ACT_WITHHOLD;
         break;
+    case ROLE_CALL:
+        d->class_id = field->class_id;
+        d->form = (struct form){FORM_RAW, LEVEL_NONE};
+        d->act = kind == JSON_STRING ? ACT_KEEP : ACT_WITHHOLD;
+        d->because = BECAUSE_CONNECTOR;
+        return;
     case ROLE_GROUP_ID:
         d->act = field_is_delete(field) && value.n == 0 ? ACT_KEEP : ACT_WITHHOLD;
         break;
@@ -498,7 +506,10 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
 /* What a key of a place means. Whole names that table or plan know are found at once. */
 static void understand(const struct judge *j, const struct walk *w, struct span key, uint64_t hash,
                        const struct field **ret_field, const struct rule_field **ret_plan) {
-    const struct key_rule *rule = names_find(&j->rules->keys[w->place], key, hash);
+    /* They were joined for the connector's own protocol. */
+    const struct key_rule *rule = j->rules->connector == j->p->in->protocol
+                                      ? names_find(&j->rules->keys[w->place], key, hash)
+                                      : NULL;
     if (rule != NULL &&
         (j->event == NULL || !j->has_own_properties || w->place != PLACE_EVENT_PROPERTY)) {
         *ret_field = rule->field;
@@ -636,9 +647,16 @@ struct span policy_own_host(struct policy *p) {
     }
     p->has_own_host = true;
     p->own_host = SPAN_NONE;
-    uint32_t properties = find_role(p, PLACE_EVENT, ROLE_PROPERTIES);
-    uint32_t url =
-        properties != 0 ? json_get(p->text, p->tokens, properties, SPAN_LIT("$current_url")) : 0;
+    const char *const *keys = p->in->protocol->names.page_url;
+    uint32_t url = 0;
+    for (size_t i = 0; i < BH_COUNT(p->in->protocol->names.page_url) && keys[i] != NULL; i++) {
+        url = i == 0 || p->tokens[url].kind == JSON_OBJECT
+                  ? json_get(p->text, p->tokens, url, span_str(keys[i]))
+                  : 0;
+        if (url == 0) {
+            break;
+        }
+    }
     if (url == 0 || p->tokens[url].kind != JSON_STRING ||
         p->tokens[url].len > 6 * VALUE_BYTES_MAX) {
         return SPAN_NONE;
@@ -660,6 +678,9 @@ bool policy_judge(struct policy *p) {
     p->has_own_host = false;
     p->time = TIME_MS;
     p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
+    if (is_event && p->name_token == 0) {
+        p->name_token = find_role(p, PLACE_EVENT, ROLE_CALL);
+    }
     p->keys_mask = 15;
     while (p->keys_mask + 1 < (size_t)p->token_count) {
         p->keys_mask = p->keys_mask * 2 + 1; /* at least twice the keys: each has a value */

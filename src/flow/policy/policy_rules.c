@@ -521,7 +521,8 @@ static int compare_slots(const void *a, const void *b) {
 const struct rule_field *plan_find(const struct ruleset *rules, uint8_t section, struct span name,
                                    uint64_t hash) {
     const struct rule_field *found = NULL;
-    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE) {
+    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE ||
+        section == PLACE_GROUPS) {
         found = names_find(&rules->groups, name, hash);
     }
     if (found == NULL && section == PLACE_EVENT_PROPERTY) {
@@ -563,7 +564,7 @@ static int build_keys(struct ruleset *rules, uint8_t place, struct name_slot *li
             list[n++] = (struct name_slot){name_hash(name), name, NULL};
         }
     }
-    if (place == PLACE_EVENT_PROPERTY || place == PLACE_PROFILE_VALUE) {
+    if (place == PLACE_EVENT_PROPERTY || place == PLACE_PROFILE_VALUE || place == PLACE_GROUPS) {
         n += list_section(&rules->groups, list + n);
     }
     if (place == PLACE_EVENT_PROPERTY) {

@@ -403,9 +403,14 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     uint8_t role = d->field != NULL ? d->field->role : (uint8_t)ROLE_DATA;
     bool is_root = p->depth == 1;
     if (role == ROLE_PERSON && d->act == ACT_SHAPE) {
-        p->has_person = p->has_person || d->field->person == PERSON_DISTINCT;
+        const struct protocol_names *names = &p->in->protocol->names;
+        uint8_t kind = p->in->event->kind;
+        bool is_primary =
+            names->person != NULL ? d->field->person == PERSON_DISTINCT : d->field->rank != 0;
+        bool is_link = event_is_link(kind) || (names->links_alone && kind == EVENT_PROFILE);
+        p->has_person = p->has_person || is_primary;
         p->links = (uint8_t)(p->links + (p->links < 255));
-        if (event_is_link(p->in->event->kind) && !add_aid(p->verdict, &shape->aid)) {
+        if (is_link && !add_aid(p->verdict, &shape->aid)) {
             return false;
         }
     }
@@ -489,11 +494,21 @@ static void put_added_key(struct policy *p, struct walk *w, const char *key) {
     buf_put(p->out, "\":", 2);
 }
 
-/* Seconds, with .mmm where the precision or the spread has milliseconds. */
+/* In the protocol's form, with milliseconds where the precision or the spread has some. */
 static void put_time(struct policy *p) {
     int64_t ms = time_floor(p->in->event->time_ms, p->time) + (int64_t)p->in->spread_ms;
     if (ms < 0) {
         ms = 0;
+    }
+    if (p->in->protocol->names.time_form == TIME_FORM_ISO) {
+        buf_put_byte(p->out, '"');
+        time_put_iso(ms, TIME_MS, p->out); /* .mmm always: the spread has them */
+        buf_put_byte(p->out, '"');
+        return;
+    }
+    if (p->in->protocol->names.time_form == TIME_FORM_MS) {
+        buf_put_i64_dec(p->out, ms);
+        return;
     }
     buf_put_i64_dec(p->out, ms / 1000);
     if (ms % 1000 != 0) {
@@ -508,15 +523,14 @@ static void write_additions(struct policy *p) {
     struct walk *w = &p->walks[p->depth - 1];
     struct verdict *v = p->verdict;
     open_walks(p);
-    if (!p->has_person && p->in->event->kind == EVENT_TRACK) {
+    if (!p->has_person && names->person != NULL && p->in->event->kind == EVENT_TRACK) {
         put_added_key(p, w, names->person);
         buf_put(p->out, "\"\"", 2);
     }
     put_added_key(p, w, names->time);
     put_time(p);
     put_added_key(p, w, names->insert_id);
-    insert_id_make(p, v->insert_id);
-    v->insert_id_size = 26;
+    v->insert_id_size = (uint8_t)insert_id_make(p, v->insert_id);
     buf_put_byte(p->out, '"');
     buf_put(p->out, v->insert_id, v->insert_id_size);
     buf_put_byte(p->out, '"');
@@ -549,7 +563,7 @@ static void leave(struct policy *p) {
     struct walk *w = &p->walks[p->depth - 1];
     bool is_properties =
         p->depth == 2 && w->field != NULL && w->field->role == ROLE_PROPERTIES && !w->is_array;
-    if (is_properties) {
+    if (p->in->protocol->names.at_root ? p->depth == 1 : is_properties) {
         write_additions(p);
     }
     if (w->is_open) {
@@ -586,6 +600,7 @@ static void write_walk(struct policy *p) {
 
 /* Whether what is left says what the item is for. */
 static uint8_t check_item(const struct policy *p) {
+    const struct protocol_names *names = &p->in->protocol->names;
     switch ((enum event_kind)p->in->event->kind) {
     case EVENT_IDENTIFY:
     case EVENT_ALIAS:
@@ -604,7 +619,11 @@ static uint8_t check_item(const struct policy *p) {
         if (!p->has_person) {
             return REASON_NOT_EXPRESSIBLE;
         }
-        return p->has_operation ? REASON_NONE : REASON_EMPTY;
+        bool links = names->links_alone && (p->in->event->kind == EVENT_GROUP || p->links > 1);
+        return p->has_operation || links ? REASON_NONE : REASON_EMPTY;
+    }
+    if (names->person == NULL && !p->has_person) {
+        return REASON_NOT_EXPRESSIBLE;
     }
     return p->verdict->insert_id_size != 0 ? REASON_NONE
                                            : REASON_MALFORMED; /* without properties */

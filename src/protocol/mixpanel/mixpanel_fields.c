@@ -2,32 +2,8 @@
 #include "base/check.h"
 #include "base/compiler.h"
 #include "protocol/mixpanel/mixpanel_int.h"
+#include "protocol/wire/field_rows.h"
 #include "protocol/wire/field_table.h"
-
-#define ROW(place_, name_, prefix_, role_, class_, domain_, type_, level_, inside_, person_, \
-            rank_)                                                                           \
-    {.name = (name_),                                                                        \
-     .name_len = sizeof(name_) - 1,                                                          \
-     .is_prefix = (prefix_),                                                                 \
-     .place = PLACE_##place_,                                                                \
-     .role = ROLE_##role_,                                                                   \
-     .class_id = CLASS_##class_,                                                             \
-     .domain = DOMAIN_##domain_,                                                             \
-     .type = TYPE_##type_,                                                                   \
-     .level = LEVEL_##level_,                                                                \
-     .inside = PLACE_##inside_,                                                              \
-     .person = PERSON_##person_,                                                             \
-     .rank = (rank_)},
-#define FIELD(place, name, role, class_id, domain, type, level, inside, person, rank) \
-    ROW(place, name, false, role, class_id, domain, type, level, inside, person, rank)
-#define PREFIX(place, name, role, class_id, domain, type, level, inside, person, rank) \
-    ROW(place, name, true, role, class_id, domain, type, level, inside, person, rank)
-#define PROPERTY(name, class_id, type, level) \
-    FIELD(EVENT_PROPERTY, name, DATA, class_id, NONE, type, level, NONE, NONE, 0)
-#define PROFILE(name, class_id, type, level) \
-    FIELD(PROFILE_VALUE, name, DATA, class_id, NONE, type, level, NONE, NONE, 0)
-#define BOTH(name, class_id, type, level) \
-    PROPERTY(name, class_id, type, level) PROFILE(name, class_id, type, level)
 
 static const struct field rows[] = {
 #include "protocol/mixpanel/fields.def"

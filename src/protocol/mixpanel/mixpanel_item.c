@@ -6,6 +6,7 @@
  */
 #include "base/check.h"
 #include "protocol/mixpanel/mixpanel_int.h"
+#include "protocol/wire/item.h"
 
 struct reading {
     const struct protocol_decoded *decoded;
@@ -99,6 +100,7 @@ static void note(struct reading *r, const struct field *field, uint32_t value) {
     case ROLE_NAMES:
     case ROLE_GROUP_KEY:
     case ROLE_GROUP_ID:
+    case ROLE_CALL:
     case ROLE_PLUMBING:
         break;
     }
@@ -133,27 +135,6 @@ static uint8_t event_kind_of(struct span name) {
     return EVENT_TRACK;
 }
 
-static bool is_too_complex(const struct protocol_decoded *decoded, uint32_t root, bool deep) {
-    const struct json_token *tokens = decoded->tokens;
-    uint32_t count = tokens[root].next - root;
-    if (count > LIMIT_EVENT_TOKENS) {
-        return true;
-    }
-    if (count <= LIMIT_EVENT_LEAVES && !deep) {
-        return false;
-    }
-    unsigned depth_max = tokens[root].depth + LIMIT_JSON_DEPTH;
-    uint32_t leaves = 0;
-    for (uint32_t i = root; i < tokens[root].next; i++) {
-        bool is_container = tokens[i].kind == JSON_OBJECT || tokens[i].kind == JSON_ARRAY;
-        leaves += !is_container && tokens[i].kind != JSON_KEY;
-        if (is_container && tokens[i].depth >= depth_max) {
-            return true;
-        }
-    }
-    return leaves > LIMIT_EVENT_LEAVES;
-}
-
 static uint8_t read_event(struct reading *r) {
     struct protocol_item *item = r->item;
     read_members(r, item->root, PLACE_EVENT);
@@ -170,20 +151,10 @@ static uint8_t read_event(struct reading *r) {
 
 static uint8_t read(struct reading *r) {
     struct protocol_item *item = r->item;
-    const struct json_token *token = &r->decoded->tokens[item->root];
-    if (token->kind != JSON_OBJECT) {
-        return REASON_MALFORMED;
+    uint8_t reason = item_check(r->decoded, item->root, r->deep);
+    if (reason != REASON_NONE) {
+        return reason;
     }
-    if (token->len > LIMIT_EVENT_BYTES) {
-        return REASON_TOO_BIG;
-    }
-    if (is_too_complex(r->decoded, item->root, r->deep)) {
-        return REASON_TOO_COMPLEX;
-    }
-    if (token->next == item->root + 1) {
-        return REASON_EMPTY;
-    }
-    uint8_t reason = REASON_NONE;
     switch ((enum mixpanel_path)r->decoded->envelope.endpoint) {
     case MIXPANEL_ENGAGE:
         item->kind = EVENT_PROFILE;
