@@ -18,6 +18,7 @@ static const char bulkhead_yaml[] =
 "  ingest: 127.0.0.1:8080        # the SDKs: point api_host at http://…:8080/mixpanel (TLS is your proxy's)\n"
 "  admin: unix:admin.sock        # the commands; in the data folder, for its owner only\n"
 "  health: 127.0.0.1:8082        # /healthz /readyz /metrics\n"
+"# trusted_proxies: [10.0.0.7]   # of the balancer before this: its connections are not counted as one peer's\n"
 "\n"
 "data: ./data                    # journal, ledger, keys wrapped by the master key; .gitignore keeps it out of git\n"
 "\n"

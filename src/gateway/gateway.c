@@ -230,6 +230,8 @@ static int start_threads(struct gateway *gateway, struct err *err) {
         const struct settings *settings = atomic_load(&gateway->snapshot)->settings;
         r = http_peer_table_new(settings->connections + gateway->loop_count,
                                 settings->connections_per_peer, &gateway->peers);
+        gateway->proxy_count = settings->proxy_count;
+        memcpy(gateway->proxies, settings->proxies, sizeof gateway->proxies);
     }
     for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
         r = loop_new(gateway, i, &gateway->loops[i], err);

@@ -374,7 +374,7 @@ static int put_part(struct loop *loop, const struct http_request *request,
         .env = env,
     };
     if (batch->decoded.envelope.ip) {
-        memcpy(record.peer, request->peer.address, sizeof record.peer);
+        ingest_client(request, loop->gateway->proxies, loop->gateway->proxy_count, record.peer);
     }
     if (slot->part_count == 1 && batch->good == batch->decoded.item_count) {
         return journal_writer_put(loop->writer, &record, w->events, batch->good,
@@ -547,6 +547,8 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .reuse_port = true,
         .connections_max = settings->connections / loop->gateway->loop_count + 1,
         .peers = loop->gateway->peers,
+        .uncounted = loop->gateway->proxies,
+        .uncounted_count = loop->gateway->proxy_count,
         .body_max = settings->request_bytes,
         .head_max = LIMIT_HTTP_HEAD,
         .target_max = LIMIT_HTTP_TARGET,

@@ -397,6 +397,22 @@ static int read_sources(struct settings *s, const struct yaml_node *node, bool s
     return check_unique(s, node, err);
 }
 
+static int read_proxies(struct settings *s, const struct yaml_node *node, struct err *err) {
+    if (yaml_kind_of(node) != YAML_SEQUENCE || yaml_count(node) > BH_COUNT(s->proxies)) {
+        return yaml_error(err, node, "trusted_proxies must be a list of at most %zu addresses",
+                          BH_COUNT(s->proxies));
+    }
+    for (size_t i = 0; i < yaml_count(node); i++) {
+        if (!os_net_parse(yaml_text(yaml_at(node, i)), &s->proxies[i])) {
+            return yaml_error(err, yaml_at(node, i),
+                              "expected an address or a range of them, such as 10.0.0.7, "
+                              "10.0.0.0/24 or fd00::/8, without bits behind its length");
+        }
+        s->proxy_count++;
+    }
+    return 0;
+}
+
 static int read_root(struct settings *s, const struct yaml_node *root, bool secrets,
                      struct err *err) {
     static const char *const keys[] = {"instance", "instance_number", "listen",
@@ -426,8 +442,8 @@ static int read_root(struct settings *s, const struct yaml_node *root, bool secr
     if (r == 0 && absolute(s->dir, text, s->data, sizeof s->data) != 0) {
         r = err_set(err, BH_E_CONFIG, "the path of data is too long");
     }
-    if (r == 0 && (n = yaml_get(root, "trusted_proxies")) != NULL && yaml_count(n) != 0) {
-        r = yaml_error(err, n, "trusted_proxies is not yet supported: leave it empty ([])");
+    if (r == 0 && (n = yaml_get(root, "trusted_proxies")) != NULL) {
+        r = read_proxies(s, n, err);
     }
     if (r == 0) {
         n = yaml_get(root, "key");

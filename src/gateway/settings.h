@@ -16,6 +16,7 @@
 #include "engine/keyring/keyring.h"
 #include "flow/ingest/ingest.h"
 #include "model/limits.h"
+#include "os/socket.h"
 
 enum { SETTINGS_PATH = 1024 };
 
@@ -53,6 +54,8 @@ struct settings {
     unsigned connections_per_peer;
     unsigned head_timeout_ms;
     unsigned body_timeout_ms;
+    unsigned proxy_count;
+    struct os_net proxies[32]; /* trusted_proxies */
     unsigned source_count;
     struct settings_source *sources;
     unsigned vendor_count; /* files vendors/NAME.yaml, sorted */

@@ -1147,6 +1147,30 @@ static void test_connections_per_peer(void **state) {
     stop();
 }
 
+/* Behind a proxy all people come from one address. */
+static void test_a_proxy_has_no_limit(void **state) {
+    (void)state;
+    struct os_net proxy;
+    assert_true(os_net_parse(SPAN_LIT("127.0.0.0/8"), &proxy));
+    struct http_config config = usual();
+    config.connections_per_peer_max = 1;
+    config.uncounted = &proxy;
+    config.uncounted_count = 1;
+    start(&config);
+    int fds[4];
+    for (size_t i = 0; i < BH_COUNT(fds); i++) {
+        fds[i] = dial();
+        put_str(fds[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_int_equal(get_status(fds[i]), 200);
+    }
+    assert_int_equal(stats().refused_connections, 0);
+    for (size_t i = 0; i < BH_COUNT(fds); i++) {
+        close(fds[i]);
+    }
+    rounds(2);
+    stop();
+}
+
 static void test_idle_connections_make_room(void **state) {
     (void)state;
     struct http_config config = usual();
@@ -1752,6 +1776,7 @@ int main(void) {
         cmocka_unit_test(test_a_wake_answers_a_group),
         cmocka_unit_test(test_unix_socket),
         cmocka_unit_test(test_connections_per_peer),
+        cmocka_unit_test(test_a_proxy_has_no_limit),
         cmocka_unit_test(test_idle_connections_make_room),
         cmocka_unit_test(test_exhausted_memory_is_503),
         cmocka_unit_test(test_bodies_that_grow_too_big),

@@ -114,11 +114,52 @@ static void test_a_query_is_overwritten_to_its_end(void **state) {
     assert_zero(batch.decoded.items[0].dedupe);
 }
 
+/* -- who sends --------------------------------------------------------------------------------- */
+
+static void assert_client(const char *peer, const char *first, const char *second,
+                          const char *expected) {
+    struct os_net proxies[2];
+    struct os_net address;
+    struct http_head head = {0};
+    struct http_request request = {.head = &head};
+    uint8_t client[16];
+    assert_true(os_net_parse(SPAN_LIT("10.0.0.0/8"), &proxies[0]));
+    assert_true(os_net_parse(SPAN_LIT("fd00::/8"), &proxies[1]));
+    assert_true(os_net_parse(span_str(peer), &address));
+    memcpy(request.peer.address, address.address, sizeof address.address);
+    head.headers[head.header_count++] =
+        (struct http_header){SPAN_LIT("X-Forwarded-For"), span_str(first)};
+    if (second != NULL) {
+        head.headers[head.header_count++] =
+            (struct http_header){SPAN_LIT("x-forwarded-for"), span_str(second)};
+    }
+    ingest_client(&request, proxies, 2, client);
+    assert_true(os_net_parse(span_str(expected), &address));
+    assert_memory_equal(client, address.address, sizeof client);
+}
+
+static void test_a_client_is_named_by_trusted_proxies_alone(void **state) {
+    (void)state;
+    assert_client("203.0.113.1", "198.51.100.1", NULL, "203.0.113.1");
+    assert_client("10.0.0.1", "198.51.100.1", NULL, "198.51.100.1");
+    assert_client("10.0.0.1", "192.0.2.66, 198.51.100.1", NULL, "198.51.100.1");
+    assert_client("10.0.0.1", "192.0.2.66,198.51.100.1 , 10.2.0.1", NULL, "198.51.100.1");
+    assert_client("10.0.0.1", "192.0.2.66", "198.51.100.1:4711", "198.51.100.1");
+    assert_client("fd00::1", "[2001:db8::7]:443", NULL, "2001:db8::7");
+    assert_client("fd00::1", "2001:db8::7", NULL, "2001:db8::7");
+    assert_client("10.0.0.1", "198.51.100.1, unknown", NULL, "10.0.0.1");
+    assert_client("10.0.0.1", "198.51.100.0/24", NULL, "10.0.0.1");
+    assert_client("10.0.0.1", "", NULL, "10.0.0.1");
+    assert_client("10.0.0.1", ",,", NULL, "10.0.0.1");
+    assert_client("10.0.0.1", "10.0.0.2", NULL, "10.0.0.2");
+}
+
 int main(void) {
     if (crypto_init() != 0) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_client_is_named_by_trusted_proxies_alone),
         cmocka_unit_test_setup_teardown(test_ids_of_a_plain_body_are_overwritten, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_ids_of_a_packed_body_are_overwritten, set_up,

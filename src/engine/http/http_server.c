@@ -98,8 +98,20 @@ static void unqueue(struct http_server *server, struct http_conn *conn) {
     }
 }
 
+static bool is_uncounted(const struct http_server *server, const struct os_peer *peer) {
+    for (size_t i = 0; i < server->config.uncounted_count; i++) {
+        if (os_net_has(&server->config.uncounted[i], peer->address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool peer_add(struct http_server *server, const struct os_peer *peer) {
     struct http_peer_table *shared = server->shared_peers;
+    if (is_uncounted(server, peer)) {
+        return true;
+    }
     if (shared == NULL) {
         return http_peers_add(&server->peers, peer);
     }
@@ -111,6 +123,9 @@ static bool peer_add(struct http_server *server, const struct os_peer *peer) {
 
 static void peer_remove(struct http_server *server, const struct os_peer *peer) {
     struct http_peer_table *shared = server->shared_peers;
+    if (is_uncounted(server, peer)) {
+        return;
+    }
     if (shared == NULL) {
         http_peers_remove(&server->peers, peer);
         return;

@@ -64,6 +64,9 @@ struct http_config {
     unsigned connections_max; /* e.g. 4096 */
     unsigned
         connections_per_peer_max; /* 0 = no limit; a peer is an IPv4 address or an IPv6 /64; Unix sockets have none */
+    const struct os_net
+        *uncounted; /* peers without that limit: one proxy carries everybody's connections */
+    size_t uncounted_count;
     struct http_peer_table
         *peers; /* shared with other servers; NULL: connections_per_peer_max counts here alone */
     size_t body_max; /* decoded of transfer coding; 413 beyond */

@@ -290,6 +290,57 @@ void ingest_wipe(struct ingester *g) {
     g->work.text_used = 0;
 }
 
+/* -- who sends ----------------------------------------------------------------------------------------------------------------------- */
+
+static bool is_proxy(const struct os_net *proxies, size_t count, const uint8_t address[16]) {
+    for (size_t i = 0; i < count; i++) {
+        if (os_net_has(&proxies[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "192.0.2.7", "192.0.2.7:1234", "2001:db8::7", "[2001:db8::7]:1234". */
+static bool read_hop(struct span hop, uint8_t ret_address[16]) {
+    struct os_net one;
+    size_t bracket = span_find_byte(hop, ']');
+    size_t colon = span_find_byte(hop, ':');
+    if (hop.n > 1 && hop.p[0] == '[' && bracket != SIZE_MAX) {
+        hop = span_cut(hop, 1, bracket - 1);
+    } else if (colon != SIZE_MAX && span_find_byte(span_from(hop, colon + 1), ':') == SIZE_MAX) {
+        hop = span_cut(hop, 0, colon);
+    }
+    if (span_find_byte(hop, '/') != SIZE_MAX || !os_net_parse(hop, &one)) {
+        return false;
+    }
+    memcpy(ret_address, one.address, sizeof one.address);
+    return true;
+}
+
+void ingest_client(const struct http_request *request, const struct os_net *proxies, size_t count,
+                   uint8_t ret_address[16]) {
+    const struct http_head *head = request->head;
+    memcpy(ret_address, request->peer.address, sizeof request->peer.address);
+    for (uint32_t i = head->header_count; i > 0; i--) {
+        const struct http_header *header = &head->headers[i - 1];
+        if (!span_equal_nocase(header->name, SPAN_LIT("x-forwarded-for"))) {
+            continue;
+        }
+        for (size_t end = header->value.n; end > 0;) {
+            size_t start = end;
+            while (start > 0 && header->value.p[start - 1] != ',') {
+                start--;
+            }
+            if (!is_proxy(proxies, count, ret_address) ||
+                !read_hop(span_trim(span_cut(header->value, start, end - start)), ret_address)) {
+                return;
+            }
+            end = start > 0 ? start - 1 : 0;
+        }
+    }
+}
+
 /* -- answering ------------------------------------------------------------------------------------------------------------------ */
 
 void ingest_cors(struct span origin, struct buf *out) {

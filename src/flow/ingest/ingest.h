@@ -67,6 +67,13 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
  */
 void ingest_wipe(struct ingester *g);
 
+/*
+ * Who a request is from: its peer, or behind trusted proxies the last address in X-Forwarded-For that is none of them. What that header says beyond is the
+ * sender's own claim; an entry that is no address ends the search, at the proxy that passed it on.
+ */
+void ingest_client(const struct http_request *request, const struct os_net *proxies, size_t count,
+                   uint8_t ret_address[16]);
+
 /* -- answering --------------------------------------------------------------------------------------------------------------------- */
 
 /* CORS lines for this Origin (empty: none; longer than 256 bytes: none): on every answer, errors too, or a browser's SDK sees status 0. */
