@@ -95,4 +95,33 @@ int base64_decode(struct span in, uint8_t *out, size_t cap, size_t *ret_n) BH_MU
 /* Of a TLS connection of OpenSSL (as libcurl names it): whether bytes of the peer are decrypted, or about to be, that nobody has read. */
 bool tls_has_unread(const void *ssl);
 
+/*
+ * TLS for who connects to us: 1.2 and 1.3, ALPN http/1.1. A context is immutable; a connection keeps what it
+ * needs of the one that it began with, so that a new certificate disturbs none. Bytes go through the two
+ * functions given (as os_recv and os_send: bytes, 0 = end, negative = BH_E_ code), and plain text is
+ * overwritten in the library's memory once it was read.
+ * A context: any thread. A connection: one thread at a time. Errors: CONFIG with the file's name.
+ */
+struct tls_context;
+struct tls;
+struct tls_io {
+    long (*recv)(int fd, void *p, size_t n);
+    long (*send)(int fd, const void *p, size_t n);
+};
+
+/* PEM files: the certificate with those between it and the root; its key. */
+int tls_context_new(const char *certificate_file, const char *key_file,
+                    struct tls_context **ret_context, struct err *err) BH_MUST_USE;
+void tls_context_free(struct tls_context *context);
+/* NULL: no memory. The handshake is done by the first calls of recv. */
+struct tls *tls_accept(struct tls_context *context, const struct tls_io *io, int fd);
+void tls_free(struct tls *tls);
+/* As os_recv and os_send. After AGAIN the next send begins with the same bytes. */
+long tls_recv(struct tls *tls, void *p, size_t n);
+long tls_send(struct tls *tls, const void *p, size_t n);
+/* Bytes were taken from the socket and wait to be read: no readiness will tell. */
+bool tls_has_pending(const struct tls *tls);
+/* Says that no more will be sent; what the peer sends can still be read. */
+void tls_shutdown_send(struct tls *tls);
+
 #endif

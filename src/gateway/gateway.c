@@ -103,6 +103,10 @@ static int check_reload(struct gateway *gateway, const struct snapshot *next, st
         strcmp(now->listen_ingest, next->settings->listen_ingest) != 0) {
         return err_set(err, BH_E_CONFIG, "data and listen take effect at a restart only");
     }
+    if ((now->tls_certificate[0] == '\0') != (next->settings->tls_certificate[0] == '\0')) {
+        return err_set(err, BH_E_CONFIG,
+                       "listen: tls can change at a reload, but begin or end at a restart only");
+    }
     return 0;
 }
 

@@ -541,6 +541,12 @@ static void work_free(struct loop_work *w) {
     free(w);
 }
 
+/* A reload's certificate is for the connections that begin after it. */
+static struct tls_context *tls_of(void *context) {
+    const struct loop *loop = context;
+    return atomic_load_explicit(&loop->gateway->snapshot, memory_order_acquire)->tls;
+}
+
 static int server_new(struct loop *loop, const struct settings *settings, struct err *err) {
     struct http_config config = {
         .address = settings->listen_ingest,
@@ -559,6 +565,7 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .send_timeout_ms = 30000,
         .idle_timeout_ms =
             75000, /* longer than the 60 s of common balancers, so that they close first */
+        .tls = tls_of,
         .handler = handle,
         .error_headers = error_headers,
         .context = loop,

@@ -80,11 +80,38 @@ static int read_address(const struct yaml_node *node, const char *what, char *ou
     return r;
 }
 
+static int read_path(const struct settings *s, const struct yaml_node *node, const char *key,
+                     char out[SETTINGS_PATH], struct err *err) {
+    char text[SETTINGS_PATH];
+    const struct yaml_node *n = yaml_get(node, key);
+    if (n == NULL) {
+        return yaml_error(err, node, "listen: tls needs both, { certificate: FILE, key: FILE }");
+    }
+    int r = copy_text(n, key, text, sizeof text, err);
+    if (r == 0 && absolute(s->dir, text, out, SETTINGS_PATH) != 0) {
+        r = yaml_error(err, n, "the path is too long");
+    }
+    return r;
+}
+
+static int read_tls(struct settings *s, const struct yaml_node *node, struct err *err) {
+    static const char *const keys[] = {"certificate", "key"};
+    if (yaml_kind_of(node) != YAML_MAPPING) {
+        return yaml_error(err, node, "listen: tls is { certificate: FILE, key: FILE }");
+    }
+    int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
+    r = r == 0 ? read_path(s, node, "certificate", s->tls_certificate, err) : r;
+    return r == 0 ? read_path(s, node, "key", s->tls_key, err) : r;
+}
+
 static int read_listen(struct settings *s, const struct yaml_node *node, char *admin,
                        size_t admin_cap, struct err *err) {
-    static const char *const keys[] = {"ingest", "admin", "health", "console"};
+    static const char *const keys[] = {"ingest", "tls", "admin", "health", "console"};
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = NULL;
+    if (r == 0 && (n = yaml_get(node, "tls")) != NULL) {
+        r = read_tls(s, n, err);
+    }
     if (r == 0 && (n = yaml_get(node, "ingest")) != NULL) {
         r = read_address(n, "listen: ingest", s->listen_ingest, sizeof s->listen_ingest, err);
     }

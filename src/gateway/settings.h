@@ -43,6 +43,8 @@ struct settings {
     char listen_ingest[128];
     char listen_admin[SETTINGS_PATH + 8]; /* "unix:/absolute" */
     char listen_health[128];
+    char tls_certificate[SETTINGS_PATH]; /* "" = ingest takes plain HTTP */
+    char tls_key[SETTINGS_PATH];
     struct keyring_source key;
     char key_text[SETTINGS_PATH]; /* behind key's pointer */
     uint64_t journal_keep_us;

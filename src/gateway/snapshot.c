@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/file.h"
+
 static bool source_feeds(const struct settings_source *source, const char *vendor) {
     for (unsigned i = 0; i < source->vendor_count; i++) {
         if (strcmp(source->vendors[i], vendor) == 0) {
@@ -102,6 +104,19 @@ static int load_sources(struct snapshot *s, struct err *err) {
     return r == 0 ? 0 : err_set(err, r, "cannot build the table of sources: %s", bh_error_text(r));
 }
 
+int snapshot_tls(const struct settings *settings, struct tls_context **ret_tls, struct err *err) {
+    *ret_tls = NULL;
+    if (settings->tls_certificate[0] == '\0') {
+        return 0;
+    }
+    unsigned mode = 0;
+    if (os_path_mode(settings->tls_key, &mode) == 0 && (mode & 7) != 0) {
+        return err_set(err, BH_E_CONFIG, "%s: anyone may read this key; chmod 640 it, or less",
+                       settings->tls_key);
+    }
+    return tls_context_new(settings->tls_certificate, settings->tls_key, ret_tls, err);
+}
+
 int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *err) {
     struct snapshot *s = calloc(1, sizeof *s);
     if (s == NULL) {
@@ -111,6 +126,9 @@ int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *e
     int r = settings_load(dir, true, &s->settings, err);
     if (r == 0) {
         r = settings_number(s->settings, false, err);
+    }
+    if (r == 0) {
+        r = snapshot_tls(s->settings, &s->tls, err);
     }
     if (r == 0) {
         settings_plan_path(s->settings, path, sizeof path);
@@ -138,6 +156,7 @@ void snapshot_free(struct snapshot *snapshot) {
         for (unsigned i = 0; i < snapshot->vendor_count; i++) {
             snapshot_vendor_fini(&snapshot->vendors[i]);
         }
+        tls_context_free(snapshot->tls);
         ingest_sources_free(snapshot->ingest_sources);
         plan_free(snapshot->plan);
         free(snapshot->resolve_sources);

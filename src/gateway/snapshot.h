@@ -10,6 +10,7 @@
 #ifndef BH_GATEWAY_SNAPSHOT_H
 #define BH_GATEWAY_SNAPSHOT_H
 
+#include "crypto/crypto.h"
 #include "flow/deliver/deliver.h"
 #include "flow/ingest/ingest.h"
 #include "flow/policy/policy.h"
@@ -26,6 +27,7 @@ struct snapshot_vendor {
 struct snapshot {
     struct settings *settings;
     struct plan *plan;
+    struct tls_context *tls; /* NULL: ingest takes plain HTTP */
     struct ingest_sources *ingest_sources;
     struct resolve_source *resolve_sources;
     const char **source_spaces; /* parallel to settings->sources */
@@ -34,6 +36,9 @@ struct snapshot {
     struct snapshot *older; /* list of all that were used */
 };
 
+/* The certificate that settings name, or NULL when they name none. */
+int snapshot_tls(const struct settings *settings, struct tls_context **ret_tls,
+                 struct err *err) BH_MUST_USE;
 int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *err) BH_MUST_USE;
 void snapshot_free(struct snapshot *snapshot); /* with all older ones */
 /* One vendor's contract against plan and sources; for snapshot_load and `contract check`. Fills vendor as far as it got; release with snapshot_vendor_fini. */

@@ -95,7 +95,7 @@ static bool begin_request(struct http_server *server, struct http_conn *conn, st
     if (asks_first) {
         struct span go_on = SPAN_LIT("HTTP/1.1 100 Continue\r\n\r\n");
         /* Nothing else waits in the socket's buffer, so these few bytes fit or the peer is gone. */
-        if (os_send(conn->fd, go_on.p, go_on.n) != (long)go_on.n) {
+        if (http_conn_send(conn, go_on.p, go_on.n) != (long)go_on.n) {
             http_count(server, HTTP_COUNT_ABORTED, 1);
             http_conn_close(server, conn);
             return false;
@@ -406,7 +406,7 @@ static struct window window_of(struct http_server *server, struct http_conn *con
 }
 
 static void read_lingering(struct http_server *server, struct http_conn *conn) {
-    long got = os_recv(conn->fd, server->scratch, HTTP_SCRATCH_SIZE);
+    long got = http_conn_recv(conn, server->scratch, HTTP_SCRATCH_SIZE);
     if (got == BH_E_AGAIN) {
         return;
     }
@@ -427,6 +427,12 @@ static void peer_left(struct http_server *server, struct http_conn *conn) {
     http_conn_close(server, conn);
 }
 
+/* Input is worked on as it comes; else it waits, for a reply or for nothing. */
+static bool reads(const struct http_conn *conn) {
+    return conn->state == HTTP_CONN_HEAD || conn->state == HTTP_CONN_BODY ||
+           conn->state == HTTP_CONN_SKIP;
+}
+
 void http_conn_on_readable(struct http_server *server, struct http_conn *conn) {
     if (conn->state == HTTP_CONN_LINGER) {
         read_lingering(server, conn);
@@ -443,13 +449,16 @@ void http_conn_on_readable(struct http_server *server, struct http_conn *conn) {
         }
         return;
     }
+    uint32_t generation = conn->generation;
     bool more = true;
-    for (int i = 0; i < HTTP_READS_PER_ROUND && more && !http_server_holds(server); i++) {
+    for (int i = 0; more && (i < HTTP_READS_PER_ROUND || http_conn_has_pending(conn)) &&
+                    !http_server_holds(server);
+         i++) {
         size_t cap = conn->run != NULL ? conn->run_cap : HTTP_SCRATCH_SIZE;
         size_t length = conn->length;
         check(length < cap);
         uint8_t *p = conn->run != NULL ? conn->run : server->scratch;
-        long got = os_recv(conn->fd, p + length, cap - length);
+        long got = http_conn_recv(conn, p + length, cap - length);
         if (got == BH_E_AGAIN) {
             return;
         }
@@ -463,14 +472,19 @@ void http_conn_on_readable(struct http_server *server, struct http_conn *conn) {
         w.n += (size_t)got;
         w.end = w.n;
         bool filled = w.n == cap;
-        more = work(server, conn, &w) && filled && conn->state != HTTP_CONN_HAND &&
-               conn->state != HTTP_CONN_SEND && conn->state != HTTP_CONN_LINGER;
+        more = work(server, conn, &w) && (filled || http_conn_has_pending(conn)) && reads(conn);
+    }
+    if (conn->generation == generation && !conn->queued && reads(conn) &&
+        http_conn_has_pending(conn)) {
+        http_conn_queue(server, conn);
     }
 }
 
 void http_conn_resume(struct http_server *server, struct http_conn *conn) {
     struct window w = window_of(server, conn);
-    (void)work(server, conn, &w); /* whether it still lives is of no use here */
+    if (work(server, conn, &w) && !conn->queued && reads(conn) && http_conn_has_pending(conn)) {
+        http_conn_on_readable(server, conn);
+    }
 }
 
 void http_conn_on_deadline(struct http_server *server, struct http_conn *conn) {

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "crypto/crypto.h"
 #include "engine/http/http_parse.h"
 #include "engine/http/http_server.h"
 #include "os/socket.h"
@@ -98,6 +99,7 @@ enum http_conn_state {
 
 struct http_conn {
     int fd;
+    struct tls *tls; /* NULL: plain */
     uint32_t
         generation; /* of the slot; a closed connection's exchanges, tags and events no longer match */
     uint64_t number; /* of the request */
@@ -280,5 +282,20 @@ void http_conn_refuse(struct http_server *server, struct http_conn *conn,
 /* Best effort for a connection that gets no slot. */
 void http_refuse_connection(struct http_server *server, int fd);
 struct span http_status_reason(unsigned status);
+
+/* -- the socket, in the clear or by TLS ------------------------------------------------------------ */
+
+static inline long http_conn_recv(struct http_conn *conn, void *p, size_t n) {
+    return conn->tls != NULL ? tls_recv(conn->tls, p, n) : os_recv(conn->fd, p, n);
+}
+
+static inline long http_conn_send(struct http_conn *conn, const void *p, size_t n) {
+    return conn->tls != NULL ? tls_send(conn->tls, p, n) : os_send(conn->fd, p, n);
+}
+
+/* TLS holds bytes that no poller knows of. */
+static inline bool http_conn_has_pending(const struct http_conn *conn) {
+    return conn->tls != NULL && tls_has_pending(conn->tls);
+}
 
 #endif

@@ -101,6 +101,9 @@ static void reply_left(struct http_server *server, struct http_conn *conn) {
     }
     if (conn->closing) {
         drop_kept_input(server, conn);
+        if (conn->tls != NULL) {
+            tls_shutdown_send(conn->tls);
+        }
         os_shutdown_send(conn->fd);
         conn->state = HTTP_CONN_LINGER;
         http_conn_wait(server, conn, HTTP_WAIT_LINGER);
@@ -113,6 +116,9 @@ static void reply_left(struct http_server *server, struct http_conn *conn) {
         http_conn_wait(server, conn, HTTP_WAIT_NONE);
     } else if (conn->length != 0) {
         http_conn_wait(server, conn, HTTP_WAIT_HEAD);
+        http_conn_queue(server, conn);
+    } else if (http_conn_has_pending(conn)) {
+        http_conn_wait(server, conn, HTTP_WAIT_IDLE);
         http_conn_queue(server, conn);
     } else if (server->draining) {
         http_conn_close(server, conn);
@@ -171,6 +177,25 @@ static void put_head(const struct http_conn *conn, unsigned status, size_t body_
     buf_put_str(b, "\r\n");
 }
 
+/* One after the other: a record each, until one is not taken whole. */
+static long send_by_tls(struct http_conn *conn, const struct span *parts) {
+    long all = 0;
+    for (size_t i = 0; i < PARTS; i++) {
+        if (parts[i].n == 0) {
+            continue;
+        }
+        long sent = http_conn_send(conn, parts[i].p, parts[i].n);
+        if (sent < 0) {
+            return all != 0 && sent == BH_E_AGAIN ? all : sent;
+        }
+        all += sent;
+        if ((size_t)sent < parts[i].n) {
+            break;
+        }
+    }
+    return all;
+}
+
 void http_conn_answer(struct http_server *server, struct http_conn *conn,
                       const struct http_reply *reply) {
     bool ours = reply->close || server->draining;
@@ -193,7 +218,9 @@ void http_conn_answer(struct http_server *server, struct http_conn *conn,
     check(!head.full);
     parts[0] = buf_span(&head);
 
-    long sent = joined ? os_send(conn->fd, head.p, head.n) : os_send_vec(conn->fd, parts, PARTS);
+    long sent = joined              ? http_conn_send(conn, head.p, head.n)
+                : conn->tls == NULL ? os_send_vec(conn->fd, parts, PARTS)
+                                    : send_by_tls(conn, parts);
     if (sent < 0 && sent != BH_E_AGAIN) {
         http_count(server, HTTP_COUNT_ABORTED, 1);
         http_conn_close(server, conn);
@@ -210,7 +237,7 @@ void http_conn_answer(struct http_server *server, struct http_conn *conn,
 
 void http_conn_on_writable(struct http_server *server, struct http_conn *conn) {
     check(conn->state == HTTP_CONN_SEND && conn->out != NULL);
-    long sent = os_send(conn->fd, conn->out + conn->out_at, conn->out_length - conn->out_at);
+    long sent = http_conn_send(conn, conn->out + conn->out_at, conn->out_length - conn->out_at);
     if (sent == BH_E_AGAIN) {
         return;
     }

@@ -150,9 +150,11 @@ void http_conn_close(struct http_server *server, struct http_conn *conn) {
     if (conn->small_used) {
         os_memory_release(http_conn_small(server, conn), HTTP_SMALL_SIZE);
     }
+    tls_free(conn->tls);
     os_close(conn->fd); /* leaves both pollers with it */
     peer_remove(server, &conn->peer);
     conn->fd = -1;
+    conn->tls = NULL;
     conn->run = NULL;
     conn->out = NULL;
     conn->state = HTTP_CONN_FREE;
@@ -185,6 +187,16 @@ static void open_conn(struct http_server *server, int fd, const struct os_peer *
                           memory_order_relaxed);
     http_count(server, HTTP_COUNT_ACCEPTED, 1);
     http_conn_wait(server, conn, HTTP_WAIT_HEAD);
+    struct tls_context *tls =
+        server->config.tls != NULL ? server->config.tls(server->config.context) : NULL;
+    if (tls != NULL) {
+        static const struct tls_io io = {os_recv, os_send};
+        conn->tls = tls_accept(tls, &io, fd);
+        if (conn->tls == NULL) {
+            http_conn_close(server, conn);
+            return;
+        }
+    }
     if (os_poller_add(server->main, fd, http_conn_tag(server, conn), OS_READY_IN) != 0) {
         http_conn_close(server, conn);
     }

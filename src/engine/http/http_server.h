@@ -80,6 +80,7 @@ struct http_config {
     unsigned idle_timeout_ms;
     unsigned overload_ms; /* of pause, before requests are refused with 503; 0 = 5000 */
     /* Called with a whole request. Either replies before it returns or keeps request->exchange and replies later. */
+    struct tls_context *(*tls)(void *context); /* of a connection that begins; NULL: plain HTTP */
     void (*handler)(void *context, const struct http_request *request);
     /* Headers put on replies that the server makes itself (400, 413, 503 ...): CORS. May be NULL. Writes whole lines into b. */
     void (*error_headers)(void *context, const struct http_head *head_or_null, struct buf *b);

@@ -96,6 +96,7 @@ export class Gateway {
     this.sources = options.sources;
     this.journal = options.journal ?? '{ keep: 7d, segment: 16MiB, max: 60% }';
     this.limits = options.limits;
+    this.tls = options.tls;
     this.extra = options.extra ?? '';
     this.env = { ...process.env, MIXPANEL_TOKEN: VENDOR_TOKEN, BULKHEAD_API_TOKEN: SERVER_TOKEN, ...options.env };
     this.wrapper = options.wrapper ?? [];
@@ -126,7 +127,7 @@ export class Gateway {
       `{ name: platform-api, protocol: mixpanel, token: { env: BULKHEAD_API_TOKEN }, trust: server, vendors: [${vendors}] }`,
     ];
     const config = `instance: eu-1
-listen: { ingest: 127.0.0.1:${this.ports.ingest}, admin: unix:admin.sock, health: 127.0.0.1:${this.ports.health}, console: 127.0.0.1:${this.ports.console} }
+listen: { ingest: 127.0.0.1:${this.ports.ingest}, ${this.tls ? `tls: { certificate: ${this.tls.cert}, key: ${this.tls.key} }, ` : ''}admin: unix:admin.sock, health: 127.0.0.1:${this.ports.health}, console: 127.0.0.1:${this.ports.console} }
 data: ./data
 trusted_proxies: []
 key: { file: ${this.key} }
