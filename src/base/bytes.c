@@ -11,6 +11,9 @@ bool span_equal_nocase(struct span a, struct span b) {
     if (a.n != b.n) {
         return false;
     }
+    if (span_equal(a, b)) {
+        return true; /* most that are equal at all */
+    }
     for (size_t i = 0; i < a.n; i++) {
         if (lower(a.p[i]) != lower(b.p[i])) {
             return false;

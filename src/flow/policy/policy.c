@@ -74,6 +74,8 @@ static bool apply(struct policy *p) {
 
 static void begin(struct policy *p, const struct policy_input *input) {
     check(p->magic == POLICY_MAGIC);
+    p->is_fused = false;
+    p->writes = false;
     check(input->ruleset_count > 0);
     p->in = input;
     p->text = input->event->json;
@@ -94,7 +96,18 @@ void policy_apply(struct policy *policy, const struct policy_input *input, struc
     p->explain_context = explain_context;
     size_t start = out->n;
     bool was_full = out->full;
+    /* One walk is enough where nothing has to meet and nobody asks. */
+    p->is_fused = input->ruleset_count == 1 && explain == NULL;
     ret_verdict->sends = apply(p);
+    if (p->is_fused && (p->is_broken || p->reason == REASON_TOO_COMPLEX)) {
+        /* It ended early: what is counted of it until then does not depend on the number of walks. */
+        memset(ret_verdict, 0, sizeof *ret_verdict);
+        out->n = start;
+        out->full = was_full;
+        p->is_fused = false;
+        p->writes = false;
+        ret_verdict->sends = apply(p);
+    }
     if (ret_verdict->sends) {
         ret_verdict->json = span_of(out->p + start, out->n - start);
     } else {

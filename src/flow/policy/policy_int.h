@@ -296,6 +296,8 @@ struct policy {
     const struct rule_field *group; /* of the item's $group_key under the rule set being judged */
     uint8_t reason;                 /* why nothing of the item leaves; REASON_NONE = it may */
     bool is_broken;                 /* J2: its leaves were not all judged */
+    bool is_fused;                  /* each leaf is written as soon as it is judged */
+    bool writes;                    /* of the walk in hand: it writes */
     uint8_t time;                   /* enum time_precision: the strictest */
     const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
     struct span device_prefix;
@@ -349,7 +351,13 @@ bool policy_judge(struct policy *p);
 struct class_rule policy_class(const struct policy *p, uint16_t class_id);
 /* What was found in a leaf that a decision lets leave, asked under p->judging or all. Withholds where it must. *cursor runs over the findings. */
 void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor);
-/* Writes what is left; false: nothing of the item leaves (p->reason). */
+/* Writes one leaf as decided. */
+void policy_write_leaf(struct policy *p, uint32_t key, uint32_t token, struct decision *d);
+/* Ends the innermost container of a walk that judges, writes or does both. */
+void policy_leave(struct policy *p);
+/* Before the first leaf is written. */
+void policy_write_begin(struct policy *p);
+/* Writes what is left, if it is not written yet; false: nothing of the item leaves (p->reason). */
 bool policy_write(struct policy *p);
 /* Says a leaf's story. */
 void policy_tell(struct policy *p, uint32_t token, const struct decision *d);

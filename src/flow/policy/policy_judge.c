@@ -462,6 +462,7 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
     if (is_container && (t->next > token + 1 || has_inside)) {
         struct walk w = {.end = t->next,
                          .start = token,
+                         .key = parent->is_array ? 0 : token - 1,
                          .is_array = t->kind == JSON_ARRAY,
                          .section = parent->section,
                          .field = field,
@@ -482,11 +483,13 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
             w.path_size = has_inside ? 0 : path_size;
         }
         push(p, &w);
-        withhold(&p->decisions[token], REASON_EMPTY, field, plan); /* until a member leaves */
+        if (!p->is_fused) {
+            withhold(&p->decisions[token], REASON_EMPTY, field, plan); /* until a member leaves */
+        }
         return;
     }
     struct decision other;
-    struct decision *d = j->is_first ? &p->decisions[token] : &other;
+    struct decision *d = j->is_first && !p->is_fused ? &p->decisions[token] : &other;
     withhold(d,
              reason != REASON_NONE ? reason
              : parent->is_withheld ? parent->withheld_reason
@@ -498,7 +501,9 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
             policy_check_found(p, token, d, &j->finding_next);
         }
     }
-    if (!j->is_first) {
+    if (p->is_fused) {
+        policy_write_leaf(p, parent->is_array ? 0 : token - 1, token, d);
+    } else if (!j->is_first) {
         meet(&p->decisions[token], d);
     }
 }
@@ -555,7 +560,7 @@ static bool judge_walk(struct judge *j) {
     while (p->depth > 0) {
         struct walk *w = &p->walks[p->depth - 1];
         if (at >= w->end) {
-            p->depth--;
+            policy_leave(p);
             continue;
         }
         if (w->is_array) {
@@ -699,6 +704,9 @@ bool policy_judge(struct policy *p) {
         }
         /* One rule set alone is asked about findings when the leaf is written; of several each has its say, then all of them. */
         p->judging = p->in->ruleset_count > 1 ? j.rules : NULL;
+        if (p->is_fused) {
+            policy_write_begin(p);
+        }
         bool goes_on = judge_walk(&j);
         p->judging = NULL;
         if (!goes_on) {

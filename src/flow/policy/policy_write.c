@@ -464,8 +464,7 @@ static void write_shaped(struct policy *p, uint32_t key, uint32_t token, struct 
     }
 }
 
-static void write_leaf(struct policy *p, uint32_t key, uint32_t token) {
-    struct decision *d = &p->decisions[token];
+void policy_write_leaf(struct policy *p, uint32_t key, uint32_t token, struct decision *d) {
     if (d->act == ACT_WITHHOLD) {
         count_withheld(p, token, d, d->reason);
         return;
@@ -559,11 +558,11 @@ static void enter(struct policy *p, uint32_t key, uint32_t token, const struct w
     p->walks[p->depth++] = w;
 }
 
-static void leave(struct policy *p) {
+void policy_leave(struct policy *p) {
     struct walk *w = &p->walks[p->depth - 1];
     bool is_properties =
         p->depth == 2 && w->field != NULL && w->field->role == ROLE_PROPERTIES && !w->is_array;
-    if (p->in->protocol->names.at_root ? p->depth == 1 : is_properties) {
+    if (p->writes && (p->in->protocol->names.at_root ? p->depth == 1 : is_properties)) {
         write_additions(p);
     }
     if (w->is_open) {
@@ -580,7 +579,7 @@ static void write_walk(struct policy *p) {
     while (p->depth > 0 && p->reason != REASON_TOO_COMPLEX) {
         struct walk *w = &p->walks[p->depth - 1];
         if (at >= w->end) {
-            leave(p);
+            policy_leave(p);
             continue;
         }
         uint32_t key = w->is_array ? 0 : at;
@@ -592,7 +591,7 @@ static void write_walk(struct policy *p) {
             enter(p, key, token, w);
             at = token + 1;
         } else {
-            write_leaf(p, key, token);
+            policy_write_leaf(p, key, token, &p->decisions[token]);
             at = t->next;
         }
     }
@@ -629,7 +628,8 @@ static uint8_t check_item(const struct policy *p) {
                                            : REASON_MALFORMED; /* without properties */
 }
 
-bool policy_write(struct policy *p) {
+void policy_write_begin(struct policy *p) {
+    p->writes = true;
     p->finding_next = 0;
     p->has_person = false;
     p->has_operation = false;
@@ -638,8 +638,14 @@ bool policy_write(struct policy *p) {
     if (!aid_is_zero(&p->in->event->aid)) {
         (void)add_aid(p->verdict, &p->in->event->aid);
     }
+}
+
+bool policy_write(struct policy *p) {
     uint8_t reason = p->reason;
-    write_walk(p);
+    if (!p->is_fused) {
+        policy_write_begin(p);
+        write_walk(p);
+    }
     if (reason != REASON_NONE) {
         p->reason = reason; /* it was written for its story alone */
     } else if (p->reason == REASON_NONE) {

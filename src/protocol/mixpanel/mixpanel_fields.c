@@ -79,7 +79,9 @@ bool mixpanel_is_placeholder(struct span id) {
         return false;
     }
     for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
-        if (placeholders[i].n == id.n && span_equal_nocase(placeholders[i], id)) {
+        if (placeholders[i].n == id.n &&
+            (id.n == 0 || ((placeholders[i].p[0] ^ id.p[0]) & ~0x20) == 0) &&
+            span_equal_nocase(placeholders[i], id)) {
             return true;
         }
     }

@@ -28,26 +28,39 @@ static bool is_letter(uint8_t c) {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-static bool is_in(uint8_t c, const char *more) {
-    return is_digit(c) || is_letter(c) || (c != 0 && strchr(more, c) != NULL);
-}
+/* Letters, digits and the bytes named. */
+#define SET(LOW, HIGH) ((struct ascii_set){ASCII_DIGITS_LOW | (LOW), ASCII_LETTERS_HIGH | (HIGH)})
+#define B(c)           ASCII_LOW(c)
 
-/* min..max bytes, each a letter, a digit or one of `more`. */
-static bool all_in(struct span s, size_t min, size_t max, const char *more) {
+/* min..max bytes of the set. */
+static bool all_in(struct span s, size_t min, size_t max, struct ascii_set set) {
     if (s.n < min || s.n > max) {
         return false;
     }
+    bool good = true;
     for (size_t i = 0; i < s.n; i++) {
-        if (!is_in(s.p[i], more)) {
-            return false;
-        }
+        good &= ascii_in(set, s.p[i]);
     }
-    return true;
+    return good;
+}
+
+/* Not zero if one of eight bytes is below 0x20, or is 0x7F. */
+static uint64_t controls_in(uint64_t word) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t del = word ^ ones * 0x7F;
+    return (((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & ones * 0x80;
 }
 
 static bool is_plain(struct span s, size_t min, size_t max) {
     if (s.n < min || s.n > max) {
         return false;
+    }
+    if (s.n >= 8) {
+        uint64_t found = controls_in(get_u64(s.p + s.n - 8));
+        for (size_t i = 0; i + 8 < s.n; i += 8) {
+            found |= controls_in(get_u64(s.p + i));
+        }
+        return found == 0;
     }
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] < 0x20 || s.p[i] == 0x7F) {
@@ -75,7 +88,7 @@ static bool is_family(struct span s) {
     };
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         size_t n = families[i].n;
-        if (!span_starts(s, families[i])) {
+        if (s.n < n || s.p[0] != families[i].p[0] || !span_starts(s, families[i])) {
             continue;
         }
         if (s.n == n ||
@@ -99,13 +112,15 @@ static bool is_url(struct span s) {
     if (colon == SIZE_MAX || colon == 0 || colon > 20 || !is_letter(s.p[0]) || s.n > URL_MAX) {
         return false;
     }
-    return all_in(span_cut(s, 0, colon), 1, 20, "+-.") &&
+    return all_in(span_cut(s, 0, colon), 1, 20, SET(B('+') | B('-') | B('.'), 0)) &&
            span_starts(span_from(s, colon), SPAN_LIT("://")) && is_plain(s, 1, URL_MAX) &&
            span_find_byte(s, ' ') == SIZE_MAX;
 }
 
 static bool is_host(struct span s) {
-    return is_direct(s) || all_in(s, 1, HOST_MAX, ".-_:[]");
+    return is_direct(s) ||
+           all_in(s, 1, HOST_MAX,
+                  SET(B('.') | B('-') | B(':'), ASCII_HIGH('_') | ASCII_HIGH('[') | ASCII_HIGH(']')));
 }
 
 static bool is_ipv4(struct span s) {
@@ -183,13 +198,16 @@ static bool string_fits(enum field_type type, struct span s) {
     case TYPE_TIME:
         return field_time_ms(JSON_STRING, s, &ms);
     case TYPE_WORD:
-        return all_in(s, 1, WORD_MAX, "._-:");
+        return all_in(s, 1, WORD_MAX, SET(B('.') | B('-') | B(':'), ASCII_HIGH('_')));
     case TYPE_FAMILY:
         return is_family(s);
     case TYPE_LABEL:
-        return all_in(s, 1, LABEL_MAX, " ._-+/:(),");
+        return all_in(
+            s, 1, LABEL_MAX,
+            SET(B(' ') | B('.') | B('-') | B('+') | B('/') | B(':') | B('(') | B(')') | B(','),
+                ASCII_HIGH('_')));
     case TYPE_VERSION:
-        return all_in(s, 1, VERSION_MAX, "._-+");
+        return all_in(s, 1, VERSION_MAX, SET(B('.') | B('-') | B('+'), ASCII_HIGH('_')));
     case TYPE_URL:
         return is_url(s);
     case TYPE_PATH:
@@ -203,9 +221,9 @@ static bool string_fits(enum field_type type, struct span s) {
     case TYPE_COUNTRY:
         return is_country(s);
     case TYPE_LANGUAGE:
-        return all_in(s, 2, 16, "-_");
+        return all_in(s, 2, 16, SET(B('-'), ASCII_HIGH('_')));
     case TYPE_TIMEZONE:
-        return all_in(s, 1, 40, "/_+-:");
+        return all_in(s, 1, 40, SET(B('/') | B('+') | B('-') | B(':'), ASCII_HIGH('_')));
     case TYPE_EMAIL:
         return is_email(s);
     case TYPE_PHONE:
