@@ -69,19 +69,22 @@ static inline int hex_digit_value(uint8_t c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* A set of ASCII bytes, tested with no branch and no table in memory. */
+/* A set of ASCII bytes. */
 struct ascii_set {
-    uint64_t low;  /* 0 to 63 */
-    uint64_t high; /* 64 to 127 */
+    uint64_t bits[4]; /* the last two words are zero */
 };
 
-#define ASCII_LOW(c)  ((c) < 64 ? UINT64_C(1) << ((c)&63) : 0)
-#define ASCII_HIGH(c) ((c) >= 64 ? UINT64_C(1) << ((c)&63) : 0)
-#define ASCII_DIGITS_LOW   UINT64_C(0x03ff000000000000)
-#define ASCII_LETTERS_HIGH UINT64_C(0x07fffffe07fffffe)
+/* Bits of bytes below 64, and of those above. ASCII_WORDS: with all letters and digits. */
+#define ASCII_BIT(c)  (UINT64_C(1) << ((c)&63))
+#define ASCII_DIGITS  UINT64_C(0x03ff000000000000)
+#define ASCII_LETTERS UINT64_C(0x07fffffe07fffffe)
+#define ASCII_WORDS(low, high)                                 \
+    {                                                          \
+        { ASCII_DIGITS | (low), ASCII_LETTERS | (high), 0, 0 } \
+    }
 
-static BH_ALWAYS_INLINE bool ascii_in(struct ascii_set set, uint8_t c) {
-    return c < 128 && ((c < 64 ? set.low : set.high) >> (c & 63) & 1) != 0;
+static BH_ALWAYS_INLINE bool ascii_in(const struct ascii_set *set, uint8_t c) {
+    return (set->bits[c >> 6] >> (c & 63) & 1) != 0;
 }
 
 /* Without leading and trailing spaces, tabs, CR and LF. */

@@ -81,6 +81,7 @@ static void begin(struct policy *p, const struct policy_input *input) {
     p->text = input->event->json;
     p->tokens = input->tokens;
     p->token_count = (uint32_t)input->token_count;
+    p->space_hash = hash64(input->space.p, input->space.n, 0);
     const char *prefix = input->protocol->names.device_prefix;
     p->device_prefix = prefix != NULL ? span_str(prefix) : SPAN_NONE;
 }

@@ -115,7 +115,7 @@ static const struct id_entry *entry_of(struct policy *p, uint8_t domain, struct 
         make(p, domain, id, spare);
         return spare;
     }
-    uint64_t hash = hash64(id.p, id.n, hash64(p->in->space.p, p->in->space.n, domain));
+    uint64_t hash = hash64(id.p, id.n, p->space_hash + domain);
     struct id_entry *set = &p->ids[hash % (ID_ENTRIES / ID_WAYS) * ID_WAYS];
     for (unsigned i = 0; i < ID_WAYS; i++) {
         if (set[i].hash == hash && set[i].domain == domain && set[i].id_size == id.n &&

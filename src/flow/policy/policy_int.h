@@ -301,6 +301,7 @@ struct policy {
     uint8_t time;                   /* enum time_precision: the strictest */
     const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
     struct span device_prefix;
+    uint64_t space_hash;
     struct span own_host; /* of the page's own address */
     bool has_own_host;    /* it was looked for */
     struct walk walks[WALK_DEPTH_MAX];
@@ -349,6 +350,16 @@ static inline struct span policy_key(struct policy *p, uint32_t token) {
 bool policy_judge(struct policy *p);
 /* The meet of a class over all rule sets in force. */
 struct class_rule policy_class(const struct policy *p, uint16_t class_id);
+/* Moves to the token; whether something was found in it. */
+static inline bool has_finding(const struct policy *p, uint32_t token, uint32_t *cursor) {
+    const struct record_event *event = p->in->event;
+    uint32_t at = *cursor;
+    while (at < event->finding_count && event->findings[at].leaf < token) {
+        at++;
+    }
+    *cursor = at;
+    return at < event->finding_count && event->findings[at].leaf == token;
+}
 /* What was found in a leaf that a decision lets leave, asked under p->judging or all. Withholds where it must. *cursor runs over the findings. */
 void policy_check_found(struct policy *p, uint32_t token, struct decision *d, uint32_t *cursor);
 /* Writes one leaf as decided. */

@@ -413,8 +413,8 @@ static struct span member_name(struct policy *p, const struct walk *w, struct sp
 static uint8_t key_reason(struct judge *j, uint32_t key) {
     const struct record_event *event = j->p->in->event;
     uint8_t reason = REASON_NONE;
-    while (j->finding_next < event->finding_count && event->findings[j->finding_next].leaf < key) {
-        j->finding_next++;
+    if (BH_LIKELY(!has_finding(j->p, key, &j->finding_next))) {
+        return REASON_NONE;
     }
     for (uint32_t i = j->finding_next; i < event->finding_count && event->findings[i].leaf == key;
          i++) {

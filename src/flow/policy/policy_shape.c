@@ -127,10 +127,11 @@ struct url {
     size_t authority_end;
 };
 
-static bool is_host_byte(uint8_t c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '-' || c == '_' || c == '[' || c == ']' || c == ':';
-}
+static const struct ascii_set host_bytes =
+    ASCII_WORDS(ASCII_BIT('.') | ASCII_BIT('-') | ASCII_BIT(':'),
+                ASCII_BIT('_') | ASCII_BIT('[') | ASCII_BIT(']'));
+static const struct ascii_set authority_ends = {
+    {ASCII_BIT('/') | ASCII_BIT('?') | ASCII_BIT('#'), ASCII_BIT('\\'), 0, 0}};
 
 static bool url_split(struct span value, struct url *ret_url) {
     size_t scheme = span_find(value, SPAN_LIT("://"));
@@ -140,16 +141,14 @@ static bool url_split(struct span value, struct url *ret_url) {
     size_t start = scheme + 3;
     size_t end = start;
     size_t host = start;
-    for (; end < value.n && value.p[end] != '/' && value.p[end] != '?' && value.p[end] != '#' &&
-           value.p[end] != '\\';
-         end++) {
+    for (; end < value.n && !ascii_in(&authority_ends, value.p[end]); end++) {
         if (value.p[end] == '@') {
             host = end + 1; /* user and password stay here */
         }
     }
     size_t host_end = end;
     for (size_t i = host; i < end; i++) {
-        if (!is_host_byte(value.p[i])) {
+        if (!ascii_in(&host_bytes, value.p[i])) {
             return false;
         }
         if (value.p[i] == ':' && value.p[end - 1] != ']') {
@@ -354,9 +353,9 @@ static uint8_t natural_level(const struct decision *d, enum json_kind kind, stru
     if (d->class_id == CLASS_STATE) {
         return LEVEL_REGION;
     }
-    bool is_place =
-        class_is_within(d->class_id, CLASS_LOCATION) || class_is_within(d->class_id, CLASS_ADDRESS);
-    bool is_country = is_place && kind == JSON_STRING && field_fits(&type_country, kind, value);
+    bool is_country = kind == JSON_STRING && field_fits(&type_country, kind, value) &&
+                      (class_is_within(d->class_id, CLASS_LOCATION) ||
+                       class_is_within(d->class_id, CLASS_ADDRESS));
     return is_country ? (uint8_t)LEVEL_COUNTRY : (uint8_t)LEVEL_NONE;
 }
 

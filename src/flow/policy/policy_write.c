@@ -28,21 +28,23 @@ struct edits {
 
 /* -- what leaves ------------------------------------------------------------------------------------- */
 
+_Static_assert(sizeof(struct disclosed) == 4, "compared as one word");
+
 static bool disclose(struct policy *p, uint16_t class_id, struct form form) {
     struct verdict *v = p->verdict;
     if (p->judging != NULL) {
         return true; /* only asked, not yet written */
     }
+    const struct disclosed one = {class_id, form};
     for (unsigned i = 0; i < v->disclosed_count; i++) {
-        const struct disclosed *d = &v->disclosed[i];
-        if (d->class_id == class_id && d->form.id == form.id && d->form.level == form.level) {
+        if (memcmp(&v->disclosed[i], &one, sizeof one) == 0) {
             return true;
         }
     }
     if (v->disclosed_count == VERDICT_DISCLOSED_MAX) {
         return false;
     }
-    v->disclosed[v->disclosed_count++] = (struct disclosed){class_id, form};
+    v->disclosed[v->disclosed_count++] = one;
     return true;
 }
 
@@ -178,8 +180,8 @@ static uint8_t check_findings(struct policy *p, uint32_t token, struct decision 
                               const struct shape *shape, struct span value, struct edits *edits,
                               uint32_t *cursor) {
     const struct record_event *event = p->in->event;
-    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
-        ++*cursor;
+    if (BH_LIKELY(!has_finding(p, token, cursor))) {
+        return REASON_NONE;
     }
     for (uint32_t i = *cursor; i < event->finding_count && event->findings[i].leaf == token; i++) {
         const struct finding *f = &event->findings[i];
@@ -204,15 +206,6 @@ static uint8_t check_findings(struct policy *p, uint32_t token, struct decision 
         }
     }
     return REASON_NONE;
-}
-
-/* Moves to the token; whether something was found in it. */
-static bool has_finding(const struct policy *p, uint32_t token, uint32_t *cursor) {
-    const struct record_event *event = p->in->event;
-    while (*cursor < event->finding_count && event->findings[*cursor].leaf < token) {
-        ++*cursor;
-    }
-    return *cursor < event->finding_count && event->findings[*cursor].leaf == token;
 }
 
 /* Nothing has to be known of the value to write it: most leaves of most events. */
@@ -437,7 +430,9 @@ static bool let_leave(struct policy *p, const struct decision *d, const struct s
         p->reason = REASON_TOO_COMPLEX;
         return false;
     }
-    open_walks(p);
+    if (BH_UNLIKELY(!p->walks[p->depth - 1].is_open)) {
+        open_walks(p);
+    }
     return true;
 }
 

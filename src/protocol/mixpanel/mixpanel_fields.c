@@ -25,10 +25,15 @@ enum { ROLE_KEY_MAX = 32 };
 
 static struct field_table table;
 static uint64_t roles[PLACE_LIMIT][ROLE_KEY_MAX + 1]; /* by length: bits of second bytes */
-static uint64_t placeholder_lengths;                  /* bit n: some placeholder has n bytes */
+static uint64_t placeholder_firsts[64]; /* by length: bits of first bytes, in lower case */
 
 static uint64_t bit_of(uint8_t byte) {
     return UINT64_C(1) << (byte & 63);
+}
+
+/* What differs in case alone has the same bit. */
+static uint64_t first_of(struct span id) {
+    return bit_of(id.n != 0 ? id.p[0] | 0x20 : 0);
 }
 
 /* Before main, so that all threads and every test find it built. */
@@ -42,7 +47,7 @@ __attribute__((constructor)) static void build(void) {
     }
     for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
         check(placeholders[i].n < 64);
-        placeholder_lengths |= UINT64_C(1) << placeholders[i].n;
+        placeholder_firsts[placeholders[i].n] |= first_of(placeholders[i]);
     }
 }
 
@@ -75,13 +80,11 @@ bool mixpanel_may_have_role(enum field_place place, struct span key) {
 }
 
 bool mixpanel_is_placeholder(struct span id) {
-    if (id.n >= 64 || (placeholder_lengths >> id.n & 1) == 0) {
+    if (id.n >= BH_COUNT(placeholder_firsts) || (placeholder_firsts[id.n] & first_of(id)) == 0) {
         return false;
     }
     for (size_t i = 0; i < BH_COUNT(placeholders); i++) {
-        if (placeholders[i].n == id.n &&
-            (id.n == 0 || ((placeholders[i].p[0] ^ id.p[0]) & ~0x20) == 0) &&
-            span_equal_nocase(placeholders[i], id)) {
+        if (placeholders[i].n == id.n && span_equal_nocase(placeholders[i], id)) {
             return true;
         }
     }

@@ -28,12 +28,21 @@ static bool is_letter(uint8_t c) {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-/* Letters, digits and the bytes named. */
-#define SET(LOW, HIGH) ((struct ascii_set){ASCII_DIGITS_LOW | (LOW), ASCII_LETTERS_HIGH | (HIGH)})
-#define B(c)           ASCII_LOW(c)
+#define B(c) ASCII_BIT(c)
+static const struct ascii_set scheme_bytes = ASCII_WORDS(B('+') | B('-') | B('.'), 0);
+static const struct ascii_set host_bytes =
+    ASCII_WORDS(B('.') | B('-') | B(':'), B('_') | B('[') | B(']'));
+static const struct ascii_set word_bytes = ASCII_WORDS(B('.') | B('-') | B(':'), B('_'));
+static const struct ascii_set label_bytes = ASCII_WORDS(
+    B(' ') | B('.') | B('-') | B('+') | B('/') | B(':') | B('(') | B(')') | B(','), B('_'));
+static const struct ascii_set version_bytes = ASCII_WORDS(B('.') | B('-') | B('+'), B('_'));
+static const struct ascii_set language_bytes = ASCII_WORDS(B('-'), B('_'));
+static const struct ascii_set timezone_bytes =
+    ASCII_WORDS(B('/') | B('+') | B('-') | B(':'), B('_'));
+#undef B
 
 /* min..max bytes of the set. */
-static bool all_in(struct span s, size_t min, size_t max, struct ascii_set set) {
+static bool all_in(struct span s, size_t min, size_t max, const struct ascii_set *set) {
     if (s.n < min || s.n > max) {
         return false;
     }
@@ -112,15 +121,13 @@ static bool is_url(struct span s) {
     if (colon == SIZE_MAX || colon == 0 || colon > 20 || !is_letter(s.p[0]) || s.n > URL_MAX) {
         return false;
     }
-    return all_in(span_cut(s, 0, colon), 1, 20, SET(B('+') | B('-') | B('.'), 0)) &&
+    return all_in(span_cut(s, 0, colon), 1, 20, &scheme_bytes) &&
            span_starts(span_from(s, colon), SPAN_LIT("://")) && is_plain(s, 1, URL_MAX) &&
            span_find_byte(s, ' ') == SIZE_MAX;
 }
 
 static bool is_host(struct span s) {
-    return is_direct(s) ||
-           all_in(s, 1, HOST_MAX,
-                  SET(B('.') | B('-') | B(':'), ASCII_HIGH('_') | ASCII_HIGH('[') | ASCII_HIGH(']')));
+    return is_direct(s) || all_in(s, 1, HOST_MAX, &host_bytes);
 }
 
 static bool is_ipv4(struct span s) {
@@ -198,16 +205,13 @@ static bool string_fits(enum field_type type, struct span s) {
     case TYPE_TIME:
         return field_time_ms(JSON_STRING, s, &ms);
     case TYPE_WORD:
-        return all_in(s, 1, WORD_MAX, SET(B('.') | B('-') | B(':'), ASCII_HIGH('_')));
+        return all_in(s, 1, WORD_MAX, &word_bytes);
     case TYPE_FAMILY:
         return is_family(s);
     case TYPE_LABEL:
-        return all_in(
-            s, 1, LABEL_MAX,
-            SET(B(' ') | B('.') | B('-') | B('+') | B('/') | B(':') | B('(') | B(')') | B(','),
-                ASCII_HIGH('_')));
+        return all_in(s, 1, LABEL_MAX, &label_bytes);
     case TYPE_VERSION:
-        return all_in(s, 1, VERSION_MAX, SET(B('.') | B('-') | B('+'), ASCII_HIGH('_')));
+        return all_in(s, 1, VERSION_MAX, &version_bytes);
     case TYPE_URL:
         return is_url(s);
     case TYPE_PATH:
@@ -221,9 +225,9 @@ static bool string_fits(enum field_type type, struct span s) {
     case TYPE_COUNTRY:
         return is_country(s);
     case TYPE_LANGUAGE:
-        return all_in(s, 2, 16, SET(B('-'), ASCII_HIGH('_')));
+        return all_in(s, 2, 16, &language_bytes);
     case TYPE_TIMEZONE:
-        return all_in(s, 1, 40, SET(B('/') | B('+') | B('-') | B(':'), ASCII_HIGH('_')));
+        return all_in(s, 1, 40, &timezone_bytes);
     case TYPE_EMAIL:
         return is_email(s);
     case TYPE_PHONE:
