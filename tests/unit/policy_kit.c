@@ -124,6 +124,35 @@ static void tell(void *context, const struct policy_leaf *leaf) {
                leaf->rule);
 }
 
+/*
+ * One rule set judges and writes in one walk, the same one twice in two: what leaves, and all that is said of it, is the same. Of what does
+ * not leave nothing is counted where an explanation was not asked for.
+ */
+static void check_both_walks(struct policy *policy, const struct verdict *told, bool explains) {
+    static uint8_t memory[2][LIMIT_EVENT_BYTES * 2];
+    const struct ruleset *const twice[] = {input.rulesets[0], input.rulesets[0]};
+    struct verdict v[2];
+    for (size_t i = 0; i < 2; i++) {
+        struct buf out = buf_of(memory[i], sizeof memory[i]);
+        struct policy_input walked = input;
+        walked.rulesets = twice;
+        walked.ruleset_count = i + 1;
+        policy_apply(policy, &walked, &out, &v[i], NULL, NULL);
+        const struct verdict *a = i == 0 && (!explains || told->sends) ? told : &v[0];
+        const struct verdict *b = &v[i];
+        check(told->sends == b->sends && told->reason == b->reason);
+        check(span_equal(a->json, b->json));
+        check(a->disclosed_count == b->disclosed_count && a->aid_count == b->aid_count);
+        check(memcmp(a->disclosed, b->disclosed, a->disclosed_count * sizeof *a->disclosed) == 0);
+        check(memcmp(a->aids, b->aids, a->aid_count * sizeof *a->aids) == 0);
+        check(a->insert_id_size == b->insert_id_size);
+        check(memcmp(a->insert_id, b->insert_id, a->insert_id_size) == 0);
+        check(a->withheld_leaves == b->withheld_leaves);
+        check(memcmp(a->withheld_by_reason, b->withheld_by_reason, sizeof a->withheld_by_reason) ==
+              0);
+    }
+}
+
 struct policy_kit_result *policy_kit_apply(struct policy *policy,
                                            const struct ruleset *const *rules, bool explains) {
     static uint8_t memory[LIMIT_EVENT_BYTES * 2];
@@ -134,6 +163,9 @@ struct policy_kit_result *policy_kit_apply(struct policy *policy,
         input.ruleset_count++;
     }
     policy_apply(policy, &input, &out, &result.verdict, explains ? tell : NULL, NULL);
+    if (input.ruleset_count == 1) {
+        check_both_walks(policy, &result.verdict, explains);
+    }
     result.story[story.n] = '\0';
     struct span json = result.verdict.sends ? result.verdict.json : SPAN_LIT("null");
     size_t n = json.n < sizeof result.json - 1 ? json.n : sizeof result.json - 1;

@@ -256,12 +256,46 @@ static void test_reserved_events(void **state) {
     assert_int_equal(mixpanel_ops.root_place(EVENT_GROUP), PLACE_GROUP);
 }
 
+/* Each byte alone and in each place of texts up to three words long: like its twin, one byte at a time. */
+static void test_bytes_of_types(void **state) {
+    (void)state;
+    static const struct {
+        uint8_t type;
+        size_t max;
+        const char *more; /* NULL: all but control characters */
+    } types[] = {
+        {TYPE_WORD, 40, "._-:"},    {TYPE_LABEL, 64, " ._-+/:(),"}, {TYPE_VERSION, 32, "._-+"},
+        {TYPE_HOST, 253, ".-_:[]"}, {TYPE_TIMEZONE, 40, "/_+-:"},   {TYPE_NAME, 128, NULL},
+        {TYPE_LANGUAGE, 16, "-_"},
+    };
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        struct field field = {.type = types[t].type};
+        size_t min = types[t].type == TYPE_LANGUAGE ? 2 : 1;
+        for (size_t n = min; n <= 25; n++) {
+            for (size_t at = 0; at < n; at++) {
+                for (unsigned c = 0; c < 256; c++) {
+                    uint8_t text[25];
+                    memset(text, 'a', sizeof text);
+                    text[at] = (uint8_t)c;
+                    bool is_word =
+                        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+                    bool wants = types[t].more == NULL
+                                    ? c >= 0x20 && c != 0x7f
+                                    : is_word || (c != 0 && strchr(types[t].more, (int)c) != NULL);
+                    wants = wants && n <= types[t].max;
+                    assert_int_equal(field_fits(&field, JSON_STRING, span_of(text, n)), wants);
+                }
+            }
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_row_is_found),  cmocka_unit_test(test_probes_are_few),
-        cmocka_unit_test(test_free_text_is_closed), cmocka_unit_test(test_strings_fit),
-        cmocka_unit_test(test_other_kinds_fit),     cmocka_unit_test(test_times),
-        cmocka_unit_test(test_reserved_events),
+        cmocka_unit_test(test_bytes_of_types), cmocka_unit_test(test_every_row_is_found),
+        cmocka_unit_test(test_probes_are_few), cmocka_unit_test(test_free_text_is_closed),
+        cmocka_unit_test(test_strings_fit),    cmocka_unit_test(test_other_kinds_fit),
+        cmocka_unit_test(test_times),          cmocka_unit_test(test_reserved_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -499,6 +499,35 @@ static void test_equal_inputs_equal_bytes(void **state) {
     }
 }
 
+/* Items that end early: the kit compares one walk with two for each. */
+static void test_items_that_end_early(void **state) {
+    (void)state;
+    unsigned refused = 0;
+    for (unsigned round = 0; round < rounds / 2; round++) {
+        struct ruleset *rules = make_rules(1 + below(2), false);
+        const struct ruleset *const list[] = {rules, NULL};
+        for (unsigned i = 0; i < 10; i++) {
+            const char *path = next_item();
+            size_t n = strlen(item_text);
+            while (n > 0 && item_text[n - 1] == '}') {
+                n--;
+            }
+            struct buf out = buf_of(item_text, sizeof item_text - 1);
+            out.n = n;
+            buf_put_str(&out,
+                        below(2) != 0 ? ",\"zz\":1,\"zz\":2}}" : ",\"zz\":{\"z\":1,\"z\":2}}}");
+            item_text[out.n] = '\0';
+            if (policy_kit_item(path, buf_span(&out), true)) {
+                const struct policy_kit_result *r = policy_kit_apply(one, list, below(2) != 0);
+                refused += r->verdict.reason == REASON_MALFORMED;
+                assert_false(r->verdict.sends);
+            }
+        }
+        ruleset_free(rules);
+    }
+    assert_true(refused > rounds / 2);
+}
+
 /* The item in hand with white space around commas and colons. */
 static void spread_item(struct buf *out) {
     bool in_string = false;
@@ -657,6 +686,7 @@ int main(void) {
         cmocka_unit_test(test_never),
         cmocka_unit_test(test_meet),
         cmocka_unit_test(test_equal_inputs_equal_bytes),
+        cmocka_unit_test(test_items_that_end_early),
         cmocka_unit_test(test_white_space_changes_nothing),
         cmocka_unit_test(test_unlinkable),
         cmocka_unit_test(test_reverse),
