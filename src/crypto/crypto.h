@@ -21,6 +21,7 @@ enum {
     WRAPPED_KEY_SIZE = 40, /* AES-256 key wrap, RFC 3394 */
     GCM_TAG_SIZE = 16,
     SHA256_SIZE = 32,
+    SIPHASH_KEY_SIZE = 16,
     SIGN_SECRET_SIZE = 64,
     SIGN_PUBLIC_SIZE = 32,
     SIGNATURE_SIZE = 64,
@@ -64,6 +65,12 @@ struct hmac_key *hmac_key_new(const uint8_t *key, size_t key_size);
 void hmac_key_free(struct hmac_key *key);
 void hmac_sha256(const struct hmac_key *key, const struct span *parts, size_t count,
                  uint8_t out[SHA256_SIZE]);
+
+/*
+ * SipHash-2-4, 64 bits under a secret key: nobody who chooses messages and sees no result can make
+ * two of them equal. For tables in memory; too short to prove who wrote a message.
+ */
+uint64_t siphash(const uint8_t key[SIPHASH_KEY_SIZE], struct span message);
 
 void sha256(struct span bytes, uint8_t out[SHA256_SIZE]);
 void sha256_parts(const struct span *parts, size_t count, uint8_t out[SHA256_SIZE]);

@@ -1,4 +1,4 @@
-/* Guarded memory and Ed25519, both libsodium's. */
+/* Guarded memory, Ed25519 and SipHash, all libsodium's. */
 #include <sodium.h>
 
 #include "base/check.h"
@@ -33,6 +33,14 @@ void secret_wipe_stack(size_t n) {
 
 bool secret_equal(const void *a, const void *b, size_t n) {
     return sodium_memcmp(a, b, n) == 0;
+}
+
+_Static_assert((int)SIPHASH_KEY_SIZE == (int)crypto_shorthash_KEYBYTES, "size of a SipHash key");
+
+uint64_t siphash(const uint8_t key[SIPHASH_KEY_SIZE], struct span message) {
+    uint8_t out[crypto_shorthash_BYTES];
+    (void)crypto_shorthash(out, message.p, message.n, key);
+    return get_u64(out);
 }
 
 void sign_keypair(uint8_t secret[SIGN_SECRET_SIZE], uint8_t public_key[SIGN_PUBLIC_SIZE]) {

@@ -209,7 +209,11 @@ static int open_stages(struct gateway *gateway, struct err *err) {
         return r;
     }
     gateway->aids = aid_maker_new(gateway->keyring);
-    r = gateway->aids != NULL ? inspect_tables_init(err) : BH_E_NOMEM;
+    gateway->ids_key = secret_new(SIPHASH_KEY_SIZE);
+    r = gateway->aids != NULL && gateway->ids_key != NULL ? inspect_tables_init(err) : BH_E_NOMEM;
+    if (r == 0) {
+        os_random(gateway->ids_key, SIPHASH_KEY_SIZE);
+    }
     r = r == 0 ? open_journal(gateway, snapshot, err) : r;
     r = r == 0 ? open_resolver(gateway, snapshot, err) : r;
     r = r == 0 ? cut_register_open(settings->data, &gateway->reg, err) : r;
@@ -294,6 +298,7 @@ static void release(struct gateway *gateway) {
     resolver_free(gateway->resolver);
     journal_free(gateway->journal);
     aid_maker_free(gateway->aids);
+    secret_free(gateway->ids_key);
     keyring_free(gateway->keyring);
     snapshot_free(atomic_load(&gateway->snapshot));
 }

@@ -47,6 +47,7 @@ struct gateway {
     _Atomic(struct snapshot *) snapshot;
     struct keyring *keyring;
     struct aid_maker *aids;
+    uint8_t *ids_key; /* guarded; of this process: fingerprints of sets of ids (record_event) */
     struct journal *journal;
     struct resolver *resolver;
     struct cut_register *reg;

@@ -330,6 +330,8 @@ static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
             .flags = item->flags,
             .time_ms = item->time_ms,
             .dedupe = w->dedupes[w->item_index[k]],
+            /* Of what was overwritten the resolver reads other ids than those that came. */
+            .ids = over ? 0 : item->ids,
             .aid = w->aids[w->item_index[k]],
             .findings = findings,
             .finding_count = seen->finding_count,
@@ -496,7 +498,8 @@ static void error_headers(void *context, const struct http_head *head, struct bu
 
 /* -- life ------------------------------------------------------------------------------------------------------------------------ */
 
-static int work_new(const struct settings *settings, struct loop_work **ret_work) {
+static int work_new(const struct settings *settings, const uint8_t *ids_key,
+                    struct loop_work **ret_work) {
     struct loop_work *w = calloc(1, sizeof *w);
     if (w == NULL) {
         return BH_E_NOMEM;
@@ -517,7 +520,7 @@ static int work_new(const struct settings *settings, struct loop_work **ret_work
         w->slots[i].next_free = i + 1 < SLOTS ? i + 1 : UINT32_MAX;
     }
     os_random(&w->jitter, sizeof w->jitter);
-    int r = ingester_new(settings->request_bytes, &w->ingester);
+    int r = ingester_new(settings->request_bytes, ids_key, &w->ingester);
     return r == 0 ? inspector_new(&w->inspector) : r;
 }
 
@@ -586,7 +589,7 @@ int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop, st
     loop->gateway = gateway;
     loop->index = index;
     loop->writer = journal_writer_of(gateway->journal, index);
-    int r = work_new(settings, &loop->work);
+    int r = work_new(settings, gateway->ids_key, &loop->work);
     return r == 0 ? server_new(loop, settings, err)
                   : err_set(err, r, "out of memory for ingest loop %u", index);
 }

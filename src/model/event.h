@@ -75,6 +75,11 @@ struct record_event {
     uint8_t flags; /* enum event_flag */
     int64_t time_ms;
     uint64_t dedupe; /* fingerprint of source and SDK dedupe id; 0 = none */
+    /*
+     * Fingerprint of protocol, kind and all ids of people that it names, in order, under a key of
+     * this process; equal ones are read alike by the resolver. 0 = none: one id, or not known.
+     */
+    uint64_t ids;
     struct aid aid;
     const struct finding *findings;
     uint16_t finding_count;

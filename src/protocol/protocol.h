@@ -183,6 +183,8 @@ struct protocol_work {
     size_t items_cap;   /* LIMIT_REQUEST_EVENTS */
     size_t decoded_max; /* bytes of the unwrapped body: LIMIT_REQUEST_BYTES */
     struct wire *wire;  /* wire_new(): gzip state, one per thread */
+    /* SIPHASH_KEY_SIZE bytes for the items' `ids`; NULL: they get none */
+    const uint8_t *ids_key;
 };
 
 /* What an endpoint is for. */
@@ -216,6 +218,11 @@ struct protocol_item {
     struct span dedupe;     /* the SDK's insert id, decoded; empty when there is none */
     struct span event_name; /* decoded; empty for profiles and groups */
     int64_t time_ms;
+    /*
+     * Fingerprint of protocol, kind and all ids that person_next gives, in its order, of an item
+     * that names more than one or is there to name some; 0 = none, or they are many or long.
+     */
+    uint64_t ids;
     uint32_t root; /* index of its object in tokens */
     uint8_t kind;  /* enum event_kind */
     uint8_t flags; /* enum event_flag: HAS_LINKS, IS_HISTORIC, NO_TIME */

@@ -2,7 +2,7 @@
  * Mixpanel: any path, query, Authorization and body through decode and reply; the same bytes as the vendor's answer; what was
  * decoded through encode. Input: path number, one byte of method; query up to a newline; header up to a newline; body.
  */
-/* depends: mixpanel wire json http model base */
+/* depends: mixpanel wire json http crypto model base */
 #include <string.h>
 
 #include "base/check.h"

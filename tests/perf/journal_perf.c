@@ -80,6 +80,8 @@ static struct record_event *make_events(const struct aid_maker *aids) {
                                           .finding_count = 8,
                                           .json = span_of(memory[i], (size_t)n)};
         aid_make(aids, SPAN_NONE, span_str(id), &events[i].aid);
+        events[i].flags = EVENT_HAS_LINKS;
+        events[i].ids = (uint64_t)(person + 1) * 0x9e3779b97f4a7c15U; /* as good as a real one here */
     }
     return events;
 }
@@ -162,8 +164,9 @@ static void read_events(struct journal *journal, double *ret_first, double *ret_
     *ret_second = (double)ns[1] / (double)events;
 }
 
-static void resolve_events(const char *dir, struct keyring *keyring, struct journal *journal,
-                           const struct record_event *templates) {
+/* Before the events are written, as in the gateway: fingerprints of a former process are not used. */
+static struct resolver *new_resolver(const char *dir, struct keyring *keyring,
+                                     struct journal *journal) {
     char path[300];
     (void)snprintf(path, sizeof(path), "%s/data/resolve", dir);
     static const struct resolve_source source = {.number = 1};
@@ -172,16 +175,30 @@ static void resolve_events(const char *dir, struct keyring *keyring, struct jour
     struct resolver *resolver = NULL;
     struct err err = {0};
     must(resolver_open(&config, &resolver, &err) == 0, err.text);
+    return resolver;
+}
+
+static uint64_t process_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void resolve_events(struct resolver *resolver, struct journal *journal,
+                           const struct record_event *templates) {
     uint64_t start = os_mono_us();
+    uint64_t cpu = process_ns();
     must(resolver_start(resolver) == 0, "resolver");
     while (resolver_seq(resolver) < journal_durable_seq(journal)) {
         os_sleep_us(500);
     }
     uint64_t us = os_mono_us() - start;
+    cpu = process_ns() - cpu;
     struct resolver_stats stats;
     resolver_stats(resolver, &stats);
-    printf("resolve     %6.3f us/event wall, %llu people, %llu edges, %llu misses\n",
-           (double)us / (double)journal_durable_seq(journal), (unsigned long long)stats.people,
+    printf("resolve     %6.3f us/event wall, %.3f CPU, %llu people, %llu edges, %llu misses\n",
+           (double)us / (double)journal_durable_seq(journal),
+           (double)cpu / 1e3 / (double)journal_durable_seq(journal), (unsigned long long)stats.people,
            (unsigned long long)stats.edges, (unsigned long long)stats.hot_misses);
     struct resolve_view *view = NULL;
     must(resolve_view_new(resolver, &view) == 0 && resolve_view_begin(view) == 0, "view");
@@ -218,6 +235,7 @@ int main(int argc, char **argv) {
     struct err err = {0};
     must(journal_open(&config, &journal, NULL, &err) == 0, err.text);
     must(journal_start(journal) == 0, "commit thread");
+    struct resolver *resolver = new_resolver(dir, keyring, journal);
     struct timespec cpu_before;
     struct timespec cpu_after;
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_before);
@@ -242,7 +260,7 @@ int main(int argc, char **argv) {
     double second = 0;
     read_events(journal, &first, &second);
     printf("reader      %6.3f us/event opening, %.3f from the cache\n", first / 1e3, second / 1e3);
-    resolve_events(dir, keyring, journal, templates);
+    resolve_events(resolver, journal, templates);
     journal_free(journal);
     aid_maker_free(aids);
     keyring_free(keyring);

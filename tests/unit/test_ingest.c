@@ -33,7 +33,7 @@ static int set_up(void **state) {
     const struct ingest_source source = {
         .number = 1, .protocol = 1, .name = SPAN_LIT("api"), .token = SPAN_LIT("t")};
     assert_int_equal(ingest_sources_new(&source, 1, &sources), 0);
-    assert_int_equal(ingester_new(1 << 20, &ingester), 0);
+    assert_int_equal(ingester_new(1 << 20, NULL, &ingester), 0);
     return 0;
 }
 

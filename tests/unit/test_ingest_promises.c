@@ -33,7 +33,7 @@ static int set_up(void **state) {
          .import_project = {(const uint8_t *)"77", 2}},
     };
     return crypto_init() == 0 && ingest_sources_new(list, BH_COUNT(list), &sources) == 0
-               ? ingester_new(LIMIT_REQUEST_BYTES, &ingester)
+               ? ingester_new(LIMIT_REQUEST_BYTES, NULL, &ingester)
                : -1;
 }
 

@@ -140,7 +140,7 @@ struct ingester {
     struct protocol_item items[ITEMS_MAX];
 };
 
-int ingester_new(size_t request_max, struct ingester **ret_ingester) {
+int ingester_new(size_t request_max, const uint8_t *ids_key, struct ingester **ret_ingester) {
     struct ingester *g = calloc(1, sizeof *g);
     if (g == NULL) {
         return BH_E_NOMEM;
@@ -157,6 +157,7 @@ int ingester_new(size_t request_max, struct ingester **ret_ingester) {
         .items_cap = ITEMS_MAX,
         .decoded_max = request_max,
         .wire = wire_new(),
+        .ids_key = ids_key,
     };
     if (g->work.text == NULL || g->work.tokens == NULL || g->work.wire == NULL) {
         ingester_free(g);

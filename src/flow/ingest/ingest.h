@@ -42,7 +42,9 @@ const struct ingest_source *ingest_source_by_token(const struct ingest_sources *
 /* -- reading a request ----------------------------------------------------------------------------------------------------------- */
 
 struct ingester;
-int ingester_new(size_t request_max, struct ingester **ret_ingester) BH_MUST_USE; /* NOMEM */
+/* `ids_key` is of SIPHASH_KEY_SIZE bytes and kept by the caller; the same for all, or NULL (protocol_work). NOMEM. */
+int ingester_new(size_t request_max, const uint8_t *ids_key,
+                 struct ingester **ret_ingester) BH_MUST_USE;
 void ingester_free(struct ingester *g);
 
 struct ingest_batch {

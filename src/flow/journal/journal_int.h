@@ -24,8 +24,10 @@ enum {
     CHUNK_RAW_MAX = LIMIT_EVENT_BYTES + 3 * 64 * 1024,
     RECORD_REQUEST_SIZE = 44,
     RECORD_EVENT_SIZE = 40,
+    RECORD_IDS_SIZE = 8,
     RECORD_ENV_MAX = 64 * 1024 - 1,
     RECORD_CONTINUED = 0x80, /* bit 7 of a request's kind */
+    RECORD_HAS_IDS = 0x80,   /* bit 7 of an event's flags: the fingerprint of its ids follows */
     /* leaf 2, class 2, by 1, two varints of at most 5. */
     FINDING_BYTES_MAX = 15,
     FINDING_BYTES_MIN = 7,
@@ -43,8 +45,8 @@ enum {
     FORECAST_SAMPLES = 61,
 };
 
-_Static_assert((int)RECORD_EVENT_SIZE + LIMIT_EVENT_BYTES + UINT16_MAX + (int)RECORD_REQUEST_SIZE +
-                       (int)RECORD_ENV_MAX <=
+_Static_assert((int)RECORD_EVENT_SIZE + (int)RECORD_IDS_SIZE + LIMIT_EVENT_BYTES + UINT16_MAX +
+                       (int)RECORD_REQUEST_SIZE + (int)RECORD_ENV_MAX <=
                    (int)CHUNK_RAW_MAX,
                "the largest event, alone, fits in a chunk");
 _Static_assert(LIMIT_EVENT_FINDINGS *FINDING_BYTES_MAX <= UINT16_MAX,

@@ -45,7 +45,8 @@ _Static_assert((int)REQUEST_ENV == (int)RECORD_REQUEST_SIZE, "layout of a reques
 _Static_assert((int)EVENT_REST == (int)RECORD_EVENT_SIZE, "layout of an event record");
 
 size_t record_event_bound(const struct record_event *event) {
-    return (size_t)RECORD_EVENT_SIZE + (size_t)event->finding_count * FINDING_BYTES_MAX +
+    return (size_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE +
+           (size_t)event->finding_count * FINDING_BYTES_MAX +
            event->json.n;
 }
 
@@ -74,20 +75,25 @@ void record_set_events(uint8_t *request_record, uint16_t events) {
 
 void record_put_event(struct buf *b, const struct record_event *event) {
     size_t start = b->n;
-    uint8_t *at = buf_room(b, RECORD_EVENT_SIZE);
+    size_t head = RECORD_EVENT_SIZE + (event->ids != 0 ? RECORD_IDS_SIZE : 0);
+    check((event->flags & RECORD_HAS_IDS) == 0);
+    uint8_t *at = buf_room(b, head);
     check(at != NULL);
     findings_write(b, event->findings, event->finding_count);
-    size_t findings_len = b->n - start - RECORD_EVENT_SIZE;
+    size_t findings_len = b->n - start - head;
     check(findings_len <= UINT16_MAX);
     buf_put_span(b, event->json);
     check(!b->full);
     put_u32(at + EVENT_LEN, (uint32_t)(b->n - start));
     at[EVENT_KIND] = event->kind;
-    at[EVENT_FLAGS] = event->flags;
+    at[EVENT_FLAGS] = (uint8_t)(event->flags | (event->ids != 0 ? RECORD_HAS_IDS : 0));
     put_u16(at + EVENT_FINDINGS_LEN, (uint16_t)findings_len);
     put_u64(at + EVENT_TIME, (uint64_t)event->time_ms);
     put_u64(at + EVENT_DEDUPE, event->dedupe);
     memcpy(at + EVENT_AID, event->aid.b, sizeof(event->aid.b));
+    if (event->ids != 0) {
+        put_u64(at + EVENT_REST, event->ids);
+    }
 }
 
 int record_room_init(struct record_room *room) {
@@ -142,6 +148,13 @@ static bool take_request(struct reader *r, struct record_request *ret_request) {
     return ret_request->events != 0;
 }
 
+/* Bytes before the findings of an event record. */
+static uint32_t head_size(const uint8_t *record) {
+    return (record[EVENT_FLAGS] & RECORD_HAS_IDS) != 0
+               ? (uint32_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE
+               : (uint32_t)RECORD_EVENT_SIZE;
+}
+
 /* Takes a whole event record off `r`; SPAN_NONE when it is malformed. */
 static struct span take_event(struct reader *r) {
     if (r->n < RECORD_EVENT_SIZE) {
@@ -149,7 +162,7 @@ static struct span take_event(struct reader *r) {
     }
     uint32_t len = get_u32(r->p + EVENT_LEN);
     uint16_t findings_len = get_u16(r->p + EVENT_FINDINGS_LEN);
-    if (len < (uint32_t)RECORD_EVENT_SIZE + findings_len) {
+    if (len < head_size(r->p) + findings_len) {
         return SPAN_NONE;
     }
     return reader_take(r, len);
@@ -182,22 +195,24 @@ long record_count(struct span raw, void (*each)(void *context, uint16_t source, 
 static long decode_event(struct span record, struct finding *findings, size_t findings_cap,
                          struct record_event *ret_event) {
     const uint8_t *at = record.p;
+    uint32_t head = head_size(at);
     uint16_t findings_len = get_u16(at + EVENT_FINDINGS_LEN);
     long count = 0;
     if (findings_len != 0 && findings_cap != 0) {
-        count = findings_read(span_of(at + EVENT_REST, findings_len), findings, findings_cap);
+        count = findings_read(span_of(at + head, findings_len), findings, findings_cap);
         if (count < 0 || count > UINT16_MAX) {
             return BH_E_CORRUPT;
         }
     }
     ret_event->kind = at[EVENT_KIND];
-    ret_event->flags = at[EVENT_FLAGS];
+    ret_event->flags = (uint8_t)(at[EVENT_FLAGS] & ~RECORD_HAS_IDS);
     ret_event->time_ms = (int64_t)get_u64(at + EVENT_TIME);
     ret_event->dedupe = get_u64(at + EVENT_DEDUPE);
     memcpy(ret_event->aid.b, at + EVENT_AID, sizeof(ret_event->aid.b));
+    ret_event->ids = head != RECORD_EVENT_SIZE ? get_u64(at + EVENT_REST) : 0;
     ret_event->findings = findings;
     ret_event->finding_count = (uint16_t)count;
-    ret_event->json = span_from(record, (size_t)EVENT_REST + findings_len);
+    ret_event->json = span_from(record, (size_t)head + findings_len);
     return count;
 }
 

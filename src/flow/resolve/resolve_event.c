@@ -4,7 +4,8 @@
  * Most events cost one look at the hot table: their primary id is known and they name no other. An
  * event is parsed only when
  *   its primary id has no row yet (the row keeps the id's text, sealed),
- *   it names more than one id (EVENT_HAS_LINKS, or an identity event),
+ *   it names more than one id (EVENT_HAS_LINKS, or an identity event) and the memo does not know
+ *   that nothing is left to do of these (resolve_memo.c),
  *   it may show for the first time that an id is a user's, or
  *   the plan counts the distinct values of some property.
  */
@@ -69,6 +70,9 @@ static int set_flag(const struct work *work, const struct aid *aid, struct alias
     row->flags = (uint16_t)(row->flags | flag);
     if (flag == ROW_SEEN_AS_USER) {
         row->user_since = work->event->seq;
+        if (row->first_seq != work->event->seq) {
+            memo_turn(work->resolver->memo, aid);
+        }
     }
     work->resolver->is_dirty = true;
     hot_put(work->resolver->hot, aid, row);
@@ -349,12 +353,35 @@ static int stand_of(const struct work *work, struct link_ref *ref, struct alias_
     return r;
 }
 
+/* The memo's key of an event, or 0: it has none, or another process wrote it. */
+static uint64_t key_of(const struct work *work) {
+    bool is_ours = work->event->ids != 0 && work->event->seq >= work->resolver->memo_from;
+    return is_ours ? memo_key(work->event->ids, work->request->source) : 0;
+}
+
+/* Rows and links of these are all there: the invariants of resolve_memo.c, one by one. */
+static void remember(const struct work *work, const struct link_ref *refs, size_t count) {
+    const struct aid *open = NULL;
+    uint64_t key = key_of(work);
+    for (size_t i = 0; i < count; i++) {
+        bool is_other = open != NULL && memcmp(open->b, refs[i].aid.b, sizeof(open->b)) != 0;
+        if (refs[i].ord == 0 || (!refs[i].is_user && is_other)) {
+            return; /* M2, M5 */
+        }
+        open = refs[i].is_user ? open : &refs[i].aid;
+    }
+    if (key != 0) {
+        memo_put(work->resolver->memo, key, open);
+    }
+}
+
 /* Rows for all ids that the event names, then its links. */
 static int resolve_refs(const struct work *work, struct alias_row *primary,
                         bool *ret_found_primary) {
     struct buf scratch = buf_of(work->resolver->scratch, SCRATCH_SIZE);
     struct link_ref refs[EVENT_REFS_MAX];
     size_t count = collect_refs(work, &scratch, refs);
+    bool has_all = count < EVENT_REFS_MAX && !scratch.full;
     for (size_t i = 0; i < count; i++) {
         struct alias_row row;
         int r = stand_of(work, &refs[i], &row);
@@ -380,6 +407,9 @@ static int resolve_refs(const struct work *work, struct alias_row *primary,
             return r;
         }
     }
+    if (has_all) {
+        remember(work, refs, count);
+    }
     return 0;
 }
 
@@ -388,6 +418,15 @@ static int resolve_refs(const struct work *work, struct alias_row *primary,
 static bool names_more_ids(const struct record_event *event) {
     return (event->flags & EVENT_HAS_LINKS) != 0 || event->kind == EVENT_IDENTIFY ||
            event->kind == EVENT_ALIAS || event->kind == EVENT_MERGE;
+}
+
+static bool is_settled(const struct work *work) {
+    uint64_t key = key_of(work);
+    if (key == 0 || !memo_has(work->resolver->memo, key)) {
+        return false;
+    }
+    work->resolver->memo_hits++;
+    return true;
 }
 
 /*
@@ -433,7 +472,8 @@ int resolve_event(struct resolver *resolver, MDB_txn *txn, const struct record_r
     }
     bool is_known = r == 0;
     bool counts = atomic_load_explicit(&resolver->distinct->count, memory_order_relaxed) != 0;
-    bool reads_ids = !is_known || names_more_ids(event) || (has_aid && may_show_user(&work, &row));
+    bool reads_ids = !is_known || (names_more_ids(event) ? !is_settled(&work)
+                                                         : has_aid && may_show_user(&work, &row));
     if (work.protocol != NULL && (reads_ids || counts)) {
         parse(&work);
     }

@@ -26,7 +26,9 @@ enum {
     ID_TEXT_MAX = 1024,    /* longer ids get a row and no text */
     HOT_ENTRIES = 1 << 18, /* of 64 B: 16 MiB */
     HOT_WAYS = 4,
-    KNOWN_EDGES = 1 << 18,    /* of 12 B: 3 MiB, one for each hot aid */
+    MEMO_ENTRIES = 1 << 18, /* of 8 B: 2 MiB, a set of ids for each hot aid */
+    KNOWN_EDGES = 1 << 16, /* of 12 B: 0.75 MiB, for events that the memo does not know */
+    LOOK_AHEAD = 4, /* events whose places in the tables are fetched before their turn */
     SCRATCH_SIZE = 64 * 1024, /* decoded ids of one event; what does not fit is not linked */
     DISTINCT_MAX = 256,
     VIEWS_MAX = LIMIT_VENDORS + 32,
@@ -62,6 +64,21 @@ bool hot_find(struct hot *hot, const struct aid *aid, struct alias_row *ret_row)
 /* (resolver) Adds or changes. */
 void hot_put(struct hot *hot, const struct aid *aid, const struct alias_row *row);
 void hot_clear(struct hot *hot);
+
+/* -- sets of ids of which nothing is left to do (resolve_memo.c) ------------------------------- */
+
+struct memo;
+struct memo *memo_new(void);
+void memo_free(struct memo *memo);
+void memo_clear(struct memo *memo);
+/* `ids` is not 0. */
+uint64_t memo_key(uint64_t ids, uint16_t source);
+void memo_prefetch(const struct memo *memo, uint64_t key);
+bool memo_has(const struct memo *memo, uint64_t key);
+/* `open`: the set's one id that is a device's and may still turn out to be a user's, or NULL. */
+void memo_put(struct memo *memo, uint64_t key, const struct aid *open);
+/* An id that may be in a kept set, as a device's, is a user's from now on. */
+void memo_turn(struct memo *memo, const struct aid *aid);
 
 /* -- slot file (resolve_slots.c) --------------------------------------------------------------- */
 
@@ -280,6 +297,9 @@ struct resolver {
     struct quota *quotas; /* by source number */
     struct distinct *distinct;
     struct known_edge *known_edges;
+    struct memo *memo;
+    uint64_t memo_from; /* first seq of this process: fingerprints before it are not used */
+    uint64_t memo_hits;
     uint32_t next_ord;
     uint32_t batch_first_ord;
     uint8_t *batch_slots; /* guarded: keys of the rows of this batch */
@@ -289,6 +309,10 @@ struct resolver {
 };
 
 void resolver_run(void *context);
+/* Takes up what resolver_set_sources and resolver_set_distinct left. */
+void resolver_take_reload(struct resolver *resolver);
+/* Forgets what an aborted batch left in memory; *ret_cursor = the next seq to read. */
+int resolver_forget(struct resolver *resolver, uint64_t *ret_cursor) BH_MUST_USE;
 /*
  * Reads what a restart needs from the tables: cursor, next ord, distinct counts. *ret_cursor = the
  * next seq to read.

@@ -60,13 +60,15 @@ static int make_memory(struct resolver *resolver) {
     resolver->quotas = (struct quota *)os_memory_map(sizeof(struct quota) * (UINT16_MAX + 1));
     resolver->known_edges =
         (struct known_edge *)os_memory_map(sizeof(struct known_edge) * KNOWN_EDGES);
+    resolver->memo = memo_new();
     resolver->tokens =
         (struct json_token *)os_memory_map(sizeof(struct json_token) * LIMIT_EVENT_TOKENS);
     resolver->scratch = (uint8_t *)os_memory_map(SCRATCH_SIZE);
     resolver->batch_slots = (uint8_t *)secret_new((size_t)BATCH_ROWS_MAX * SLOT_SIZE);
     bool has_all = resolver->hot != NULL && resolver->quotas != NULL &&
                    resolver->known_edges != NULL && resolver->tokens != NULL &&
-                   resolver->scratch != NULL && resolver->batch_slots != NULL;
+                   resolver->scratch != NULL && resolver->batch_slots != NULL &&
+                   resolver->memo != NULL;
     return has_all ? os_wake_open(&resolver->wake_fd) : BH_E_NOMEM;
 }
 
@@ -145,6 +147,7 @@ static int open_parts(struct resolver *resolver, const struct resolve_config *co
             (unsigned long long)journal_durable_seq(resolver->journal));
     }
     if (!read_only) {
+        resolver->memo_from = journal_durable_seq(resolver->journal) + 1;
         r = journal_reader_new(resolver->journal, cursor, resolver->wake_fd, &resolver->reader);
     }
     if (r == 0 && !read_only) {
@@ -192,6 +195,7 @@ void resolver_free(struct resolver *resolver) {
     store_close(&resolver->store);
     slots_close(&resolver->slots);
     hot_free(resolver->hot);
+    memo_free(resolver->memo);
     aid_maker_free(resolver->aids);
     hmac_key_free(resolver->distinct_key);
     secret_free(resolver->batch_slots);
@@ -301,13 +305,14 @@ void resolver_set_distinct(struct resolver *resolver, const struct resolve_disti
 
 /* -- the thread -------------------------------------------------------------------------------- */
 
-static void take_reload(struct resolver *resolver) {
+void resolver_take_reload(struct resolver *resolver) {
     os_lock(&resolver->lock);
     if (resolver->sources_changed) {
         struct source_table *old = resolver->sources;
         resolver->sources = resolver->next_sources;
         resolver->next_sources = old;
         resolver->sources_changed = false;
+        memo_clear(resolver->memo);
     }
     if (resolver->distinct_changed) {
         resolver->distinct_result =
@@ -347,6 +352,19 @@ static void skip_gap(struct resolver *resolver, uint64_t gap_until) {
     journal_reader_seek(resolver->reader, gap_until);
 }
 
+/* Both tables are larger than the caches. */
+static void look_ahead(const struct resolver *resolver, const struct journal_batch *batch,
+                       uint32_t index) {
+    if (index < batch->count) {
+        const struct record_event *event = &batch->events[index];
+        hot_prefetch(resolver->hot, &event->aid);
+        if (event->ids != 0) {
+            memo_prefetch(resolver->memo,
+                          memo_key(event->ids, batch->requests[batch->request_of[index]].source));
+        }
+    }
+}
+
 /*
  * Reads and resolves until the journal has no more or the batch is full. AGAIN: nothing was there.
  */
@@ -367,9 +385,7 @@ static int read_batch(struct resolver *resolver, MDB_txn **txn) {
             r = store_code(mdb_txn_begin(resolver->store.env, NULL, 0, txn));
         }
         for (uint32_t i = 0; r == 0 && i < batch.count; i++) {
-            if (i + 1 < batch.count) {
-                hot_prefetch(resolver->hot, &batch.events[i + 1].aid);
-            }
+            look_ahead(resolver, &batch, i + LOOK_AHEAD);
             r = resolve_event(resolver, *txn, &batch.requests[batch.request_of[i]],
                               &batch.events[i]);
         }
@@ -417,14 +433,19 @@ static _Noreturn void resolver_failed(int code) {
     os_process_end(EXIT_DISK_FAILED);
 }
 
-/* Forgets what an aborted batch left in memory and goes back to the durable cursor. */
-static void roll_back(struct resolver *resolver) {
+int resolver_forget(struct resolver *resolver, uint64_t *ret_cursor) {
     hot_clear(resolver->hot);
+    memo_clear(resolver->memo);
     memset(resolver->known_edges, 0, sizeof(struct known_edge) * KNOWN_EDGES);
     memset(resolver->quotas, 0, sizeof(struct quota) * (UINT16_MAX + 1));
     resolver->is_dirty = false;
+    return resolver_load(resolver, ret_cursor);
+}
+
+/* Back to the durable cursor. */
+static void roll_back(struct resolver *resolver) {
     uint64_t cursor = 1;
-    int r = resolver_load(resolver, &cursor);
+    int r = resolver_forget(resolver, &cursor);
     if (r != 0) {
         resolver_failed(r);
     }
@@ -443,7 +464,7 @@ void resolver_run(void *context) {
     struct resolver *resolver = (struct resolver *)context;
     resolver->committed_at_us = os_mono_us();
     while (!atomic_load_explicit(&resolver->stopping, memory_order_acquire)) {
-        take_reload(resolver);
+        resolver_take_reload(resolver);
         int r = run_batch(resolver);
         if (r == BH_E_AGAIN) {
             (void)os_wake_wait(resolver->wake_fd,

@@ -237,7 +237,7 @@ int mixpanel_decode(const struct protocol_request *request, struct protocol_work
         return rc == BH_E_TOO_DEEP ? BH_E_SYNTAX : rc;
     }
     for (size_t i = 0; i < ret->item_count; i++) {
-        mixpanel_read_item(ret, request->now_ms, deep, &scratch, &ret->items[i]);
+        mixpanel_read_item(ret, request->now_ms, deep, work->ids_key, &scratch, &ret->items[i]);
     }
     work->text_used = wire_reach(&scratch);
     return 0;

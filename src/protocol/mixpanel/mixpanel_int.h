@@ -18,9 +18,9 @@ bool mixpanel_is_reserved_event(struct span name);
 int mixpanel_decode(const struct protocol_request *request, struct protocol_work *work,
                     struct protocol_decoded *ret);
 void mixpanel_env(const struct protocol_envelope *envelope, struct buf *out);
-/* Fills the item's facts or its reason; text, tokens and item->root are set. */
+/* Fills the item's facts or its reason; text, tokens and item->root are set. ids_key may be NULL. */
 void mixpanel_read_item(const struct protocol_decoded *decoded, int64_t now_ms, bool deep,
-                        struct buf *scratch, struct protocol_item *item);
+                        const uint8_t *ids_key, struct buf *scratch, struct protocol_item *item);
 
 /*
  * Key or string decoded into scratch where it has escapes; empty (and scratch full) when it does

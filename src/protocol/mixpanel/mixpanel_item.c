@@ -5,8 +5,11 @@
  * the last one wins.
  */
 #include "base/check.h"
+#include "crypto/crypto.h"
 #include "protocol/mixpanel/mixpanel_int.h"
 #include "protocol/wire/item.h"
+
+enum { IDS_SIZE_MAX = 1024, IDS_MAX = 31 };
 
 struct reading {
     const struct protocol_decoded *decoded;
@@ -17,7 +20,37 @@ struct reading {
     struct span first_id; /* any id of a person; another one makes a link */
     uint8_t rank;         /* of the primary id so far; 0 = none */
     bool has_time;
+    unsigned id_count;
+    struct buf ids; /* all ids in order, as they are fingerprinted */
 };
+
+/*
+ * The same ids in the same order as person_next's: a fingerprint must tell apart all that may be
+ * read differently there.
+ */
+static void note_id(struct reading *r, const struct field *field, struct span id, bool is_device) {
+    uint8_t *at = buf_room(&r->ids, 4);
+    if (at != NULL) {
+        at[0] = field->person;
+        at[1] = is_device || field->person == PERSON_DEVICE;
+        put_u16(at + 2, (uint16_t)id.n);
+        buf_put_span(&r->ids, id);
+        r->id_count++;
+    }
+}
+
+/* 0 where the resolver may not take in all of them, too. */
+static uint64_t fingerprint(struct reading *r, const uint8_t *key) {
+    const struct protocol_item *item = r->item;
+    bool is_about_ids =
+        item->kind == EVENT_IDENTIFY || item->kind == EVENT_ALIAS || item->kind == EVENT_MERGE;
+    if (key == NULL || (!is_about_ids && (item->flags & EVENT_HAS_LINKS) == 0)) {
+        return 0;
+    }
+    const uint8_t end[] = {PROTOCOL_MIXPANEL, item->kind};
+    buf_put(&r->ids, end, sizeof(end));
+    return r->ids.full || r->id_count > IDS_MAX ? 0 : siphash(key, buf_span(&r->ids));
+}
 
 static void note_person(struct reading *r, const struct field *field, uint32_t value) {
     struct span id;
@@ -32,6 +65,7 @@ static void note_person(struct reading *r, const struct field *field, uint32_t v
         }
         return;
     }
+    note_id(r, field, id, is_device);
     if (is_primary) {
         r->rank = field->rank;
         r->item->person = id;
@@ -181,10 +215,13 @@ static uint8_t read(struct reading *r) {
 }
 
 void mixpanel_read_item(const struct protocol_decoded *decoded, int64_t now_ms, bool deep,
-                        struct buf *scratch, struct protocol_item *item) {
+                        const uint8_t *ids_key, struct buf *scratch, struct protocol_item *item) {
+    uint8_t memory[IDS_SIZE_MAX];
     struct reading r = {.decoded = decoded, .scratch = scratch, .item = item, .deep = deep};
+    r.ids = buf_of(memory, sizeof(memory));
     item->time_ms = now_ms;
     item->reason = read(&r);
+    item->ids = item->reason == REASON_NONE ? fingerprint(&r, ids_key) : 0;
     if (!r.has_time) {
         item->time_ms = now_ms;
         item->flags |= EVENT_NO_TIME;
