@@ -2,10 +2,11 @@
  * Mixpanel: any path, query, Authorization and body through decode and reply; the same bytes as the vendor's answer; what was
  * decoded through encode. Input: path number, one byte of method; query up to a newline; header up to a newline; body.
  */
-/* depends: mixpanel wire json http crypto model base */
+/* depends: mixpanel wire json http model crypto base */
 #include <string.h>
 
 #include "base/check.h"
+#include "crypto/crypto.h"
 #include "engine/http/http_parse.h"
 #include "fuzz/fuzz_entry.h"
 #include "protocol/mixpanel/mixpanel.h"
@@ -19,6 +20,7 @@ static uint8_t out[2][OUT_MAX];
 static struct json_token tokens[TOKENS_MAX];
 static struct protocol_item items[ITEMS_MAX];
 static struct wire *wire;
+static const uint8_t ids_key[SIPHASH_KEY_SIZE] = {1};
 
 static struct span take_line(struct span *rest) {
     size_t end = span_find_byte(*rest, '\n');
@@ -34,13 +36,23 @@ static void check_persons(const struct protocol_decoded *decoded,
     struct person_iter it;
     struct person_ref ref;
     bool primary = item->person.n == 0;
+    static uint8_t named[BODY_MAX];
+    struct buf ids = buf_of(named, sizeof named);
     mixpanel_ops.person_begin(&it, decoded->text, decoded->tokens, item->root,
                               (enum event_kind)item->kind, &scratch);
     while (mixpanel_ops.person_next(&it, &ref)) {
         check(ref.id.n > 0 && !mixpanel_ops.is_placeholder(ref.id));
         check(item->root + ref.leaf < decoded->tokens[item->root].next);
         primary |= span_equal(ref.id, item->person);
+        const uint8_t head[] = {ref.kind, ref.is_device};
+        buf_put(&ids, head, sizeof head);
+        buf_put_u16(&ids, (uint16_t)ref.id.n);
+        buf_put_span(&ids, ref.id);
     }
+    /* A fingerprint is of what is read here, so that equal ones are read alike. */
+    const uint8_t end[] = {PROTOCOL_MIXPANEL, item->kind};
+    buf_put(&ids, end, sizeof end);
+    check(item->ids == 0 || scratch.full || item->ids == siphash(ids_key, buf_span(&ids)));
     check(primary || scratch.full);
 }
 
@@ -90,6 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char *const paths[] = {"/track", "/engage/", "/groups", "/import", "/settings/",
                                         "/flags", "/decide",  "/record", "/x"};
     if (wire == NULL) {
+        check(crypto_init() == 0);
         wire = wire_new();
         check(wire != NULL);
     }
@@ -111,7 +124,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                  .items = items,
                                  .items_cap = ITEMS_MAX,
                                  .decoded_max = BODY_MAX,
-                                 .wire = wire};
+                                 .wire = wire,
+                                 .ids_key = ids_key};
     const struct protocol_request request = {.method = data[1] % 2 == 0 ? HTTP_POST : HTTP_GET,
                                              .path = span_str(paths[data[0] % 9]),
                                              .query = query,

@@ -216,6 +216,7 @@ void kit_request_fill(struct kit_request *request, unsigned writer, uint64_t tic
                                        .flags = EVENT_NO_TIME,
                                        .time_ms = (int64_t)(1700000000000 + (int64_t)ticket),
                                        .dedupe = ticket * 1000 + i,
+                                       .ids = (ticket + i) % 3 == 0 ? 0 : UINT64_MAX - i,
                                        .findings = request->findings,
                                        .finding_count = (uint16_t)((ticket + i) % 5),
                                        .json = span_of(b.p + start, b.n - start)};

@@ -138,6 +138,18 @@ static void one_block_matches_fips197_and_its_twin(void **state) {
 }
 
 /* RFC 4231, cases 1, 2, 6 (a key longer than a block) and the empty message. */
+/* The vectors of the paper's reference code: the n-th is of the bytes 0 to n - 1. */
+static void siphash_matches_its_reference(void **state) {
+    (void)state;
+    uint8_t bytes[SIPHASH_KEY_SIZE];
+    for (uint8_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = i;
+    }
+    assert_true(siphash(bytes, SPAN_NONE) == UINT64_C(0x726fdb47dd0e0e31));
+    assert_true(siphash(bytes, span_of(bytes, 8)) == UINT64_C(0x93f5f5799a932462));
+    assert_true(siphash(bytes, span_of(bytes, 15)) == UINT64_C(0xa129ca6149be45e5));
+}
+
 static void hmac_matches_rfc4231(void **state) {
     (void)state;
     uint8_t key[131];
@@ -345,6 +357,7 @@ int main(void) {
         cmocka_unit_test(gcm_matches_nist),
         cmocka_unit_test(gcm_opens_what_it_sealed_and_nothing_else),
         cmocka_unit_test(one_block_matches_fips197_and_its_twin),
+        cmocka_unit_test(siphash_matches_its_reference),
         cmocka_unit_test(hmac_matches_rfc4231),
         cmocka_unit_test(sha256_matches_fips180),
         cmocka_unit_test(hkdf_matches_openssl),

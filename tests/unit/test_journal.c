@@ -95,6 +95,7 @@ static void same_event(const struct record_event *a, const struct record_event *
     assert_int_equal(a->flags, b->flags);
     assert_int_equal(a->time_ms, b->time_ms);
     assert_int_equal(a->dedupe, b->dedupe);
+    assert_int_equal(a->ids, b->ids);
     assert_memory_equal(a->aid.b, b->aid.b, 16);
     assert_true(span_equal(a->json, b->json));
     assert_int_equal(a->finding_count, b->finding_count);

@@ -391,6 +391,51 @@ static void test_facts(void **state) {
     assert_int_equal(item(0)->person.n, 0);
 }
 
+static uint64_t ids_of(const char *event, const char *properties) {
+    char json[8192];
+    int n = snprintf(json, sizeof json, "{\"event\":\"%s\",\"properties\":{%s}}", event, properties);
+    assert_true(n > 0 && (size_t)n < sizeof json);
+    assert_int_equal(kit_post("/track", json), 0);
+    assert_int_equal(item(0)->reason, REASON_NONE);
+    return item(0)->ids;
+}
+
+/* Equal for what is read alike, and for nothing else. */
+static void test_ids(void **state) {
+    (void)state;
+    static const uint8_t key[SIPHASH_KEY_SIZE] = {3};
+    kit_get()->work.ids_key = key;
+    uint64_t ids = ids_of("A", "\"distinct_id\":\"u\",\"$device_id\":\"d\"");
+    assert_true(ids != 0);
+    assert_true(ids == ids_of("B", "\"distinct_id\":\"\\u0075\",\"x\":1,\"$device_id\":\"$device:d\""));
+    static const char *const others[][2] = {
+        {"A", "\"distinct_id\":\"u\",\"$device_id\":\"e\""},
+        {"A", "\"$device_id\":\"d\",\"distinct_id\":\"u\""},
+        {"A", "\"distinct_id\":\"$device:u\",\"$device_id\":\"d\""},
+        {"A", "\"distinct_id\":\"u\",\"$user_id\":\"d\""},
+        {"A", "\"distinct_id\":\"ud\",\"$device_id\":\"\\u0000\""},
+        {"A", "\"distinct_id\":\"u\",\"$device_id\":\"d\",\"$user_id\":\"u\""},
+        {"$identify", "\"distinct_id\":\"u\",\"$device_id\":\"d\""},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        uint64_t other = ids_of(others[i][0], others[i][1]);
+        assert_true(other != 0 && other != ids);
+    }
+    /* One id, and more or longer ones than the resolver is sure to take in. */
+    assert_true(ids_of("A", "\"distinct_id\":\"u\",\"$user_id\":\"u\"") == 0);
+    char many[4096] = "\"$distinct_ids\":[\"a0\"";
+    for (unsigned i = 1; i < 40; i++) {
+        (void)snprintf(many + strlen(many), 16, ",\"a%u\"", i);
+        uint64_t found = ids_of("A", strcat(many, "]"));
+        assert_int_equal(found != 0, i < 31);
+        many[strlen(many) - 1] = '\0';
+    }
+    (void)snprintf(many, sizeof many, "\"distinct_id\":\"u\",\"$user_id\":\"%01020d\"", 1);
+    assert_true(ids_of("A", many) == 0);
+    kit_get()->work.ids_key = NULL;
+    assert_true(ids_of("A", "\"distinct_id\":\"u\",\"$device_id\":\"d\"") == 0);
+}
+
 struct expected_person {
     const char *id;
     uint8_t kind;
@@ -474,6 +519,7 @@ static void test_placeholders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ids),
         cmocka_unit_test(test_wrappings),    cmocka_unit_test(test_plus),
         cmocka_unit_test(test_percent),      cmocka_unit_test(test_repairs),
         cmocka_unit_test(test_lines),        cmocka_unit_test(test_paths),

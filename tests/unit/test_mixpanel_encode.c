@@ -1,7 +1,7 @@
 /*
  * Answers to SDKs and requests to the vendor, byte for byte, and what the vendor's answers mean.
  */
-/* depends: mixpanel wire json http crypto model base */
+/* depends: mixpanel wire json http model crypto base */
 /* sources: mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>

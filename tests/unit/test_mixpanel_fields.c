@@ -1,5 +1,5 @@
 /* The field table: every row is found, patterns accept and refuse, times are read, reserved strings of real traffic fit. */
-/* depends: mixpanel wire json http crypto model base */
+/* depends: mixpanel wire json http model crypto base */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

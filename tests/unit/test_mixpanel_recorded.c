@@ -2,7 +2,7 @@
  * Every request that the official SDKs were recorded sending decodes to the items that its sidecar names, and
  * is answered as the SDK was content with.
  */
-/* depends: mixpanel wire json http crypto model base */
+/* depends: mixpanel wire json http model crypto base */
 /* sources: mixpanel_kit.c */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>

@@ -162,7 +162,9 @@ static struct span take_event(struct reader *r) {
     }
     uint32_t len = get_u32(r->p + EVENT_LEN);
     uint16_t findings_len = get_u16(r->p + EVENT_FINDINGS_LEN);
-    if (len < head_size(r->p) + findings_len) {
+    uint32_t head = head_size(r->p);
+    if (len < head + findings_len ||
+        (head != RECORD_EVENT_SIZE && r->n >= head && get_u64(r->p + EVENT_REST) == 0)) {
         return SPAN_NONE;
     }
     return reader_take(r, len);
