@@ -81,7 +81,8 @@ static struct record_event *make_events(const struct aid_maker *aids) {
                                           .json = span_of(memory[i], (size_t)n)};
         aid_make(aids, SPAN_NONE, span_str(id), &events[i].aid);
         events[i].flags = EVENT_HAS_LINKS;
-        events[i].ids = (uint64_t)(person + 1) * 0x9e3779b97f4a7c15U; /* as good as a real one here */
+        events[i].ids =
+            (uint64_t)(person + 1) * 0x9e3779b97f4a7c15U; /* as good as a real one here */
     }
     return events;
 }
@@ -170,8 +171,12 @@ static struct resolver *new_resolver(const char *dir, struct keyring *keyring,
     char path[300];
     (void)snprintf(path, sizeof(path), "%s/data/resolve", dir);
     static const struct resolve_source source = {.number = 1};
-    const struct resolve_config config = {
-        .dir = path, .keyring = keyring, .journal = journal, .sources = &source, .source_count = 1};
+    const struct resolve_config config = {.dir = path,
+                                          .keyring = keyring,
+                                          .journal = journal,
+                                          .sources = &source,
+                                          .source_count = 1,
+                                          .map_size = 1 << 30};
     struct resolver *resolver = NULL;
     struct err err = {0};
     must(resolver_open(&config, &resolver, &err) == 0, err.text);
@@ -198,8 +203,9 @@ static void resolve_events(struct resolver *resolver, struct journal *journal,
     resolver_stats(resolver, &stats);
     printf("resolve     %6.3f us/event wall, %.3f CPU, %llu people, %llu edges, %llu misses\n",
            (double)us / (double)journal_durable_seq(journal),
-           (double)cpu / 1e3 / (double)journal_durable_seq(journal), (unsigned long long)stats.people,
-           (unsigned long long)stats.edges, (unsigned long long)stats.hot_misses);
+           (double)cpu / 1e3 / (double)journal_durable_seq(journal),
+           (unsigned long long)stats.people, (unsigned long long)stats.edges,
+           (unsigned long long)stats.hot_misses);
     struct resolve_view *view = NULL;
     must(resolve_view_new(resolver, &view) == 0 && resolve_view_begin(view) == 0, "view");
     uint64_t before = thread_ns();

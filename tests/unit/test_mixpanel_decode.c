@@ -393,7 +393,8 @@ static void test_facts(void **state) {
 
 static uint64_t ids_of(const char *event, const char *properties) {
     char json[8192];
-    int n = snprintf(json, sizeof json, "{\"event\":\"%s\",\"properties\":{%s}}", event, properties);
+    int n =
+        snprintf(json, sizeof json, "{\"event\":\"%s\",\"properties\":{%s}}", event, properties);
     assert_true(n > 0 && (size_t)n < sizeof json);
     assert_int_equal(kit_post("/track", json), 0);
     assert_int_equal(item(0)->reason, REASON_NONE);
@@ -407,7 +408,8 @@ static void test_ids(void **state) {
     kit_get()->work.ids_key = key;
     uint64_t ids = ids_of("A", "\"distinct_id\":\"u\",\"$device_id\":\"d\"");
     assert_true(ids != 0);
-    assert_true(ids == ids_of("B", "\"distinct_id\":\"\\u0075\",\"x\":1,\"$device_id\":\"$device:d\""));
+    assert_true(ids ==
+                ids_of("B", "\"distinct_id\":\"\\u0075\",\"x\":1,\"$device_id\":\"$device:d\""));
     static const char *const others[][2] = {
         {"A", "\"distinct_id\":\"u\",\"$device_id\":\"e\""},
         {"A", "\"$device_id\":\"d\",\"distinct_id\":\"u\""},
@@ -520,12 +522,18 @@ static void test_placeholders(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_wrappings),    cmocka_unit_test(test_plus),
-        cmocka_unit_test(test_percent),      cmocka_unit_test(test_repairs),
-        cmocka_unit_test(test_lines),        cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_envelope),     cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_facts),        cmocka_unit_test(test_persons),
-        cmocka_unit_test(test_placeholders), cmocka_unit_test(test_partial_badness),
+        cmocka_unit_test(test_wrappings),
+        cmocka_unit_test(test_plus),
+        cmocka_unit_test(test_percent),
+        cmocka_unit_test(test_repairs),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_envelope),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_persons),
+        cmocka_unit_test(test_placeholders),
+        cmocka_unit_test(test_partial_badness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,8 +117,8 @@ static int tear_down(void **state) {
 /* -- events ------------------------------------------------------------------------------------ */
 
 static const char *const names[] = {"Step", "Step", "Step", "$identify", "$create_alias", "$merge"};
-static const char *const fields[] = {"distinct_id", "$device_id",        "$user_id",
-                                     "distinct_id", "$anon_distinct_id", "alias",
+static const char *const fields[] = {"distinct_id",  "$device_id",        "$user_id",
+                                     "distinct_id",  "$anon_distinct_id", "alias",
                                      "$distinct_ids"};
 
 static struct named random_id(struct fixture *f) {
@@ -215,10 +215,10 @@ static void random_sample(struct fixture *f, struct sample *sample) {
         change(f, past);
     }
     write_json(past, sample->json);
-    sample->request = (struct record_request){
-        .protocol = PROTOCOL_MIXPANEL,
-        .source = (uint16_t)(1 + below(f, SOURCES)),
-        .received_us = 1700000000000000U + f->seq * 300000000};
+    sample->request =
+        (struct record_request){.protocol = PROTOCOL_MIXPANEL,
+                                .source = (uint16_t)(1 + below(f, SOURCES)),
+                                .received_us = 1700000000000000U + f->seq * 300000000};
     assert_true(read_sample(f, sample));
     f->seq++;
 }

@@ -46,8 +46,7 @@ _Static_assert((int)EVENT_REST == (int)RECORD_EVENT_SIZE, "layout of an event re
 
 size_t record_event_bound(const struct record_event *event) {
     return (size_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE +
-           (size_t)event->finding_count * FINDING_BYTES_MAX +
-           event->json.n;
+           (size_t)event->finding_count * FINDING_BYTES_MAX + event->json.n;
 }
 
 void record_put_request(struct buf *b, const struct record_request *request, bool is_continued) {

@@ -26,9 +26,9 @@ enum {
     ID_TEXT_MAX = 1024,    /* longer ids get a row and no text */
     HOT_ENTRIES = 1 << 18, /* of 64 B: 16 MiB */
     HOT_WAYS = 4,
-    MEMO_ENTRIES = 1 << 18, /* of 8 B: 2 MiB, a set of ids for each hot aid */
-    KNOWN_EDGES = 1 << 16, /* of 12 B: 0.75 MiB, for events that the memo does not know */
-    LOOK_AHEAD = 4, /* events whose places in the tables are fetched before their turn */
+    MEMO_ENTRIES = 1 << 18,   /* of 8 B: 2 MiB, a set of ids for each hot aid */
+    KNOWN_EDGES = 1 << 16,    /* of 12 B: 0.75 MiB, for events that the memo does not know */
+    LOOK_AHEAD = 4,           /* events whose places in the tables are fetched before their turn */
     SCRATCH_SIZE = 64 * 1024, /* decoded ids of one event; what does not fit is not linked */
     DISTINCT_MAX = 256,
     VIEWS_MAX = LIMIT_VENDORS + 32,
