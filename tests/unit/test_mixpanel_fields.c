@@ -280,8 +280,8 @@ static void test_bytes_of_types(void **state) {
                     bool is_word =
                         (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
                     bool wants = types[t].more == NULL
-                                    ? c >= 0x20 && c != 0x7f
-                                    : is_word || (c != 0 && strchr(types[t].more, (int)c) != NULL);
+                                     ? c >= 0x20 && c != 0x7f
+                                     : is_word || (c != 0 && strchr(types[t].more, (int)c) != NULL);
                     wants = wants && n <= types[t].max;
                     assert_int_equal(field_fits(&field, JSON_STRING, span_of(text, n)), wants);
                 }

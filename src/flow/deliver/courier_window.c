@@ -227,6 +227,7 @@ static size_t judge(struct courier *courier, const struct record_request *reques
         *verdict = (struct verdict){.reason = REASON_NOT_EXPRESSIBLE};
         return 0;
     }
+    resolve_prefetch(courier->view, &event->aid); /* read when the verdict is there */
     if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count,
                    &offset) != 0) {
         *verdict = (struct verdict){.reason = REASON_TOO_COMPLEX};

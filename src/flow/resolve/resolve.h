@@ -101,6 +101,8 @@ void resolve_view_free(struct resolve_view *view);
 /* A read transaction over the lookups of a batch; begin again to see newer rows. */
 int resolve_view_begin(struct resolve_view *view) BH_MUST_USE;
 void resolve_view_end(struct resolve_view *view);
+/* Fetches into the caches what a look-up of this aid will read. */
+void resolve_prefetch(const struct resolve_view *view, const struct aid *aid);
 int resolve_lookup(struct resolve_view *view, const struct aid *aid,
                    struct resolve_row *ret_row) BH_MUST_USE;
 /*

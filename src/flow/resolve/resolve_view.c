@@ -55,6 +55,12 @@ static void row_to_public(const struct alias_row *row, struct resolve_row *ret_r
     ret_row->is_quota_excess = 0;
 }
 
+void resolve_prefetch(const struct resolve_view *view, const struct aid *aid) {
+    if (view->resolver->hot != NULL) {
+        hot_prefetch(view->resolver->hot, aid);
+    }
+}
+
 int resolve_lookup(struct resolve_view *view, const struct aid *aid, struct resolve_row *ret_row) {
     check(view->is_begun);
     struct resolver *resolver = view->resolver;
