@@ -640,14 +640,11 @@ static void send_one(struct worker *w) {
 
 static void gather(struct worker *w) {
     struct window *window = &w->world.courier->window;
-    if (window->until_seq == 0) {
-        window->until_seq =
-            window->first_seq + 1 + (uint64_t)random_kit_below(&w->random, BATCH_MAX);
-    }
-    if (window->until_seq > w->world.next) {
+    w->world.courier->window_max = 1 + (uint32_t)random_kit_below(&w->random, BATCH_MAX);
+    if (window->first_seq + BATCH_MAX > w->world.next) {
         put_more(w);
     }
-    int r = window_fill(w->world.courier);
+    int r = window_fill(w->world.courier, window, UINT32_MAX);
     expect(r == 0 && window->closed, "the journal cannot be read: %d", r);
 }
 
@@ -688,7 +685,7 @@ static void work(uint64_t seed, uint64_t exchanges, struct sums *sums) {
         }
         (void)courier_tick(w->world.courier, 0);
     }
-    uint64_t last = w->world.courier->cursor - 1;
+    uint64_t last = w->world.courier->window.first_seq - 1;
     uint64_t bad = 0;
     for (uint32_t i = 0; i < last; i++) {
         bad += is_bad(i);

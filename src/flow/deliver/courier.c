@@ -25,7 +25,6 @@ enum {
     IDLE_MS = 60 * 1000,
     RESOLVER_POLL_MS = 5,
     FAILURE_WAIT_MS = 5000,
-    PLAIN_MAX = WINDOW_BYTES + WINDOW_BYTES / 4 + 4096,
 };
 
 /* -- waiting ---------------------------------------------------------------------------------------------------------------------------- */
@@ -159,10 +158,12 @@ static void take_rules(struct courier *courier) {
             unpark(courier);
         }
     }
+    /* What was read under the old rules is judged again; delivery does it itself with a window that it has begun. */
+    window_forget_next(courier);
+    courier->shown_until = courier->window.next_seq;
     if (delivery_is_idle(courier)) {
-        /* What was read under the old rules is judged again. */
-        courier->cursor = courier->window.first_seq;
-        window_begin(courier);
+        courier->shown_until = courier->window.first_seq;
+        window_begin(courier, courier->window.first_seq);
     }
 }
 
@@ -197,7 +198,6 @@ static void put_away(struct courier *courier) {
     if (!courier->is_resting) {
         transfer_close(courier);
         delivery_abandon(courier);
-        courier->cursor = courier->window.first_seq;
         window_release(courier);
         courier->is_resting = true;
     }
@@ -205,7 +205,7 @@ static void put_away(struct courier *courier) {
 
 static int discard(struct courier *courier, const struct restore_request *request) {
     uint64_t durable = journal_durable_seq(courier->config.journal);
-    uint64_t from = courier->cursor;
+    uint64_t from = courier->window.first_seq;
     if (durable < from) {
         return 0;
     }
@@ -215,7 +215,7 @@ static int discard(struct courier *courier, const struct restore_request *reques
     if (r != 0) {
         return err_set(request->err, r, "the discarding cannot be recorded: %s", bh_error_text(r));
     }
-    courier->cursor = durable + 1;
+    courier->window.first_seq = durable + 1;
     return 0;
 }
 
@@ -233,7 +233,7 @@ static int do_restore(struct courier *courier, const struct restore_request *req
     struct restoring restoring = {courier, request};
     r = r == 0 ? gate_reopen(&courier->gate, VENDOR_RETRYING, commit_restore, &restoring) : r;
     courier->window.skip_final = true;
-    window_begin(courier);
+    window_begin(courier, courier->window.first_seq);
     return r;
 }
 
@@ -279,7 +279,7 @@ static uint64_t waited_ms(const struct window *window, bool is_caught_up) {
 
 /* Nothing waits: no memory is needed, and there is nothing to be behind with. */
 static void settle_down(struct courier *courier) {
-    if (courier->window.has_permit) {
+    if (courier->has_permit) {
         window_release(courier);
     }
     if (courier->delivery.failures == 0 && gate_state(&courier->gate) == VENDOR_RETRYING) {
@@ -290,7 +290,7 @@ static void settle_down(struct courier *courier) {
 /* The window is closed when full, or when its first event has waited long enough. */
 static void gather(struct courier *courier) {
     struct window *window = &courier->window;
-    int r = window_fill(courier);
+    int r = window_fill(courier, window, WINDOW_EVENTS);
     if (r == 0) {
         return;
     }
@@ -310,7 +310,7 @@ static void gather(struct courier *courier) {
     if (window->opened_us != 0) {
         uint64_t waited = waited_ms(window, is_caught_up);
         if (waited >= LINGER_MS) {
-            window_close(courier);
+            window_close(courier, window);
             return;
         }
         wait = LINGER_MS - waited;
@@ -374,30 +374,31 @@ static void run(void *context) {
 /* -- opening ----------------------------------------------------------------------------------------------------------------------------------- */
 
 /* What a courier has beside the bodies; see docs/adr/0042-deliver-memory.md. */
-_Static_assert(WINDOW_EVENTS *(sizeof(struct window_item) + sizeof(uint16_t) + sizeof(uint64_t) +
-                               sizeof(uint32_t) + sizeof(struct suspect)) +
-                       WINDOW_LINKS * sizeof(struct window_link) +
-                       SPREAD_SLOTS * sizeof(struct spread_slot) + sizeof(union sending) +
-                       sizeof(struct outcome_slot) <=
+_Static_assert(2 * (WINDOW_EVENTS * (sizeof(struct window_item) + sizeof(uint16_t)) +
+                    sizeof(union window_work)) +
+                       WINDOW_EVENTS *
+                           (sizeof(uint64_t) + sizeof(uint32_t) + sizeof(struct suspect)) +
+                       SPREAD_SLOTS * sizeof(struct spread_slot) + sizeof(struct outcome_slot) <=
                    (size_t)512 * 1024,
                "a courier's tables");
 
 static int map_buffers(struct courier *courier) {
-    size_t packed = wire_gzip_bound(PLAIN_MAX);
-    courier->plain = buf_of(os_memory_map(PLAIN_MAX), PLAIN_MAX);
-    void *memory = os_memory_map(packed);
-    courier->packed = buf_of(memory, packed);
-    courier->tokens = memory;
-    check(packed >= LIMIT_EVENT_TOKENS * sizeof *courier->tokens);
-    courier->sending = os_memory_map(sizeof *courier->sending);
+    size_t tokens = LIMIT_EVENT_TOKENS * sizeof *courier->tokens;
+    size_t packed = wire_gzip_bound(ITEMS_MAX) / 4096 * 4096 + 4096;
+    courier->body = buf_of(os_memory_map(packed), packed);
+    courier->spread = os_memory_map(SPREAD_SLOTS * sizeof *courier->spread);
     courier->seqs = os_memory_map(WINDOW_EVENTS * sizeof *courier->seqs);
     courier->refused = os_memory_map(WINDOW_EVENTS * sizeof *courier->refused);
     courier->delivery.suspects = os_memory_map(WINDOW_EVENTS * sizeof *courier->delivery.suspects);
     courier->delivery.last = os_memory_map(sizeof *courier->delivery.last);
-    bool good = courier->plain.p != NULL && courier->packed.p != NULL && courier->sending != NULL &&
-                courier->seqs != NULL && courier->refused != NULL &&
-                courier->delivery.suspects != NULL && courier->delivery.last != NULL;
+    bool good = courier->body.p != NULL && courier->spread != NULL && courier->seqs != NULL &&
+                courier->refused != NULL && courier->delivery.suspects != NULL &&
+                courier->delivery.last != NULL;
+    if (good) {
+        courier->tokens = (struct json_token *)(void *)(courier->body.p + packed - tokens);
+    }
     int r = good ? window_init(&courier->window) : BH_E_NOMEM;
+    r = r == 0 ? window_init(&courier->next) : r;
     return r == 0 ? transfer_init(&courier->transfer) : r;
 }
 
@@ -408,14 +409,14 @@ static void unmap(void *p, size_t size) {
 }
 
 static void unmap_buffers(struct courier *courier) {
-    unmap(courier->plain.p, courier->plain.cap);
-    unmap(courier->packed.p, courier->packed.cap);
-    unmap(courier->sending, sizeof *courier->sending);
+    unmap(courier->body.p, courier->body.cap);
+    unmap(courier->spread, SPREAD_SLOTS * sizeof *courier->spread);
     unmap(courier->seqs, WINDOW_EVENTS * sizeof *courier->seqs);
     unmap(courier->refused, WINDOW_EVENTS * sizeof *courier->refused);
     unmap(courier->delivery.suspects, WINDOW_EVENTS * sizeof *courier->delivery.suspects);
     unmap(courier->delivery.last, sizeof *courier->delivery.last);
     window_fini(&courier->window);
+    window_fini(&courier->next);
     transfer_fini(&courier->transfer);
 }
 
@@ -459,10 +460,10 @@ static int open_ledger(struct courier *courier, const struct courier_rules *rule
     courier->all_rules = courier->rules;
     courier->delivery.may_resume = recovery.attempts_without_outcome != 0;
     uint64_t settled = ledger_settled_seq(courier->ledger);
-    courier->cursor = settled != 0 ? settled : 1;
+    courier->window.first_seq = settled != 0 ? settled : 1;
     log_event(LOG_INFO, "ledger open", LOG_WORD("vendor", courier->vendor),
               LOG_INT("log", recovery.log_number), LOG_INT("leaves", recovery.leaves),
-              LOG_INT("cursor", courier->cursor),
+              LOG_INT("cursor", courier->window.first_seq),
               LOG_INT("without_outcome", recovery.attempts_without_outcome));
     return r;
 }
@@ -479,8 +480,8 @@ static int open_parts(struct courier *courier, struct err *err) {
                             &courier->policy)
                : r;
     r = r == 0 ? resolve_view_new(courier->config.resolver, &courier->view) : r;
-    r = r == 0 ? journal_reader_new(courier->config.journal, courier->cursor, courier->wake_fd,
-                                    &courier->reader)
+    r = r == 0 ? journal_reader_new(courier->config.journal, courier->window.first_seq,
+                                    courier->wake_fd, &courier->reader)
                : r;
     return r == 0 ? 0 : err_set(err, r, "courier of %s: %s", courier->vendor, bh_error_text(r));
 }
@@ -499,6 +500,7 @@ int courier_open(const struct courier_config *config, const struct courier_rules
     courier->magic = COURIER_MAGIC;
     courier->config = *config;
     courier->wake_fd = -1;
+    courier->window_max = WINDOW_EVENTS;
     (void)snprintf(courier->data_dir, sizeof courier->data_dir, "%s", config->data_dir);
     (void)snprintf(courier->vendor, sizeof courier->vendor, "%s", config->vendor);
     os_cond_init(&courier->restored);
@@ -521,7 +523,7 @@ int courier_open(const struct courier_config *config, const struct courier_rules
         }
     }
     courier->window.skip_final = true;
-    window_begin(courier);
+    window_begin(courier, courier->window.first_seq);
     *ret_courier = courier;
     return 0;
 }
@@ -564,6 +566,9 @@ void courier_free(struct courier *courier) {
     ledger_close(courier->ledger);
     rules_free(courier->all_rules);
     secret_free(courier->credential.bytes);
+    if (courier->has_permit) {
+        memory_permit_give();
+    }
     unmap_buffers(courier);
     if (courier->config.dns != NULL && courier->wake_fd >= 0) {
         dns_forget_wake(courier->config.dns, courier->wake_fd);

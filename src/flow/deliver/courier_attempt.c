@@ -175,8 +175,7 @@ void delivery_pause(struct courier *courier) {
     if (courier->delivery.is_started) {
         courier->delivery.needs_rebuild = true;
     } else {
-        courier->cursor = courier->window.first_seq;
-        window_begin(courier);
+        window_begin(courier, courier->window.first_seq);
     }
     window_release(courier);
 }
@@ -340,12 +339,12 @@ static int compare_entries(const void *a, const void *b) {
 
 /* The segment's links, sorted by ord and shape, equal ones added up. */
 static size_t gather_entries(struct courier *courier, const struct segment *segment) {
-    struct ledger_entry *entries = courier->sending->entries;
+    struct ledger_entry *entries = courier->next.work->entries;
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
         const struct window_item *item = item_at(courier, place);
-        for (uint16_t i = 0; i < item->link_count; i++) {
-            const struct window_link *link = &courier->window.links[item->link_at + i];
+        for (unsigned i = 0; i < item->link_count; i++) {
+            const struct window_link *link = &courier->window.work->links[item->link_at + i];
             struct ledger_entry *entry = &entries[count++];
             entry->ord = link->ord;
             entry->shape = link->shape;
@@ -374,7 +373,7 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
         .span = (uint32_t)(window->next_seq - window->first_seq),
         .endpoint = segment->endpoint,
         .events = count,
-        .entries = courier->sending->entries,
+        .entries = courier->next.work->entries,
         .entry_count = gather_entries(courier, segment),
     };
     for (uint16_t place = segment->from; place < segment->to; place++) {
@@ -407,19 +406,38 @@ static int write_attempt(struct courier *courier, struct segment *segment, struc
     return r;
 }
 
-static int encode(struct courier *courier, const struct segment *segment,
+/* Makes a request of the first `count` items of next.work->request, in the next window's memory; its body is out of there before that one is begun. */
+static int encode(struct courier *courier, unsigned endpoint, size_t count,
                   struct protocol_post *ret_post) {
+    check(courier->next.first_seq == 0);
+    struct buf plain = buf_of(courier->next.items.p, ITEMS_MAX);
+    struct buf *body = &courier->body;
+    body->n = 0;
+    body->full = false;
+    int r = courier->rules->ops->encode(endpoint, courier->next.work->request, count,
+                                        span_of(courier->credential.bytes, courier->credential.n),
+                                        courier->wire, &plain, body, ret_post);
+    if (r == 0 && ret_post->body.p != body->p) {
+        buf_put_span(body, ret_post->body);
+        ret_post->body = buf_span(body);
+    }
+    return r;
+}
+
+static int encode_segment(struct courier *courier, const struct segment *segment,
+                          struct protocol_post *ret_post) {
+    struct span *items = courier->next.work->request;
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
-        courier->sending->items[count++] = window_json(&courier->window, item_at(courier, place));
+        items[count++] = window_json(&courier->window, item_at(courier, place));
     }
-    courier->plain.n = 0;
-    courier->plain.full = false;
-    courier->packed.n = 0;
-    courier->packed.full = false;
-    return courier->rules->ops->encode(segment->endpoint, courier->sending->items, count,
-                                       span_of(courier->credential.bytes, courier->credential.n),
-                                       courier->wire, &courier->plain, &courier->packed, ret_post);
+    return encode(courier, segment->endpoint, count, ret_post);
+}
+
+/* Whether nothing of the window is left to be encoded after this request, if it is accepted, and there is room to judge events meanwhile. */
+static bool may_look_ahead(const struct courier *courier) {
+    const struct buf *body = &courier->body;
+    return courier->delivery.depth == 1 && (const uint8_t *)courier->tokens >= body->p + body->n;
 }
 
 /* What the vendor's protocol cannot carry is found by halving, and withheld. */
@@ -438,7 +456,7 @@ static void send_segment(struct courier *courier) {
     struct segment *segment = top(courier);
     struct protocol_post post;
     struct transfer_result result;
-    int r = encode(courier, segment, &post);
+    int r = encode_segment(courier, segment, &post);
     if (r == BH_E_FULL || r == BH_E_SYNTAX) {
         drop_inexpressible(courier, segment);
         return;
@@ -453,7 +471,7 @@ static void send_segment(struct courier *courier) {
         return;
     }
     counter_add(&courier->counters.attempts, 1);
-    transfer_run(courier, &post, &result);
+    transfer_run(courier, &post, may_look_ahead(courier) ? window_look_ahead : NULL, &result);
     counter_add(&courier->counters.bytes_sent, result.sent_bytes);
     if (result.status != 0) {
         atomic_store_explicit(&courier->counters.last_status, result.status, memory_order_relaxed);
@@ -463,6 +481,9 @@ static void send_segment(struct courier *courier) {
     }
     if (!result.is_cut) {
         take_answer(courier, &result);
+    }
+    if (courier->delivery.depth != 0) {
+        window_forget_next(courier);
     }
 }
 
@@ -606,7 +627,7 @@ void delivery_step(struct courier *courier) {
     }
     d->is_started = false;
     courier->window.skip_final = false;
-    window_begin(courier);
+    window_advance(courier);
 }
 
 /* Attempts in the air: unknown when a body byte may have left, else unsent; what had an answer has its outcome. */
@@ -631,18 +652,12 @@ bool delivery_probe(struct courier *courier) {
     struct protocol_answer answer;
     const struct protocol_ops *ops = courier->rules->ops;
     unsigned endpoint = ops->endpoint(EVENT_TRACK);
-    courier->plain.n = 0;
-    courier->packed.n = 0;
-    courier->plain.full = courier->packed.full = false;
     int r = transfer_prepare(courier);
-    r = r == 0 ? ops->encode(endpoint, NULL, 0,
-                             span_of(courier->credential.bytes, courier->credential.n),
-                             courier->wire, &courier->plain, &courier->packed, &post)
-               : r;
+    r = r == 0 ? encode(courier, endpoint, 0, &post) : r;
     if (r != 0) {
         return false;
     }
-    transfer_run(courier, &post, &result);
+    transfer_run(courier, &post, NULL, &result);
     ops->answer(endpoint, result.status, result.body, 0, courier->refused, &answer);
     if (result.status != 0) {
         atomic_store_explicit(&courier->counters.last_status, result.status, memory_order_relaxed);

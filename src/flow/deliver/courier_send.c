@@ -1,7 +1,7 @@
 /*
  * One request to the vendor at a time, by libcurl's multi interface.
  *
- *   transfer_run: [state open?, curl_multi_perform, curl_multi_poll]* -> result
+ *   transfer_run: [state open?, curl_multi_perform, a little work or curl_multi_poll]* -> result
  *
  * An answer settles an attempt, so it must be that attempt's own and whole:
  *  - it counts only when the request was handed over in full before it began, its framing was unambiguous (one Content-Length, or
@@ -378,7 +378,8 @@ static void finish(struct courier *courier, CURLcode code, struct transfer_resul
 }
 
 /* Runs until libcurl is done (true), or a cut or the end of the grace comes first. */
-static bool drive(struct courier *courier, CURLcode *ret_code, struct transfer_result *ret) {
+static bool drive(struct courier *courier, bool (*work)(struct courier *courier),
+                  CURLcode *ret_code, struct transfer_result *ret) {
     struct transfer *t = &courier->transfer;
     for (;;) {
         int running = 0;
@@ -396,12 +397,15 @@ static bool drive(struct courier *courier, CURLcode *ret_code, struct transfer_r
         if (failed != CURLM_OK || running == 0 || courier_grace_is_over(courier)) {
             return false;
         }
-        (void)curl_multi_poll(t->multi, NULL, 0, (int)courier_tick(courier, POLL_MS), NULL);
+        bool is_out = t->body_at == t->body.n;
+        if (work == NULL || !is_out || !work(courier)) {
+            (void)curl_multi_poll(t->multi, NULL, 0, (int)courier_tick(courier, POLL_MS), NULL);
+        }
     }
 }
 
 void transfer_run(struct courier *courier, const struct protocol_post *post,
-                  struct transfer_result *ret_result) {
+                  bool (*work)(struct courier *courier), struct transfer_result *ret_result) {
     struct transfer *t = &courier->transfer;
     CURLcode code = CURLE_OK;
     *ret_result = (struct transfer_result){0};
@@ -414,7 +418,7 @@ void transfer_run(struct courier *courier, const struct protocol_post *post,
                   LOG_WORD("vendor", courier->vendor));
         return;
     }
-    bool done = drive(courier, &code, ret_result);
+    bool done = drive(courier, work, &code, ret_result);
     if (done) {
         finish(courier, code, ret_result);
     }

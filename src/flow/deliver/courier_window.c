@@ -5,6 +5,10 @@
  *
  * A window grows until it is full or its first event has waited a second. The same events give the same items again (policy is pure, and what
  * an event's spread depends on lies within its window), so nothing of a window has to be kept through a back-off but its borders.
+ *
+ *   window: closed, its last request in the air    next: judged meanwhile, in memory that the request was made in
+ *           accepted, settled               <------      takes its place
+ *           anything else                   ------>      forgotten, read again later
  */
 #include <stdlib.h>
 
@@ -15,19 +19,17 @@
 #include "os/log.h"
 
 enum {
-    ITEMS_MAX =
-        WINDOW_BYTES + WINDOW_BYTES / 4, /* one item alone may be larger than a window of many */
     ITEMS_MAX_SMALL = WINDOW_BYTES_SMALL + WINDOW_BYTES_SMALL / 4,
+    AHEAD_EVENTS = 32, /* looked at before an answer or a cut is noticed: about 0.2 ms */
 };
 
 int window_init(struct window *window) {
     window->list = os_memory_map(WINDOW_EVENTS * sizeof *window->list);
     window->order = os_memory_map(WINDOW_EVENTS * sizeof *window->order);
-    window->links = os_memory_map(WINDOW_LINKS * sizeof *window->links);
+    window->work = os_memory_map(sizeof *window->work);
     window->items = buf_of(os_memory_map(ITEMS_MAX), ITEMS_MAX);
-    window->spread = os_memory_map(SPREAD_SLOTS * sizeof *window->spread);
-    bool good = window->list != NULL && window->order != NULL && window->links != NULL &&
-                window->items.p != NULL && window->spread != NULL;
+    bool good = window->list != NULL && window->order != NULL && window->work != NULL &&
+                window->items.p != NULL;
     return good ? 0 : BH_E_NOMEM;
 }
 
@@ -38,34 +40,29 @@ static void unmap(void *p, size_t size) {
 }
 
 void window_fini(struct window *window) {
-    if (window->has_permit) {
-        memory_permit_give();
-    }
     unmap(window->list, WINDOW_EVENTS * sizeof *window->list);
     unmap(window->order, WINDOW_EVENTS * sizeof *window->order);
-    unmap(window->links, WINDOW_LINKS * sizeof *window->links);
+    unmap(window->work, sizeof *window->work);
     unmap(window->items.p, ITEMS_MAX);
-    unmap(window->spread, SPREAD_SLOTS * sizeof *window->spread);
 }
 
 struct span window_json(const struct window *window, const struct window_item *item) {
     return span_of(window->items.p + item->json_at, item->json_size);
 }
 
-static void set_size(struct window *window) {
-    bool is_big = window->has_permit;
+static void set_size(struct window *window, bool is_big) {
     window->bytes_max = is_big ? WINDOW_BYTES : WINDOW_BYTES_SMALL;
     window->items.cap = is_big ? ITEMS_MAX : ITEMS_MAX_SMALL;
 }
 
-static void clear(struct window *window, uint64_t first_seq) {
+static void clear(struct courier *courier, struct window *window, uint64_t first_seq) {
     window->first_seq = first_seq;
     window->next_seq = first_seq;
     window->opened_us = 0;
     window->received_us = 0;
     window->bytes = 0;
     window->until_seq = 0;
-    window->serial++;
+    window->serial = ++courier->serial;
     window->item_count = 0;
     window->link_count = 0;
     window->withheld_events = 0;
@@ -77,33 +74,41 @@ static void clear(struct window *window, uint64_t first_seq) {
     memset(window->withheld_by_reason, 0, sizeof window->withheld_by_reason);
     memset(window->leaves_by_reason, 0, sizeof window->leaves_by_reason);
     window->was_big = false;
-    window->has_permit = window->has_permit || memory_permit_take();
-    set_size(window);
+    courier->has_permit = courier->has_permit || memory_permit_take();
+    set_size(window, courier->has_permit);
 }
 
-void window_begin(struct courier *courier) {
+static void begin(struct courier *courier, struct window *window, uint64_t first_seq) {
     bool goes_on = courier->batch_at < courier->batch.count &&
-                   courier->batch.events[courier->batch_at].seq == courier->cursor;
+                   courier->batch.events[courier->batch_at].seq == first_seq;
     if (!goes_on) {
         courier->batch.count = 0;
         courier->batch_at = 0;
     }
-    clear(&courier->window, courier->cursor);
+    clear(courier, window, first_seq);
+}
+
+void window_begin(struct courier *courier, uint64_t first_seq) {
+    window_forget_next(courier);
+    begin(courier, &courier->window, first_seq);
+}
+
+static void release(struct window *window) {
+    os_memory_release(window->list, WINDOW_EVENTS * sizeof *window->list);
+    os_memory_release(window->work, sizeof *window->work);
+    os_memory_release(window->items.p, ITEMS_MAX);
 }
 
 void window_release(struct courier *courier) {
-    struct window *window = &courier->window;
-    if (window->has_permit) {
+    if (courier->has_permit) {
         memory_permit_give();
-        window->has_permit = false;
+        courier->has_permit = false;
     }
-    os_memory_release(window->items.p, ITEMS_MAX);
-    os_memory_release(courier->plain.p, courier->plain.cap);
-    os_memory_release(courier->packed.p, courier->packed.cap);
-    os_memory_release(window->list, WINDOW_EVENTS * sizeof *window->list);
-    os_memory_release(window->links, WINDOW_LINKS * sizeof *window->links);
-    os_memory_release(window->spread, SPREAD_SLOTS * sizeof *window->spread);
-    os_memory_release(courier->sending, sizeof *courier->sending);
+    window_forget_next(courier);
+    release(&courier->window);
+    release(&courier->next);
+    os_memory_release(courier->body.p, courier->body.cap);
+    os_memory_release(courier->spread, SPREAD_SLOTS * sizeof *courier->spread);
 }
 
 /* -- one event ---------------------------------------------------------------------------------------------------------------------- */
@@ -114,7 +119,8 @@ static uint64_t closed_at(void *context, uint64_t property) {
 }
 
 /* Counts events of this person in this request and in the same unit of time, within the window; NULL for events about nobody. */
-static struct spread_slot *spread_of(struct window *window, const struct record_request *request,
+static struct spread_slot *spread_of(struct courier *courier, const struct window *window,
+                                     const struct record_request *request,
                                      const struct record_event *event, uint8_t precision) {
     if (aid_is_zero(&event->aid)) {
         return NULL;
@@ -124,7 +130,7 @@ static struct spread_slot *spread_of(struct window *window, const struct record_
     uint64_t seed = request->received_us * 0x9e3779b97f4a7c15U + request->source;
     uint64_t key = hash64(event->aid.b, sizeof event->aid.b, seed ^ (unit << 20)) | 1;
     for (size_t at = key % SPREAD_SLOTS;; at = (at + 1) % SPREAD_SLOTS) {
-        struct spread_slot *slot = &window->spread[at];
+        struct spread_slot *slot = &courier->spread[at];
         if (slot->window != window->serial) {
             *slot = (struct spread_slot){key, window->serial, 0};
         }
@@ -144,15 +150,15 @@ static void withhold(struct window *window, const struct verdict *verdict, uint8
 }
 
 /* Links of an item to all ids that it names. FULL: the window has no room; DENIED: an id has no number, beyond its source's quota. */
-static int link_item(struct courier *courier, const struct record_event *event,
-                     const struct verdict *verdict, uint32_t shape, struct window_item *item) {
-    struct window *window = &courier->window;
-    item->link_at = window->link_count;
+static int link_item(struct courier *courier, const struct window *window,
+                     const struct record_event *event, const struct verdict *verdict,
+                     uint32_t shape, struct window_item *item) {
+    item->link_at = (uint16_t)window->link_count;
     item->link_count = 0;
     if (window->link_count + VERDICT_AIDS_MAX > WINDOW_LINKS) {
         return BH_E_FULL;
     }
-    struct window_link *links = window->links + window->link_count;
+    struct window_link *links = window->work->links + window->link_count;
     if (verdict->aid_count == 0) {
         links[item->link_count++] = (struct window_link){.ord = 0, .shape = shape};
         return 0;
@@ -189,12 +195,14 @@ static uint32_t shape_of(struct courier *courier, uint16_t source, const struct 
     return ledger_shape(courier->ledger, source, pairs, verdict->disclosed_count);
 }
 
+/* Once, however often it is judged; only under other rules once more. */
 static void show(struct courier *courier, const struct record_request *request,
                  const struct record_event *event, size_t token_count,
                  const struct verdict *verdict) {
-    if (courier->config.tap == NULL || courier->window.until_seq != 0) {
+    if (courier->config.tap == NULL || event->seq < courier->shown_until) {
         return;
     }
+    courier->shown_until = event->seq + 1;
     struct tap_line line = {
         .seq = event->seq,
         .vendor = courier->vendor,
@@ -214,10 +222,9 @@ static void show(struct courier *courier, const struct record_request *request,
     courier->config.tap(courier->config.tap_context, &line);
 }
 
-static size_t judge(struct courier *courier, const struct record_request *request,
-                    const struct record_event *event, struct verdict *verdict,
-                    struct spread_slot **ret_spread) {
-    struct window *window = &courier->window;
+static size_t judge(struct courier *courier, struct window *window,
+                    const struct record_request *request, const struct record_event *event,
+                    struct verdict *verdict, struct spread_slot **ret_spread) {
     const struct protocol_ops *protocol = protocol_by_id(request->protocol);
     size_t count = 0;
     size_t offset = 0;
@@ -244,7 +251,7 @@ static size_t judge(struct courier *courier, const struct record_request *reques
         .context = courier,
     };
     input.ruleset_count = rules_in_force(courier->rules, event->seq, &input.rulesets, &precision);
-    *ret_spread = spread_of(window, request, event, precision);
+    *ret_spread = spread_of(courier, window, request, event, precision);
     input.spread_ms = *ret_spread != NULL ? (*ret_spread)->count : 0;
     window->items.full = false;
     policy_apply(courier->policy, &input, &window->items, verdict, NULL, NULL);
@@ -257,8 +264,6 @@ static void keep(struct window *window, struct window_item *item, const struct v
     item->json_at = (uint32_t)(verdict->json.p - window->items.p);
     item->json_size = (uint32_t)verdict->json.n;
     item->withheld = verdict->withheld_leaves;
-    item->insert_id_size = verdict->insert_id_size;
-    memcpy(item->insert_id, verdict->insert_id, sizeof item->insert_id);
     window->link_count += item->link_count;
     window->item_count++;
     window->bytes += encoded;
@@ -269,9 +274,9 @@ static void keep(struct window *window, struct window_item *item, const struct v
 }
 
 /* Takes an item that may leave; EXISTS: it had its final answer before a restart. Others as of add_event. May withhold it after all. */
-static int take(struct courier *courier, const struct record_request *request,
-                const struct record_event *event, struct verdict *verdict) {
-    struct window *window = &courier->window;
+static int take(struct courier *courier, struct window *window,
+                const struct record_request *request, const struct record_event *event,
+                struct verdict *verdict) {
     const struct protocol_ops *ops = courier->rules->ops;
     struct window_item *item = &window->list[window->item_count];
     *item = (struct window_item){.seq = event->seq,
@@ -280,7 +285,7 @@ static int take(struct courier *courier, const struct record_request *request,
     if (window->bytes + encoded > window->bytes_max && window->item_count != 0) {
         return BH_E_FULL;
     }
-    if (encoded > window->bytes_max && !window->has_permit) {
+    if (encoded > window->bytes_max && !courier->has_permit) {
         return BH_E_BUSY;
     }
     if (encoded > ops->body_max) {
@@ -295,7 +300,7 @@ static int take(struct courier *courier, const struct record_request *request,
     if (shape == 0) {
         return BH_E_NOSPACE;
     }
-    int r = link_item(courier, event, verdict, shape, item);
+    int r = link_item(courier, window, event, verdict, shape, item);
     if (r == BH_E_DENIED) {
         verdict->sends = false;
         verdict->reason = REASON_QUOTA;
@@ -308,20 +313,19 @@ static int take(struct courier *courier, const struct record_request *request,
 }
 
 /* 0 = looked at; FULL = belongs to the next window; BUSY = needs the big buffers; NOSPACE and others = try again later. */
-static int add_event(struct courier *courier, const struct record_request *request,
-                     const struct record_event *event) {
-    struct window *window = &courier->window;
+static int add_event(struct courier *courier, struct window *window,
+                     const struct record_request *request, const struct record_event *event) {
     struct verdict verdict;
     struct spread_slot *spread = NULL;
     size_t before = window->items.n;
-    size_t token_count = judge(courier, request, event, &verdict, &spread);
+    size_t token_count = judge(courier, window, request, event, &verdict, &spread);
     bool lacks_room = !verdict.sends && verdict.reason == REASON_TOO_BIG;
     int r = 0;
     if (verdict.sends) {
-        r = take(courier, request, event, &verdict);
+        r = take(courier, window, request, event, &verdict);
     } else if (lacks_room && window->item_count != 0) {
         r = BH_E_FULL;
-    } else if (lacks_room && !window->has_permit) {
+    } else if (lacks_room && !courier->has_permit) {
         r = BH_E_BUSY;
     }
     if (r != 0 || !verdict.sends) {
@@ -344,13 +348,15 @@ static int add_event(struct courier *courier, const struct record_request *reque
 
 /* -- many events ----------------------------------------------------------------------------------------------------------------------- */
 
-static int skip_gap(struct courier *courier, uint64_t gap_until) {
-    struct window *window = &courier->window;
+static int skip_gap(struct courier *courier, struct window *window, uint64_t gap_until) {
     uint64_t from = window->next_seq;
     uint64_t recorded = ledger_settled_seq(courier->ledger);
     if (window->item_count != 0 || window->withheld_events != 0) {
-        window_close(courier);
+        window_close(courier, window);
         return 0;
+    }
+    if (window == &courier->next) {
+        return BH_E_AGAIN; /* a gap is not recorded before the window before it is settled */
     }
     from = recorded > from ? recorded : from;
     if (gap_until > from) {
@@ -365,22 +371,21 @@ static int skip_gap(struct courier *courier, uint64_t gap_until) {
             return r;
         }
     }
-    courier->cursor = gap_until > from ? gap_until : from;
-    clear(window, courier->cursor);
-    journal_reader_seek(courier->reader, courier->cursor);
+    clear(courier, window, gap_until > from ? gap_until : from);
+    journal_reader_seek(courier->reader, window->first_seq);
     return 0;
 }
 
-static int next_batch(struct courier *courier) {
+static int next_batch(struct courier *courier, struct window *window) {
     uint64_t gap_until = 0;
     courier->batch.count = 0;
     courier->batch_at = 0;
-    if (journal_reader_seq(courier->reader) != courier->window.next_seq) {
-        journal_reader_seek(courier->reader, courier->window.next_seq);
+    if (journal_reader_seq(courier->reader) != window->next_seq) {
+        journal_reader_seek(courier->reader, window->next_seq);
     }
     int r = journal_reader_next(courier->reader, &courier->batch, &gap_until);
     if (r == BH_E_NOTFOUND) {
-        return skip_gap(courier, gap_until);
+        return skip_gap(courier, window, gap_until);
     }
     if (r != 0) {
         courier->batch.count = 0;
@@ -388,20 +393,21 @@ static int next_batch(struct courier *courier) {
     return r;
 }
 
-static bool is_full(const struct window *window) {
-    return window->next_seq - window->first_seq >= WINDOW_EVENTS ||
+static bool is_full(const struct courier *courier, const struct window *window) {
+    return window->next_seq - window->first_seq >= courier->window_max ||
            (window->until_seq != 0 && window->next_seq >= window->until_seq);
 }
 
-static int fill(struct courier *courier, uint64_t resolved) {
-    struct window *window = &courier->window;
-    while (!window->closed) {
-        if (is_full(window)) {
-            window_close(courier);
+static int fill(struct courier *courier, struct window *window, uint64_t resolved,
+                uint32_t at_most) {
+    uint32_t looked_at = 0;
+    while (!window->closed && looked_at < at_most) {
+        if (is_full(courier, window)) {
+            window_close(courier, window);
             break;
         }
         if (courier->batch_at == courier->batch.count) {
-            int r = next_batch(courier);
+            int r = next_batch(courier, window);
             if (r != 0) {
                 return r;
             }
@@ -414,9 +420,9 @@ static int fill(struct courier *courier, uint64_t resolved) {
         if (event->seq > resolved) {
             return BH_E_AGAIN;
         }
-        int r = add_event(courier, request, event);
+        int r = add_event(courier, window, request, event);
         if (r == BH_E_FULL) {
-            window_close(courier);
+            window_close(courier, window);
             break;
         }
         if (r != 0) {
@@ -428,15 +434,15 @@ static int fill(struct courier *courier, uint64_t resolved) {
         }
         window->next_seq++;
         courier->batch_at++;
+        looked_at++;
     }
     return 0;
 }
 
-int window_fill(struct courier *courier) {
-    struct window *window = &courier->window;
-    if (!window->has_permit && window->item_count == 0 && memory_permit_take()) {
-        window->has_permit = true;
-        set_size(window);
+int window_fill(struct courier *courier, struct window *window, uint32_t at_most) {
+    if (!courier->has_permit && window->item_count == 0 && memory_permit_take()) {
+        courier->has_permit = true;
+        set_size(window, true);
     }
     /* Rows up to this seq were durable before, so the view sees them. */
     uint64_t resolved = resolver_seq(courier->config.resolver);
@@ -444,14 +450,13 @@ int window_fill(struct courier *courier) {
     if (r != 0) {
         return r;
     }
-    r = fill(courier, resolved);
+    r = fill(courier, window, resolved, at_most);
     resolve_view_end(courier->view);
     return r;
 }
 
 /* Items by endpoint, the order of their seqs kept within each. */
-void window_close(struct courier *courier) {
-    struct window *window = &courier->window;
+void window_close(struct courier *courier, struct window *window) {
     uint32_t at[PROTOCOL_ENDPOINTS_MAX + 1] = {0};
     memset(window->endpoint_items, 0, sizeof window->endpoint_items);
     for (uint32_t i = 0; i < window->item_count; i++) {
@@ -465,20 +470,45 @@ void window_close(struct courier *courier) {
         window->order[at[window->list[i].endpoint]++] = (uint16_t)i;
     }
     window->closed = true;
-    window->was_big = window->has_permit;
-    courier->cursor = window->next_seq;
+    window->was_big = courier->has_permit;
 }
 
 int window_rebuild(struct courier *courier) {
     struct window *window = &courier->window;
     uint64_t until = window->until_seq != 0 ? window->until_seq : window->next_seq;
     bool was_big = window->was_big;
-    courier->cursor = window->first_seq;
-    window_begin(courier);
+    window_begin(courier, window->first_seq);
     window->until_seq = until;
     window->was_big = was_big;
-    if (was_big && !window->has_permit) {
+    if (was_big && !courier->has_permit) {
         return BH_E_BUSY; /* in smaller buffers it would be another window */
     }
-    return window_fill(courier);
+    return window_fill(courier, window, UINT32_MAX);
+}
+
+/* -- the next window -------------------------------------------------------------------------------------------------------------------- */
+
+bool window_look_ahead(struct courier *courier) {
+    struct window *next = &courier->next;
+    if (next->first_seq == 0) {
+        begin(courier, next, courier->window.next_seq);
+    }
+    return !next->closed && window_fill(courier, next, AHEAD_EVENTS) == 0;
+}
+
+void window_forget_next(struct courier *courier) {
+    courier->next.first_seq = 0;
+}
+
+void window_advance(struct courier *courier) {
+    struct window settled = courier->window;
+    /* What was recorded as lapsed in the meantime does not leave. */
+    bool is_current = courier->next.first_seq >= ledger_settled_seq(courier->ledger);
+    if (courier->next.first_seq == 0 || !is_current) {
+        window_begin(courier, settled.next_seq);
+        return;
+    }
+    courier->window = courier->next;
+    courier->next = settled;
+    window_forget_next(courier);
 }

@@ -20,6 +20,8 @@ enum {
     WINDOW_BYTES = 1024 * 1024,
     WINDOW_BYTES_SMALL = 128 * 1024, /* while the shared pool has no room for this courier */
     WINDOW_LINKS = 4096, /* (item, id of a person) pairs; an item has VERDICT_AIDS_MAX at most */
+    /* A window's items, or the plain body of one: an item alone may be larger than a window of many. */
+    ITEMS_MAX = WINDOW_BYTES + WINDOW_BYTES / 4 + 4096,
     LINGER_MS = 1000,
     ANSWER_MAX = 1024 * 1024,
     RULE_SETS_MAX = 256,
@@ -116,12 +118,17 @@ struct window_item {
     uint64_t seq;
     uint32_t json_at; /* in `items` */
     uint32_t json_size;
-    uint32_t link_at;
     uint32_t withheld; /* leaves */
-    uint16_t link_count;
+    uint16_t link_at;  /* in `work->links` */
+    uint8_t link_count;
     uint8_t endpoint;
-    uint8_t insert_id_size;
-    uint8_t insert_id[40];
+};
+
+/* The links of a window; and before it is begun, what a request of the window before it is made of: its items, then its entries for the ledger. */
+union window_work {
+    struct window_link links[WINDOW_LINKS];
+    struct span request[WINDOW_EVENTS];
+    struct ledger_entry entries[WINDOW_LINKS];
 };
 
 struct spread_slot {
@@ -132,7 +139,7 @@ struct spread_slot {
 enum { SPREAD_SLOTS = 4096 }; /* twice WINDOW_EVENTS, so that a free one is near */
 
 struct window {
-    uint64_t first_seq;
+    uint64_t first_seq;   /* 0 = not begun */
     uint64_t next_seq;    /* just past the last event looked at */
     uint64_t opened_us;   /* when its first event was read; 0 = none yet */
     uint64_t received_us; /* when that event arrived */
@@ -150,14 +157,12 @@ struct window {
     uint64_t fingerprint; /* of (seq, endpoint) of all items, in order */
     bool closed;
     bool skip_final; /* some of it may have been delivered already: ask the ledger */
-    bool has_permit; /* to use the big buffers */
-    bool was_big;    /* had it when it was closed */
+    bool was_big;    /* the courier had its permit when it was closed */
     /* Memory of its own: mapped once, given back to the kernel while nothing is sent. */
     struct window_item *list; /* WINDOW_EVENTS */
     uint16_t *order;          /* items by endpoint, each endpoint's in order of seq */
-    struct window_link *links;
+    union window_work *work;
     struct buf items;
-    struct spread_slot *spread;
 };
 
 /* -- courier_send.c: one request at a time ---------------------------------------------------------------------------------------- */
@@ -198,21 +203,18 @@ struct courier;
 int transfer_init(struct transfer *transfer) BH_MUST_USE;
 void transfer_fini(struct transfer *transfer);
 void transfer_close(struct courier *courier);
-/* Sends and waits for the answer, a cut, or the end of the grace at a stop. `path` follows the endpoint. */
+/*
+ * Sends and waits for the answer, a cut, or the end of the grace at a stop. `path` follows the endpoint. Once the request is out, `work` (or NULL) is
+ * called as long as nothing has come: it does a little, and says whether there is more.
+ */
 void transfer_run(struct courier *courier, const struct protocol_post *post,
-                  struct transfer_result *ret_result);
+                  bool (*work)(struct courier *courier), struct transfer_result *ret_result);
 /* The answer accepted everything: its connection may serve the next request. */
 void transfer_keep(struct courier *courier);
 /* 0 when the vendor's address is known or needs no look-up; AGAIN, BUSY while it is looked up; NOTFOUND. */
 int transfer_prepare(struct courier *courier) BH_MUST_USE;
 
 /* -- courier_attempt.c: segments of a window, outcomes ------------------------------------------------------------------------------- */
-
-/* One after the other: a request's items while it is encoded, then its entries for the ledger. */
-union sending {
-    struct span items[WINDOW_EVENTS];
-    struct ledger_entry entries[WINDOW_LINKS];
-};
 
 /* Items [from, to) of window.order, all of one endpoint, that are sent as one request. */
 struct segment {
@@ -320,14 +322,17 @@ struct courier {
     struct wire *wire;
     struct journal_batch batch;
     uint32_t batch_at;
-    uint64_t cursor;           /* seq of the next event that belongs to no window yet */
-    struct json_token *tokens; /* in packed's memory: no event is judged while a body is sent */
+    bool has_permit; /* to use the big buffers */
     struct window window;
+    struct window next; /* begun only while the answer to the last request of `window` is awaited */
+    uint32_t window_max;        /* WINDOW_EVENTS; less in tests */
+    uint32_t serial;            /* of the window that was begun last */
+    uint64_t shown_until;       /* events before this one were shown to whoever looks */
+    struct spread_slot *spread; /* SPREAD_SLOTS */
     struct delivery delivery;
     struct transfer transfer;
-    struct buf plain;
-    struct buf packed;
-    union sending *sending;
+    struct buf body;           /* of the request in the air */
+    struct json_token *tokens; /* of the event in hand, at the end of the body's memory */
     uint64_t *seqs;            /* WINDOW_EVENTS */
     uint32_t *refused;         /* WINDOW_EVENTS */
     _Atomic uint64_t probe_us; /* atomic for tests, which bring it forward */
@@ -337,11 +342,16 @@ struct courier {
 /* Window. */
 int window_init(struct window *window) BH_MUST_USE;
 void window_fini(struct window *window);
-/* Begins anew at the courier's cursor. */
-void window_begin(struct courier *courier);
-/* Reads on: 0 = closed; AGAIN = all there is was read and it may grow; BUSY = memory is waited for; others are failures of the journal. */
-int window_fill(struct courier *courier) BH_MUST_USE;
-void window_close(struct courier *courier);
+/* Begins anew with this event; the next window is forgotten. */
+void window_begin(struct courier *courier, uint64_t first_seq);
+/* Reads on: 0 = closed, or so many were looked at; AGAIN = all there is was read and it may grow; BUSY = memory is waited for; others are failures of the journal. */
+int window_fill(struct courier *courier, struct window *window, uint32_t at_most) BH_MUST_USE;
+void window_close(struct courier *courier, struct window *window);
+/* Judges a few events for the next window; false when there is nothing to do for now. Nothing of it is encoded, written or sent. */
+bool window_look_ahead(struct courier *courier);
+void window_forget_next(struct courier *courier);
+/* The window is settled: the next one takes its place, as far as it has come. */
+void window_advance(struct courier *courier);
 /* The same events again, after the memory was given back or the rules changed. */
 int window_rebuild(struct courier *courier) BH_MUST_USE;
 void window_release(struct courier *courier);

@@ -31,12 +31,28 @@ static int append(struct courier *courier, struct span line) {
     return r;
 }
 
+/* As it went out; empty for what carries none. */
+static struct span insert_id_of(struct courier *courier, const struct window_item *item) {
+    struct span json = window_json(&courier->window, item);
+    struct json_token *tokens = courier->tokens;
+    size_t count = 0;
+    size_t offset = 0;
+    if (json_parse(json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
+        return SPAN_NONE;
+    }
+    uint32_t properties = json_get(json, tokens, 0, SPAN_LIT("properties"));
+    uint32_t id = properties != 0 ? json_get(json, tokens, properties,
+                                             span_str(courier->rules->ops->names.insert_id))
+                                  : 0;
+    return id != 0 ? json_span(json, &tokens[id]) : SPAN_NONE;
+}
+
 void poison_note(struct courier *courier, const struct window_item *item, uint16_t status,
                  uint64_t time_ms) {
     uint8_t room[256];
     struct buf b = buf_of(room, sizeof room);
     buf_printf(&b, "{\"seq\":%llu,\"insert_id\":", (unsigned long long)item->seq);
-    json_put_string(&b, span_of(item->insert_id, item->insert_id_size));
+    json_put_string(&b, insert_id_of(courier, item));
     buf_printf(&b, ",\"status\":%u,\"time_ms\":%llu}\n", status, (unsigned long long)time_ms);
     int r = append(courier, buf_span(&b));
     log_event(LOG_WARN, "event set aside: the vendor refuses it",
