@@ -318,11 +318,16 @@ static const char *plan_text =
 static const char *allow_text =
     "  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\n";
 static kit_write_fn *write_text;
+static void (*show_to)(void *context, const struct tap_line *line);
 
 void kit_use(const char *plan, const char *allow, kit_write_fn *write) {
     plan_text = plan;
     allow_text = allow;
     write_text = write;
+}
+
+void kit_show_to(void (*tap)(void *context, const struct tap_line *line)) {
+    show_to = tap;
 }
 
 static const struct resolve_source SOURCES[] = {{.number = 1, .trust_server = true}};
@@ -420,6 +425,7 @@ void kit_open_world(struct kit_world *world) {
         .reg = world->reg,
         .dns = world->dns,
         .aids = world->aids,
+        .tap = show_to,
     };
     check_ok(courier_open(&courier, &rules, &world->courier, &err), &err, "courier");
     check_ok(journal_start(world->journal), &err, "journal");

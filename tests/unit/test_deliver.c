@@ -445,6 +445,7 @@ static size_t poison_lines(void) {
         lines += text[i] == '\n';
     }
     assert_null(strstr(text, "user_"));
+    assert_null(strstr(text, "\"insert_id\":\"\""));
     return lines;
 }
 

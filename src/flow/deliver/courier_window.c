@@ -501,14 +501,15 @@ void window_forget_next(struct courier *courier) {
 }
 
 void window_advance(struct courier *courier) {
-    struct window settled = courier->window;
-    /* What was recorded as lapsed in the meantime does not leave. */
-    bool is_current = courier->next.first_seq >= ledger_settled_seq(courier->ledger);
-    if (courier->next.first_seq == 0 || !is_current) {
-        window_begin(courier, settled.next_seq);
-        return;
+    struct window done = courier->window;
+    uint64_t recorded = ledger_settled_seq(courier->ledger);
+    if (recorded > done.next_seq) {
+        window_begin(courier, recorded); /* lapsed in the meantime: does not leave any more */
+    } else if (courier->next.first_seq == 0) {
+        window_begin(courier, done.next_seq);
+    } else {
+        courier->window = courier->next;
+        courier->next = done;
+        window_forget_next(courier);
     }
-    courier->window = courier->next;
-    courier->next = settled;
-    window_forget_next(courier);
 }

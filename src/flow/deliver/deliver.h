@@ -3,6 +3,7 @@
  *
  *   journal reader -> resolve_lookup -> policy_apply -> window (<= 2000 events, 1 MiB, 1 s) -> connector splits by endpoint
  *   -> ledger_attempt (synced) -> libcurl -> outcome -> settled
+ *                                 \ meanwhile the next window is judged, no more
  *
  * States (drawn in courier.c): never restored = cut; active, retrying, parked, cut, closed. The cut register (data/register, one preallocated 512 B slot per vendor,
  * docs/format/register.md) is what a start believes.
@@ -12,6 +13,7 @@
  *  D3 A courier never blocks ingest or another courier; its memory is bounded (512 KiB and at most 2 MiB of a shared pool).
  *  D4 Order: oldest first; a person's events keep their order within an endpoint.
  *  D5 Nothing is given up: retried until delivered, refused alone as poison, discarded by a person, or lapsed by budget (recorded).
+ *  D6 Nothing of a window is encoded, recorded or sent before the one before it is settled; unless that is by a yes, or under new rules, it is judged again.
  * Threads: cut, restore, reload, status and gap are asked by other threads; all else of a courier is its own thread's; the gate lock guards state and socket registry.
  */
 #ifndef BH_FLOW_DELIVER_H
@@ -71,8 +73,8 @@ struct courier_config {
     struct dns *dns;
     const struct aid_maker *aids;
     bool nice; /* default true */
-    void (*tap)(void *context,
-                const struct tap_line *line); /* NULL when nobody looks; must not block */
+    /* NULL when nobody looks; must not block. Each event once, and once more under new rules. */
+    void (*tap)(void *context, const struct tap_line *line);
     void *tap_context;
 };
 
