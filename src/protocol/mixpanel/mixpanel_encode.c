@@ -14,6 +14,7 @@
 #include "base/compiler.h"
 #include "crypto/crypto.h"
 #include "protocol/mixpanel/mixpanel_int.h"
+#include "protocol/wire/loose.h"
 #include "protocol/wire/wire.h"
 
 struct endpoint_row {
@@ -81,111 +82,6 @@ void mixpanel_authorize(struct span credential, struct buf *out) {
     secret_wipe(coded, sizeof coded);
 }
 
-/*
- * A loose walk over JSON that is known or hoped to be well-formed: brackets are counted, strings
- * are skipped. It needs no tokens, is linear, and ends at the first thing that it does not
- * understand.
- */
-static size_t skip_space(struct span s, size_t i) {
-    while (i < s.n && (s.p[i] == ' ' || s.p[i] == '\n' || s.p[i] == '\r' || s.p[i] == '\t')) {
-        i++;
-    }
-    return i;
-}
-
-/* At a quote: index after the closing one, or SIZE_MAX. */
-static size_t skip_string(struct span s, size_t i) {
-    for (i++; i < s.n; i++) {
-        if (s.p[i] == '\\') {
-            i++;
-        } else if (s.p[i] == '"') {
-            return i + 1;
-        }
-    }
-    return SIZE_MAX;
-}
-
-static size_t skip_value(struct span s, size_t i) {
-    size_t depth = 0;
-    size_t first = i;
-    while (i < s.n) {
-        uint8_t c = s.p[i];
-        if (c == '"') {
-            i = skip_string(s, i);
-            if (i == SIZE_MAX) {
-                return SIZE_MAX;
-            }
-        } else if (c == '{' || c == '[') {
-            depth++;
-            i++;
-        } else if (depth > 0 && (c == '}' || c == ']')) {
-            depth--;
-            i++;
-        } else if (depth == 0 && (c == ',' || c == '}' || c == ']' || c == ' ' || c == '\n')) {
-            return i > first ? i : SIZE_MAX;
-        } else {
-            i++;
-            continue;
-        }
-        if (depth == 0) {
-            return i;
-        }
-    }
-    return depth == 0 && i > first ? i : SIZE_MAX;
-}
-
-/* Steps over the comma before the next element or member, if there is one. */
-static size_t skip_comma(struct span container, size_t i) {
-    size_t at = skip_space(container, i);
-    return at < container.n && container.p[at] == ',' ? skip_space(container, at + 1) : at;
-}
-
-/* Key of the object's next member; *i starts at 1 and stands at the member's value afterwards. */
-static bool next_key(struct span object, size_t *i, struct span *ret_key) {
-    size_t at = skip_comma(object, *i);
-    if (at >= object.n || object.p[at] != '"') {
-        return false;
-    }
-    size_t end = skip_string(object, at);
-    if (end == SIZE_MAX) {
-        return false;
-    }
-    *ret_key = span_cut(object, at + 1, end - at - 2);
-    at = skip_space(object, end);
-    if (at >= object.n || object.p[at] != ':') {
-        return false;
-    }
-    *i = skip_space(object, at + 1);
-    return true;
-}
-
-/* The value at *i, which afterwards stands behind it. */
-static bool take_value(struct span container, size_t *i, struct span *ret_value) {
-    size_t end = skip_value(container, *i);
-    if (end == SIZE_MAX) {
-        return false;
-    }
-    *ret_value = span_cut(container, *i, end - *i);
-    *i = end;
-    return true;
-}
-
-/* Value of a member of a whole object; false when it is absent or the object is cut short. */
-static bool member(struct span object, const char *name, struct span *ret_value) {
-    struct span key;
-    struct span value;
-    size_t i = 1;
-    bool found = false;
-    while (next_key(object, &i, &key) && take_value(object, &i, &value)) {
-        if (span_is(key, name)) {
-            *ret_value = value;
-            found = true;
-        }
-    }
-    i = skip_space(object, i);
-    return found && i + 1 == object.n && object.p[i] == '}';
-}
-
 /* Where the token goes: just after the brace of the object that takes it; 0 = no such object. */
 static size_t token_place(const struct endpoint_row *row, struct span item) {
     struct span key;
@@ -197,11 +93,11 @@ static size_t token_place(const struct endpoint_row *row, struct span item) {
     if (row->token_object == NULL) {
         return 1;
     }
-    while (next_key(item, &i, &key)) {
+    while (loose_next_key(item, &i, &key)) {
         if (span_is(key, row->token_object)) {
             return i < item.n && item.p[i] == '{' ? i + 1 : 0;
         }
-        if (!take_value(item, &i, &value)) {
+        if (!loose_take_value(item, &i, &value)) {
             break;
         }
     }
@@ -215,7 +111,7 @@ static int put_item(const struct endpoint_row *row, struct span item, struct spa
         return 0;
     }
     size_t place = token_place(row, item);
-    size_t first = skip_space(item, place);
+    size_t first = loose_skip_space(item, place);
     if (place == 0 || first >= item.n) {
         return BH_E_SYNTAX;
     }
@@ -286,13 +182,13 @@ static bool read_refused(struct span body, size_t item_count, uint32_t *refused,
     struct span record;
     uint32_t count = 0;
     size_t i = 1;
-    if (!member(body, "failed_records", &records) || records.p[0] != '[') {
+    if (!loose_member(body, "failed_records", &records) || records.p[0] != '[') {
         return false;
     }
-    for (i = skip_comma(records, i); take_value(records, &i, &record); i = skip_comma(records, i)) {
+    for (i = loose_skip_comma(records, i); loose_take_value(records, &i, &record); i = loose_skip_comma(records, i)) {
         struct span value;
         uint64_t index;
-        if (!member(record, "index", &value) || !span_to_u64(value, &index) ||
+        if (!loose_member(record, "index", &value) || !span_to_u64(value, &index) ||
             index >= item_count) {
             return false;
         }
@@ -315,10 +211,10 @@ static enum answer_kind read_success(unsigned endpoint, struct span body) {
         return ANSWER_RETRY;
     }
     if (endpoint == MIXPANEL_SEND_EVENTS) {
-        return member(body, "code", &value) && span_is(value, "200") ? ANSWER_ACCEPTED
+        return loose_member(body, "code", &value) && span_is(value, "200") ? ANSWER_ACCEPTED
                                                                      : ANSWER_RETRY;
     }
-    if (!member(body, "status", &value)) {
+    if (!loose_member(body, "status", &value)) {
         return ANSWER_RETRY;
     }
     return span_is(value, "1") ? ANSWER_ACCEPTED : ANSWER_REFUSED;
