@@ -128,44 +128,56 @@ static int see_token(const struct look *look, struct distinct_property *property
     return 0;
 }
 
-/* Members of properties, traits or group traits. */
-static int see_members(const struct look *look, uint32_t object) {
-    uint32_t at = object + 1;
-    while (at < look->tokens[object].next) {
-        uint8_t memory[256];
-        struct buf b = buf_of(memory, sizeof(memory));
-        struct span name = json_text(look->json, &look->tokens[at], &b);
-        struct distinct_property *property =
-            name.p != NULL ? distinct_find(look->distinct, hash64(name.p, name.n, 0)) : NULL;
-        int r = property != NULL && property->is_counted ? see_token(look, property, at + 1) : 0;
-        if (r != 0) {
-            return r;
-        }
-        at = look->tokens[at].next;
-    }
-    return 0;
+/* One open object of the walk. */
+struct level {
+    uint32_t at; /* its next key */
+    uint32_t end;
+    uint8_t place;
+};
+
+static int see_member(const struct look *look, struct span name, uint32_t value) {
+    struct distinct_property *property =
+        name.p != NULL ? distinct_find(look->distinct, hash64(name.p, name.n, 0)) : NULL;
+    return property != NULL && property->is_counted ? see_token(look, property, value) : 0;
 }
 
+/*
+ * Members of properties, traits, group traits and of what the table knows inside those; the item's own members are none of the plan's.
+ */
 int distinct_see(const struct store *store, MDB_txn *txn, const struct hmac_key *key,
                  struct distinct *distinct, const struct protocol_ops *protocol, uint8_t event_kind,
                  struct span json, const struct json_token *tokens, uint64_t seq,
                  bool *ret_changed) {
     struct look look = {store, txn, key, distinct, json, tokens, seq, NULL};
     look.changed = ret_changed;
-    enum field_place place = (enum field_place)protocol->root_place((enum event_kind)event_kind);
-    if (tokens[0].kind != JSON_OBJECT || place == PLACE_NONE) {
+    struct level levels[PERSON_ITER_DEPTH];
+    unsigned depth = 1;
+    levels[0] = (struct level){1, tokens[0].next,
+                               protocol->root_place((enum event_kind)event_kind)};
+    if (tokens[0].kind != JSON_OBJECT || levels[0].place == PLACE_NONE) {
         return 0;
     }
-    for (uint32_t at = 1; at < tokens[0].next; at = tokens[at].next) {
+    while (depth > 0) {
+        struct level *level = &levels[depth - 1];
+        if (level->at >= level->end) {
+            depth--;
+            continue;
+        }
         uint8_t memory[256];
         struct buf b = buf_of(memory, sizeof(memory));
-        struct span name = json_text(json, &tokens[at], &b);
-        const struct field *field = name.p != NULL ? protocol->field(place, name) : NULL;
-        if (field != NULL && field->inside != PLACE_NONE && tokens[at + 1].kind == JSON_OBJECT) {
-            int r = see_members(&look, at + 1);
-            if (r != 0) {
-                return r;
-            }
+        struct span name = json_text(json, &tokens[level->at], &b);
+        uint32_t value = level->at + 1;
+        int r = depth > 1 ? see_member(&look, name, value) : 0;
+        if (r != 0) {
+            return r;
+        }
+        level->at = tokens[level->at].next;
+        bool may_enter = level->place != PLACE_NONE && name.p != NULL &&
+                         tokens[value].kind == JSON_OBJECT && depth < PERSON_ITER_DEPTH;
+        const struct field *field =
+            may_enter ? protocol->field((enum field_place)level->place, name) : NULL;
+        if (field != NULL && field->inside != PLACE_NONE) {
+            levels[depth++] = (struct level){value + 1, tokens[value].next, field->inside};
         }
     }
     return 0;
