@@ -3,6 +3,8 @@
  * back to the aid; another vendor's key makes another permutation.
  *
  *   UUID in     a UUIDv4 shape out: 122 of the 128 bits, version and variant set (the way back tries the 64 that are missing)
+ *   UUIDv7 in   of a session: UUIDv7 out, since PostHog takes no other as one. Its time is floored to the contract's precision and moved
+ *               within the unit by the same permutation, so that sessions keep their order to the unit; no way leads back
  *   else        26 characters of base32, lower case, the last of 3 bits
  *   $device:    the prefix stays, and is no part of the aid
  *
@@ -79,11 +81,11 @@ static bool uuid_read(struct span text, uint8_t out[16]) {
     return n == 16;
 }
 
-static void uuid_put(const uint8_t block[16], uint8_t out[36]) {
+static void uuid_put(const uint8_t block[16], unsigned version, uint8_t out[36]) {
     static const char digits[] = "0123456789abcdef";
     size_t n = 0;
     for (size_t i = 0; i < 16; i++) {
-        uint8_t byte = i == 6   ? (block[i] & 0x0f) | 0x40
+        uint8_t byte = i == 6   ? (uint8_t)((block[i] & 0x0f) | version << 4)
                        : i == 8 ? (block[i] & 0x3f) | 0x80
                                 : block[i];
         if (i == 4 || i == 6 || i == 8 || i == 10) {
@@ -94,13 +96,41 @@ static void uuid_put(const uint8_t block[16], uint8_t out[36]) {
     }
 }
 
+static bool is_uuid7(const uint8_t id[16]) {
+    return id[6] >> 4 == 7 && id[8] >> 6 == 2;
+}
+
+/* The 48 bits of time of a UUIDv7, big-endian. */
+static uint64_t get_u48(const uint8_t *p) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        value = value << 8 | p[i];
+    }
+    return value;
+}
+
+/* The bits that move the time are not among those that follow it. */
+static void uuid7_make(uint8_t precision, const uint8_t id[16], uint8_t block[16]) {
+    uint64_t unit = (uint64_t)time_precision_ms((enum time_precision)precision);
+    uint64_t ms = get_u48(id);
+    ms = ms - ms % unit + get_u48(block) % unit;
+    for (unsigned i = 0; i < 6; i++) {
+        block[i] = (uint8_t)(ms >> (40 - 8 * i));
+    }
+}
+
 static void make(struct policy *p, uint8_t domain, struct span id, struct id_entry *e) {
     uint8_t block[16];
-    uint8_t ignored[16];
+    uint8_t uuid[16];
     aid_make(p->aids, p->in->space, id, &e->aid);
     aes_block_encrypt(p->keys[domain], e->aid.b, block);
-    if (uuid_read(id, ignored)) {
-        uuid_put(block, e->out);
+    e->time = p->time;
+    if (uuid_read(id, uuid)) {
+        bool is_time = domain == DOMAIN_SESSION && is_uuid7(uuid);
+        if (is_time) {
+            uuid7_make(p->time, uuid, block);
+        }
+        uuid_put(block, is_time ? 7 : 4, e->out);
         e->out_size = 36;
     } else {
         base32_put(block, e->out);
@@ -119,7 +149,7 @@ static const struct id_entry *entry_of(struct policy *p, uint8_t domain, struct 
     struct id_entry *set = &p->ids[hash % (ID_ENTRIES / ID_WAYS) * ID_WAYS];
     for (unsigned i = 0; i < ID_WAYS; i++) {
         if (set[i].hash == hash && set[i].domain == domain && set[i].id_size == id.n &&
-            memcmp(set[i].id, id.p, id.n) == 0) {
+            (domain != DOMAIN_SESSION || set[i].time == p->time) && memcmp(set[i].id, id.p, id.n) == 0) {
             return &set[i];
         }
     }
@@ -165,7 +195,7 @@ size_t insert_id_make(struct policy *p, uint8_t out[36]) {
     }
     aes_block_encrypt(p->keys[DOMAIN_EVENT], block, sealed);
     if (p->in->protocol->names.insert_form == INSERT_FORM_UUID) {
-        uuid_put(sealed, out);
+        uuid_put(sealed, 4, out);
         return 36;
     }
     base32_put(sealed, out);
@@ -186,7 +216,7 @@ size_t policy_pseudonym_aids(struct policy *policy, enum id_domain domain, struc
         aes_block_decrypt(policy->keys[domain], block, out[0].b);
         return 1;
     }
-    if (!uuid_read(pseudonym, block)) {
+    if (!uuid_read(pseudonym, block) || (domain == DOMAIN_SESSION && is_uuid7(block))) {
         return 0;
     }
     size_t count = 0;

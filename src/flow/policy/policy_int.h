@@ -20,7 +20,7 @@
 enum {
     RULESET_FORMAT = 1, /* of the normal form */
     POLICY_TABLES =
-        1, /* grows with every change of what a form does to a value: part of rule sets */
+        2, /* grows with every change of what a form does to a value: part of rule sets */
     NAME_BYTES_MAX = 127, /* a name in plan and contract */
     KEY_BYTES_MAX = 512,  /* an item's key, or path of nested keys, beyond which it is undeclared */
     VALUE_BYTES_MAX = 4096, /* a string beyond which no type fits */
@@ -263,7 +263,8 @@ struct id_entry {
     uint8_t domain;
     uint8_t id_size; /* 0 = free */
     uint8_t out_size;
-    uint8_t id[61];
+    uint8_t time; /* enum time_precision that a session's id was made for */
+    uint8_t id[60];
     uint8_t out[40];
     struct aid aid;
 };

@@ -198,7 +198,7 @@ static void judge_name(const struct judge *j, const struct walk *w, enum json_ki
     if (kind != JSON_STRING || value.n > KEY_BYTES_MAX) {
         return;
     }
-    uint8_t place = w->section == PLACE_PROFILE ? PLACE_PROFILE_VALUE : PLACE_GROUP_VALUE;
+    uint8_t place = w->section == PLACE_GROUP ? PLACE_GROUP_VALUE : PLACE_PROFILE_VALUE;
     const struct field *field = table_find(j->p->in->protocol, place, value);
     const struct rule_field *plan = plan_of(j, place, value, name_hash(value));
     bool has_class = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
@@ -217,11 +217,18 @@ static void judge_name(const struct judge *j, const struct walk *w, enum json_ki
     }
 }
 
-/* The name was judged with the event as a whole; only what was found in it can still stop it. */
-static void judge_event_leaf(const struct judge *j, struct decision *d) {
+/*
+ * The name was judged with the event as a whole; only what was found in it can still stop it. Of a profile or group update that is said
+ * by an event ($set) it is a word of the SDK's, which says nothing of what anybody did.
+ */
+static void judge_event_leaf(const struct judge *j, struct span value, struct decision *d) {
+    bool is_event = j->p->name_token != 0;
     d->class_id = d->field->class_id;
+    if (!is_event && !j->p->in->protocol->is_reserved_event(value)) {
+        return;
+    }
     d->form = (struct form){FORM_RAW, LEVEL_NONE};
-    d->act = event_is_link(j->p->in->event->kind) ? ACT_KEEP : ACT_SHAPE;
+    d->act = is_event && !event_is_link(j->p->in->event->kind) ? ACT_SHAPE : ACT_KEEP;
     d->because = j->event != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
 }
 
@@ -310,7 +317,7 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
         judge_group_key(j, kind, value, d);
         return;
     case ROLE_EVENT_NAME:
-        judge_event_leaf(j, d);
+        judge_event_leaf(j, value, d);
         return;
     case ROLE_TIME:
         d->act = j->p->in->protocol->names.at_root || w->place == PLACE_EVENT_PROPERTY
@@ -585,9 +592,9 @@ static bool judge_walk(struct judge *j) {
 
 /* -- the item as a whole --------------------------------------------------------------------------------- */
 
-/* Token of the root's member with this role, or 0. */
-static uint32_t find_role(struct policy *p, uint8_t place, uint8_t role) {
-    for (uint32_t t = 1; t < p->tokens[0].next; t = p->tokens[t].next) {
+/* Token of the object's member with this role, or 0. */
+static uint32_t find_role(struct policy *p, uint32_t object, uint8_t place, uint8_t role) {
+    for (uint32_t t = object + 1; t < p->tokens[object].next; t = p->tokens[t].next) {
         const struct field *field =
             p->in->protocol->field((enum field_place)place, policy_key(p, t));
         if (field != NULL && field->role == role) {
@@ -595,6 +602,16 @@ static uint32_t find_role(struct policy *p, uint8_t place, uint8_t role) {
         }
     }
     return 0;
+}
+
+/* The name of a group update's group: in the update itself, or in the properties of an event that says it. */
+static uint32_t find_group_key(struct policy *p) {
+    uint8_t place = p->in->protocol->root_place(EVENT_GROUP);
+    uint32_t key = find_role(p, 0, place, ROLE_GROUP_KEY);
+    uint32_t inner = key == 0 ? find_role(p, 0, place, ROLE_PROPERTIES) : 0;
+    return inner != 0 && p->tokens[inner].kind == JSON_OBJECT
+               ? find_role(p, inner, PLACE_EVENT_PROPERTY, ROLE_GROUP_KEY)
+               : key;
 }
 
 /* The event's name: the plan's, or one that the SDK itself uses. Links leave with their ids; other names are behaviour. */
@@ -629,7 +646,7 @@ static void judge_ruleset(struct judge *j) {
         ruleset_feeds(j->rules, p->in->request->source) ? REASON_NONE : REASON_SOURCE_NOT_FED;
     p->group = NULL;
     if (kind == EVENT_GROUP) {
-        uint32_t key = find_role(p, PLACE_GROUP, ROLE_GROUP_KEY);
+        uint32_t key = find_group_key(p);
         struct span name;
         if (key != 0 && p->tokens[key].kind == JSON_STRING && policy_value(p, key, &name)) {
             p->group = names_find(&j->rules->groups, name, name_hash(name));
@@ -682,9 +699,9 @@ bool policy_judge(struct policy *p) {
     p->is_broken = false;
     p->has_own_host = false;
     p->time = TIME_MS;
-    p->name_token = is_event ? find_role(p, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
+    p->name_token = is_event ? find_role(p, 0, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
     if (is_event && p->name_token == 0) {
-        p->name_token = find_role(p, PLACE_EVENT, ROLE_CALL);
+        p->name_token = find_role(p, 0, PLACE_EVENT, ROLE_CALL);
     }
     p->keys_mask = 15;
     while (p->keys_mask + 1 < (size_t)p->token_count) {

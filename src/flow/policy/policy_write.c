@@ -391,17 +391,30 @@ static void put_value(struct policy *p, uint32_t token, const struct shape *shap
 
 /* -- leaves --------------------------------------------------------------------------------------------- */
 
+static bool is_operation(const struct field *field) {
+    return field != NULL && (field->role == ROLE_OPERATION || field->role == ROLE_NAMES ||
+                             field_is_delete(field));
+}
+
+/* Whether a leaf stands in an operation, which stands in the item or in its properties, or is one. */
+static bool is_of_operation(const struct policy *p, const struct field *field) {
+    bool is = p->depth == 1 && is_operation(field);
+    for (unsigned i = 1; i < p->depth && !is; i++) {
+        is = is_operation(p->walks[i].field);
+    }
+    return is;
+}
+
 /* What the item as a whole wants to know of a leaf that leaves. */
 static bool note_left(struct policy *p, const struct decision *d, const struct shape *shape) {
     uint8_t role = d->field != NULL ? d->field->role : (uint8_t)ROLE_DATA;
-    bool is_root = p->depth == 1;
+    uint8_t kind = p->in->event->kind;
     if (role == ROLE_PERSON && d->act == ACT_SHAPE) {
         const struct protocol_names *names = &p->in->protocol->names;
-        uint8_t kind = p->in->event->kind;
         bool is_primary =
             names->person != NULL ? d->field->person == PERSON_DISTINCT : d->field->rank != 0;
         bool is_link = event_is_link(kind) || (names->links_alone && kind == EVENT_PROFILE);
-        p->has_person = p->has_person || is_primary;
+        p->has_person = p->has_person || (is_primary && kind != EVENT_GROUP);
         p->links = (uint8_t)(p->links + (p->links < 255));
         if (is_link && !add_aid(p->verdict, &shape->aid)) {
             return false;
@@ -410,16 +423,13 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     if (role == ROLE_GROUP_KEY) {
         p->links = 1;
     }
-    if (role == ROLE_GROUP_ID && d->act == ACT_SHAPE && !field_is_delete(d->field)) {
+    /* A group update is about the group, whoever sent it. */
+    if (role == ROLE_GROUP_ID && kind == EVENT_GROUP && d->act == ACT_SHAPE &&
+        !field_is_delete(d->field)) {
         p->has_person = true;
     }
-    if (p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP) {
-        return true;
-    }
-    const struct field *outer = is_root ? d->field : p->walks[1].field;
-    if (outer != NULL &&
-        (outer->role == ROLE_OPERATION || outer->role == ROLE_NAMES || field_is_delete(outer))) {
-        p->has_operation = true;
+    if (kind == EVENT_PROFILE || kind == EVENT_GROUP) {
+        p->has_operation = p->has_operation || is_of_operation(p, d->field);
     }
     return true;
 }
