@@ -1,0 +1,43 @@
+#include "protocol/posthog/posthog.h"
+
+#include "protocol/posthog/posthog_int.h"
+
+enum {
+    TABLE_VERSION = 1, /* fields.def, placeholders.def, reserved_events.def */
+    ENDPOINTS = 1,
+    SEND_ITEMS_MAX = 2000,
+    /* PostHog takes 20 MB; a window of the courier has one. */
+    SEND_BODY_MAX = 1024 * 1024,
+};
+
+const struct protocol_ops posthog_ops = {
+    .id = PROTOCOL_POSTHOG,
+    .name = "posthog",
+    .table_version = TABLE_VERSION,
+    /* An empty distinct_id is what encode makes an event without a person profile from. */
+    .names = {.at_root = true,
+              .insert_id = "uuid",
+              .insert_form = INSERT_FORM_UUID,
+              .time = "timestamp",
+              .time_form = TIME_FORM_ISO,
+              .person = "distinct_id",
+              .page_url = {"properties", "$current_url"}},
+    .items_max = SEND_ITEMS_MAX,
+    .body_max = SEND_BODY_MAX,
+    .endpoints = ENDPOINTS,
+    .root_place = posthog_root_place,
+    .field = posthog_field,
+    .is_reserved_event = posthog_is_reserved_event,
+    .fields = posthog_fields,
+    .is_placeholder = posthog_is_placeholder,
+    .decode = posthog_decode,
+    .reply = posthog_reply,
+    .env = posthog_env,
+    .person_begin = posthog_person_begin,
+    .person_next = posthog_person_next,
+    .endpoint = posthog_endpoint_of,
+    .encode = posthog_encode,
+    .encoded_size = posthog_encoded_size,
+    .authorize = posthog_authorize,
+    .answer = posthog_answer,
+};
