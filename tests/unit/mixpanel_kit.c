@@ -10,6 +10,15 @@ static struct json_token tokens[LIMIT_REQUEST_TOKENS];
 static struct protocol_item items[LIMIT_REQUEST_EVENTS];
 static uint8_t reply_memory[1 << 20];
 static struct kit kit;
+static const struct protocol_ops *ops;
+
+void kit_use(const struct protocol_ops *protocol) {
+    ops = protocol;
+}
+
+const struct protocol_ops *kit_protocol(void) {
+    return ops != NULL ? ops : &mixpanel_ops;
+}
 
 struct kit *kit_get(void) {
     if (kit.work.wire == NULL) {
@@ -44,7 +53,7 @@ int kit_decode(unsigned method, const char *path, struct span query, struct span
         .body_len = body.n,
         .now_ms = KIT_NOW_MS,
     };
-    return mixpanel_ops.decode(&request, &k->work, &k->decoded);
+    return kit_protocol()->decode(&request, &k->work, &k->decoded);
 }
 
 int kit_post(const char *path, const char *body) {
@@ -54,7 +63,7 @@ int kit_post(const char *path, const char *body) {
 struct protocol_reply kit_reply(enum reply_kind kind) {
     struct protocol_reply reply;
     struct buf memory = buf_of(reply_memory, sizeof reply_memory);
-    mixpanel_ops.reply(&kit.decoded.envelope, kind, kit.decoded.items, kit.decoded.item_count,
-                       &memory, &reply);
+    kit_protocol()->reply(&kit.decoded.envelope, kind, kit.decoded.items, kit.decoded.item_count,
+                          &memory, &reply);
     return reply;
 }

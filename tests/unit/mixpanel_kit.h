@@ -1,4 +1,4 @@
-/* A decoder with memory of its own, for the tests of the Mixpanel protocol. */
+/* A decoder with memory of its own, for the tests of the protocols; Mixpanel unless told. */
 #ifndef MIXPANEL_KIT_H
 #define MIXPANEL_KIT_H
 
@@ -13,6 +13,9 @@ struct kit {
 enum { KIT_NOW = 1790000000 };
 #define KIT_NOW_MS (INT64_C(1000) * KIT_NOW)
 
+/* The protocol from now on. */
+void kit_use(const struct protocol_ops *protocol);
+const struct protocol_ops *kit_protocol(void);
 /* One for the program: its buffers are large. */
 struct kit *kit_get(void);
 /* method is enum http_method. The result is in kit->decoded. */

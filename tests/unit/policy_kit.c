@@ -6,7 +6,6 @@
 #include "base/check.h"
 #include "flow/inspect/inspect.h"
 #include "model/class.h"
-#include "protocol/mixpanel/mixpanel.h"
 #include "unit/mixpanel_kit.h"
 #include "unit/policy_keys.h"
 
@@ -83,14 +82,14 @@ bool policy_kit_item(const char *path, struct span item, bool inspects) {
     }
     struct inspect_item look = {.root = 0, .kind = it->kind};
     if (inspects) {
-        inspect_items(inspector, &mixpanel_ops, json, tokens, count, &look, 1, findings,
+        inspect_items(inspector, kit_protocol(), json, tokens, count, &look, 1, findings,
                       LIMIT_EVENT_FINDINGS);
         if (look.error != 0) {
             return false;
         }
         (void)inspect_overwrite(text, tokens, 0, findings, look.finding_count);
     }
-    request = (struct record_request){.protocol = PROTOCOL_MIXPANEL, .source = 1, .events = 1};
+    request = (struct record_request){.protocol = kit_protocol()->id, .source = 1, .events = 1};
     event = (struct record_event){.seq = 1000,
                                   .kind = it->kind,
                                   .flags = it->flags,
@@ -104,7 +103,7 @@ bool policy_kit_item(const char *path, struct span item, bool inspects) {
     if (it->dedupe.n != 0) {
         event.dedupe = aid_dedupe(aids, 1, it->dedupe);
     }
-    input = (struct policy_input){.protocol = &mixpanel_ops,
+    input = (struct policy_input){.protocol = kit_protocol(),
                                   .request = &request,
                                   .event = &event,
                                   .tokens = tokens,

@@ -1,0 +1,266 @@
+/* Requests of PostHog's SDKs: forms, tokens, ids, times, kinds, paths, answers, and the field table's rows. */
+/* depends: posthog mixpanel wire json http model base */
+/* sources: mixpanel_kit.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/compiler.h"
+#include "engine/http/http_parse.h"
+#include "protocol/posthog/posthog.h"
+#include "protocol/wire/field_table.h"
+#include "unit/mixpanel_kit.h"
+
+static const struct protocol_decoded *post(const char *path, const char *body) {
+    assert_int_equal(kit_post(path, body), 0);
+    return &kit_get()->decoded;
+}
+
+static const struct protocol_item *one(const char *body) {
+    const struct protocol_decoded *d = post("/e/", body);
+    assert_int_equal(d->item_count, 1);
+    return &d->items[0];
+}
+
+#define ASSERT_SPAN(span, text) assert_true(span_is(span, text))
+
+static void test_forms(void **state) {
+    (void)state;
+    static const char single[] =
+        "{\"api_key\":\"k\",\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{}}";
+    static const char array[] =
+        "[{\"event\":\"a\",\"properties\":{\"token\":\"k\",\"distinct_id\":\"u\"}}]";
+    static const char batch[] = "{\"token\":\"k\",\"batch\":[{\"event\":\"a\",\"distinct_id\":7}]}";
+    const struct protocol_decoded *d = post("/capture", single);
+    ASSERT_SPAN(d->envelope.user, "k");
+    ASSERT_SPAN(d->items[0].token, "k");
+    ASSERT_SPAN(d->items[0].person, "u");
+    d = post("/track/", array);
+    assert_int_equal(d->envelope.user.n, 0);
+    ASSERT_SPAN(d->items[0].token, "k");
+    ASSERT_SPAN(d->items[0].person, "u");
+    d = post("/batch/", batch);
+    ASSERT_SPAN(d->envelope.user, "k");
+    ASSERT_SPAN(d->items[0].person, "7");
+    ASSERT_SPAN(d->items[0].json, "{\"event\":\"a\",\"distinct_id\":7}");
+    /* base64 in a form, as a beacon without compression sends it. */
+    d = post("/i/v0/e/", "data=W3siZXZlbnQiOiJhIiwiZGlzdGluY3RfaWQiOiJ1In1d");
+    ASSERT_SPAN(d->items[0].person, "u");
+    assert_int_equal(kit_decode(HTTP_GET, "/e", SPAN_LIT("data=%5B%7B%22event%22%3A%22a%22%7D%5D"),
+                                SPAN_NONE, SPAN_NONE),
+                     0);
+    assert_int_equal(kit_get()->decoded.item_count, 1);
+    assert_int_equal(kit_decode(HTTP_POST, "/i/v1/analytics/events", SPAN_NONE,
+                                SPAN_LIT("Bearer phc_x"),
+                                SPAN_LIT("{\"batch\":[{\"event\":\"a\"}]}")),
+                     0);
+    ASSERT_SPAN(kit_get()->decoded.envelope.user, "phc_x");
+}
+
+static void test_refused_whole(void **state) {
+    (void)state;
+    static const char *const bodies[] = {"", "x", "3", "{\"batch\":{}}", "\"a\"", "data=!", "{"};
+    for (size_t i = 0; i < BH_COUNT(bodies); i++) {
+        assert_int_equal(kit_post("/e", bodies[i]), BH_E_SYNTAX);
+    }
+    assert_int_equal(kit_post("/nowhere", "{}"), BH_E_NOTFOUND);
+    assert_int_equal(kit_post("/array/a\"b/config.js", ""), BH_E_NOTFOUND);
+    assert_int_equal(kit_post("/array/abc/other", ""), BH_E_NOTFOUND);
+    assert_int_equal(kit_decode(HTTP_HEAD, "/e", SPAN_NONE, SPAN_NONE, SPAN_NONE),
+                     BH_E_UNSUPPORTED);
+    assert_int_equal(post("/batch", "{\"api_key\":\"k\",\"batch\":[]}")->item_count, 0);
+}
+
+static void test_one_bad_item_does_not_take_the_others(void **state) {
+    (void)state;
+    const struct protocol_decoded *d =
+        post("/batch", "{\"batch\":[{\"event\":\"a\"},3,{},{\"event\":\"\"},{\"event\":\"b\"}]}");
+    static const uint8_t reasons[] = {REASON_NONE, REASON_MALFORMED, REASON_EMPTY,
+                                      REASON_NO_EVENT_NAME, REASON_NONE};
+    assert_int_equal(d->item_count, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(d->items[i].reason, reasons[i]);
+    }
+}
+
+struct kind_row {
+    const char *body;
+    uint8_t kind;
+    const char *person;
+};
+
+static void test_kinds(void **state) {
+    (void)state;
+    static const struct kind_row rows[] = {
+        {"{\"event\":\"a\",\"distinct_id\":\"u\"}", EVENT_TRACK, "u"},
+        {"{\"event\":\"$pageview\",\"properties\":{\"$device_id\":\"d\"}}", EVENT_TRACK, "d"},
+        {"{\"event\":\"$identify\",\"distinct_id\":\"u\",\"properties\":{\"$set\":{}}}",
+         EVENT_PROFILE, "u"},
+        {"{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u\",\"$anon_distinct_id\":\"x\"}}",
+         EVENT_IDENTIFY, "u"},
+        {"{\"event\":\"$set\",\"distinct_id\":\"u\"}", EVENT_PROFILE, "u"},
+        {"{\"event\":\"$create_alias\",\"distinct_id\":\"u\",\"properties\":{\"alias\":\"x\"}}",
+         EVENT_ALIAS, "u"},
+        {"{\"event\":\"$merge_dangerously\",\"distinct_id\":\"u\",\"properties\":{\"alias\":\"x\"}}",
+         EVENT_MERGE, "u"},
+        {"{\"event\":\"$groupidentify\",\"distinct_id\":\"$company_acme\"}", EVENT_GROUP, ""},
+        {"{\"event\":\"$groupidentify\",\"distinct_id\":\"u\"}", EVENT_GROUP, "u"},
+        {"{\"event\":\"a\",\"distinct_id\":\"Anonymous\"}", EVENT_TRACK, ""},
+        {"{\"event\":\"a\",\"distinct_id\":\"$posthog_cookieless\"}", EVENT_TRACK, ""},
+        /* The id of the event itself counts before the one in its properties. */
+        {"{\"event\":\"a\",\"properties\":{\"distinct_id\":\"p\"},\"distinct_id\":\"u\"}",
+         EVENT_TRACK, "u"},
+    };
+    for (size_t i = 0; i < BH_COUNT(rows); i++) {
+        const struct protocol_item *item = one(rows[i].body);
+        assert_int_equal(item->reason, REASON_NONE);
+        assert_int_equal(item->kind, rows[i].kind);
+        if (!span_is(item->person, rows[i].person)) {
+            fail_msg("%s: %.*s", rows[i].body, (int)item->person.n, (const char *)item->person.p);
+        }
+    }
+}
+
+static void test_times(void **state) {
+    (void)state;
+    /* The SDK's clock is 5 s behind: KIT_NOW is 2026-09-21T14:13:20Z. */
+    const struct protocol_decoded *d =
+        post("/batch", "{\"sent_at\":\"2026-09-21T14:13:15.000Z\",\"batch\":[{\"event\":\"a\","
+                       "\"timestamp\":\"2026-09-21T14:13:14.250Z\"},{\"event\":\"b\"}]}");
+    assert_true(d->items[0].time_ms == KIT_NOW_MS - 750);
+    assert_int_equal(d->items[0].flags & EVENT_NO_TIME, 0);
+    assert_true(d->items[1].time_ms == KIT_NOW_MS);
+    assert_int_equal(d->items[1].flags & EVENT_NO_TIME, EVENT_NO_TIME);
+    /* $time is the SDK's own note, and a time beyond all calendars is none. */
+    d = post("/batch", "[{\"event\":\"a\",\"properties\":{\"$time\":1}},"
+                       "{\"event\":\"a\",\"timestamp\":\"999999999999999\"}]");
+    assert_true(d->items[0].time_ms == KIT_NOW_MS && d->items[1].time_ms == KIT_NOW_MS);
+    d = post("/batch", "{\"historical_migration\":true,\"batch\":[{\"event\":\"a\"}]}");
+    assert_int_equal(d->items[0].flags & EVENT_IS_HISTORIC, EVENT_IS_HISTORIC);
+}
+
+static void test_people(void **state) {
+    (void)state;
+    static const char body[] =
+        "{\"event\":\"$identify\",\"properties\":{\"distinct_id\":\"u\",\"$device_id\":\"d\","
+        "\"$anon_distinct_id\":\"x\",\"$user_id\":\"u\",\"$set\":{\"alias\":\"no id\"}}}";
+    const struct protocol_decoded *d = post("/e", body);
+    assert_int_equal(d->items[0].flags & EVENT_HAS_LINKS, EVENT_HAS_LINKS);
+    static const char *const ids[] = {"u", "d", "x", "u"};
+    static const uint8_t kinds[] = {PERSON_DISTINCT, PERSON_DEVICE, PERSON_ANONYMOUS, PERSON_USER};
+    uint8_t memory[256];
+    struct buf scratch = buf_of(memory, sizeof memory);
+    struct person_iter it;
+    struct person_ref ref;
+    posthog_ops.person_begin(&it, d->text, d->tokens, 0, EVENT_IDENTIFY, &scratch);
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(posthog_ops.person_next(&it, &ref));
+        ASSERT_SPAN(ref.id, ids[i]);
+        assert_int_equal(ref.kind, kinds[i]);
+    }
+    assert_false(posthog_ops.person_next(&it, &ref));
+    posthog_ops.person_begin(&it, d->text, d->tokens, 0, EVENT_GROUP, &scratch);
+    assert_false(posthog_ops.person_next(&it, &ref));
+}
+
+struct local_row {
+    const char *path;
+    uint8_t use;
+    unsigned status;
+    const char *part; /* of the body */
+};
+
+static void test_answers(void **state) {
+    (void)state;
+    static const struct local_row rows[] = {
+        {"/flags/", ENDPOINT_LOCAL, 200, "\"errorsWhileComputingFlags\":true,\"flags\":{}"},
+        {"/decide", ENDPOINT_LOCAL, 200, "\"featureFlags\":{}"},
+        {"/flags/definitions", ENDPOINT_LOCAL, 200, "\"flags\":[]"},
+        {"/array/phc_a-1/config.js", ENDPOINT_LOCAL, 200,
+         "_CONFIG[\"phc_a-1\"]={config:{\"token\":\"phc_a-1\","},
+        {"/array/phc_a-1/config", ENDPOINT_LOCAL, 200, "{\"token\":\"phc_a-1\","},
+        {"/static/1.2.3/recorder.js", ENDPOINT_LOCAL, 404, "not found"},
+        {"/s/", ENDPOINT_SHED, 200, "{\"status\":\"Ok\"}"},
+        {"/i/v1/logs", ENDPOINT_SHED, 200, "{}"},
+    };
+    for (size_t i = 0; i < BH_COUNT(rows); i++) {
+        const struct protocol_decoded *d = post(rows[i].path, "not even JSON");
+        struct protocol_reply reply = kit_reply(REPLY_KEPT);
+        assert_int_equal(d->envelope.use, rows[i].use);
+        assert_int_equal(d->item_count, 0);
+        assert_int_equal(reply.status, rows[i].status);
+        assert_true(span_find(reply.body, span_str(rows[i].part)) != SIZE_MAX);
+        assert_true(span_find(reply.body, SPAN_LIT("quota_limited")) == SIZE_MAX);
+    }
+    (void)post("/e", "[{\"event\":\"a\"}]");
+    static const unsigned statuses[] = {[REPLY_KEPT] = 200,        [REPLY_MALFORMED] = 400,
+                                        [REPLY_UNAUTHORIZED] = 401, [REPLY_TOO_BIG] = 413,
+                                        [REPLY_UNAVAILABLE] = 503,  [REPLY_NOT_FOUND] = 404,
+                                        [REPLY_BAD_METHOD] = 405};
+    for (unsigned kind = REPLY_KEPT; kind <= REPLY_BAD_METHOD; kind++) {
+        struct protocol_reply reply = kit_reply((enum reply_kind)kind);
+        assert_int_equal(reply.status, statuses[kind]);
+        assert_true(reply.body.n > 0);
+    }
+}
+
+static void test_env_holds_no_token(void **state) {
+    (void)state;
+    const struct protocol_decoded *d = post("/track", "{\"api_key\":\"k\",\"event\":\"a\"}");
+    uint8_t memory[128];
+    struct buf b = buf_of(memory, sizeof memory);
+    posthog_ops.env(&d->envelope, &b);
+    ASSERT_SPAN(buf_span(&b), "{\"path\":\"/e\"}");
+}
+
+static void test_every_row_is_found(void **state) {
+    (void)state;
+    static struct field_table table;
+    size_t count = 0;
+    const struct field *rows = posthog_ops.fields(&count);
+    assert_true(count > 200);
+    for (size_t i = 0; i < count; i++) {
+        const struct field *row = &rows[i];
+        char name[80] = {0};
+        memcpy(name, row->name, row->name_len);
+        if (row->is_prefix) {
+            name[row->name_len] = '~';
+        }
+        assert_ptr_equal(posthog_ops.field((enum field_place)row->place, span_str(name)), row);
+        assert_int_equal(row->type == TYPE_OBJECT, row->inside != PLACE_NONE);
+        assert_int_equal(row->role == ROLE_PERSON, row->person != PERSON_NONE);
+        bool is_id_class = (class_flags(row->class_id) & CLASS_ID) != 0 && row->type != TYPE_TEXT;
+        assert_true(!is_id_class || row->domain != DOMAIN_NONE);
+    }
+    field_table_build(&table, rows, count);
+    assert_true(table.probes_max <= 8);
+    /* Free text is no reserved value, whatever its name. */
+    static const char *const texts[] = {"$el_text",        "$elements_chain", "$exception_list",
+                                        "$exception_message", "$ai_input",    "$ai_output_choices",
+                                        "$raw_user_agent", "title",           "$survey_response"};
+    for (size_t i = 0; i < BH_COUNT(texts); i++) {
+        const struct field *field = posthog_ops.field(PLACE_EVENT_PROPERTY, span_str(texts[i]));
+        assert_non_null(field);
+        assert_false(field_fits(field, JSON_STRING, SPAN_LIT("Pay")));
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_refused_whole),
+        cmocka_unit_test(test_one_bad_item_does_not_take_the_others),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_people),
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_env_holds_no_token),
+        cmocka_unit_test(test_every_row_is_found),
+    };
+    kit_use(&posthog_ops);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
