@@ -100,6 +100,7 @@ static int tear_down(void **state) {
 /* -- events as ingest would put them ----------------------------------------------------------- */
 
 static struct json_token tokens[LIMIT_EVENT_TOKENS];
+static uint8_t sent_by = PROTOCOL_MIXPANEL;
 
 static struct span space_of(uint16_t source) {
     return source == SOURCE_OTHER_SPACE ? SPAN_LIT("eu") : SPAN_NONE;
@@ -114,7 +115,7 @@ static void read_ids(struct fixture *f, uint16_t source, struct record_event *ev
     assert_int_equal(json_parse(event->json, 32, tokens, LIMIT_EVENT_TOKENS, &count, &offset), 0);
     uint8_t memory[4096];
     struct buf scratch = buf_of(memory, sizeof(memory));
-    const struct protocol_ops *protocol = protocol_by_id(PROTOCOL_MIXPANEL);
+    const struct protocol_ops *protocol = protocol_by_id(sent_by);
     struct person_iter it;
     struct person_ref ref;
     struct aid first = {{0}};
@@ -143,7 +144,7 @@ static void read_ids(struct fixture *f, uint16_t source, struct record_event *ev
 static uint64_t put_event(struct fixture *f, uint16_t source, uint8_t kind, const char *json) {
     struct record_event event = {.kind = kind, .json = span_str(json)};
     read_ids(f, source, &event);
-    const struct record_request request = {.protocol = PROTOCOL_MIXPANEL,
+    const struct record_request request = {.protocol = sent_by,
                                            .kind = 1,
                                            .source = source,
                                            .events = 1,
@@ -697,6 +698,20 @@ static void distinct_values_close_at_the_first_over_the_limit(void **state) {
     assert_int_equal(resolve_distinct_closed_at(f->view, property), fifth);
 }
 
+/* Where an event says a profile update, a trait lies in an object of its properties: it is counted all the same. */
+static void distinct_values_of_an_operation_in_properties(void **state) {
+    struct fixture *f = (struct fixture *)*state;
+    resolver_set_distinct(f->resolver, colours(2), 1);
+    assert_int_equal(resolver_start(f->resolver), 0);
+    sent_by = PROTOCOL_POSTHOG;
+    (void)track(f, SOURCE_BROWSER, "\"$set\":{\"colour\":\"red\"},\"x\":{\"colour\":\"no\"}");
+    (void)track(f, SOURCE_BROWSER, "\"$set_once\":{\"colour\":\"green\",\"deep\":{\"colour\":\"no\"}}");
+    uint64_t third = track(f, SOURCE_BROWSER, "\"colour\":\"red\",\"$set\":{\"colour\":\"blue\"}");
+    sent_by = PROTOCOL_MIXPANEL;
+    resolve_all(f);
+    assert_int_equal(resolve_distinct_closed_at(f->view, colours(2)->property), third);
+}
+
 /* One property more than there is room for, with a known one behind it. */
 static void properties_without_room_are_closed(void **state) {
     struct fixture *f = (struct fixture *)*state;
@@ -798,6 +813,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(running_again_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(distinct_values_close_at_the_first_over_the_limit, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(distinct_values_of_an_operation_in_properties, set_up, tear_down),
         cmocka_unit_test_setup_teardown(properties_without_room_are_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_read_while_no_daemon_runs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_space_for_slots_is_waited_for, set_up, tear_down),

@@ -1,0 +1,307 @@
+/*
+ * PostHog's items under a contract: every recorded request of its SDKs compared to the byte with tests/golden/policy/posthog-contract.txt,
+ * and what its items have that Mixpanel's have not. BH_GOLDEN=write writes the file anew; the change is then read in review.
+ */
+/* depends: policy inspect posthog mixpanel protocol wire http json crypto resolve model base */
+/* sources: policy_keys.c policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/compiler.h"
+#include "cli/init_files.h"
+#include "model/class.h"
+#include "protocol/posthog/posthog.h"
+#include "unit/mixpanel_kit.h"
+#include "unit/policy_kit.h"
+
+enum { OUT_MAX = 4 << 20, TOKENS_MAX = 1 << 16, TEXT_MAX = 16384 };
+
+static const char plan_text[] =
+    "events:\n  Run: {}\nproperties:\n  tokens: { type: number }\n"
+    "traits:\n  plan: { enum: [free, pro] }\ngroups:\n  company: { class: user.workplace }\n";
+
+static struct json_token tokens[TOKENS_MAX];
+static struct buf out;
+static unsigned item_count;
+
+/* The contract that init writes, for another connector, with some lines exchanged: pairs of old and new, NULL ends them. */
+static struct ruleset *rules_of(const char *plan, const char *const *changes) {
+    static char text[TEXT_MAX];
+    static char changed[TEXT_MAX];
+    (void)snprintf(text, TEXT_MAX, "%s", init_file_text("vendors/mixpanel.yaml"));
+    static const char *const always[] = {"connector: mixpanel", "connector: posthog", NULL};
+    const char *const *lists[] = {always, changes};
+    for (size_t l = 0; l < BH_COUNT(lists); l++) {
+        for (size_t i = 0; lists[l] != NULL && lists[l][i] != NULL; i += 2) {
+            const char *found = strstr(text, lists[l][i]);
+            assert_non_null(found);
+            (void)snprintf(changed, TEXT_MAX, "%.*s%s%s", (int)(found - text), text,
+                           lists[l][i + 1], found + strlen(lists[l][i]));
+            memcpy(text, changed, TEXT_MAX);
+        }
+    }
+    return policy_kit_rules(text, plan);
+}
+
+static struct policy_kit_result *apply(struct policy *policy, const struct ruleset *rules,
+                                       const char *item) {
+    const struct ruleset *const list[] = {rules, NULL};
+    assert_true(policy_kit_item("/e", span_str(item), true));
+    return policy_kit_apply(policy, list, false);
+}
+
+static const char *value_of(const char *json, const char *key, char *memory, size_t size) {
+    const char *at = strstr(json, key);
+    assert_non_null(at);
+    at += strlen(key);
+    (void)snprintf(memory, size, "%.*s", (int)strcspn(at, "\""), at);
+    return memory;
+}
+
+static void expect(const struct ruleset *rules, const char *item, const char *const *in,
+                   const char *const *without) {
+    static struct policy *policy;
+    policy = policy != NULL ? policy : policy_kit_vendor("one");
+    const char *json = apply(policy, rules, item)->json;
+    for (size_t i = 0; in[i] != NULL; i++) {
+        if (strstr(json, in[i]) == NULL) {
+            fail_msg("%s is not in %s", in[i], json);
+        }
+    }
+    for (size_t i = 0; without[i] != NULL; i++) {
+        if (strstr(json, without[i]) != NULL) {
+            fail_msg("%s is in %s", without[i], json);
+        }
+    }
+}
+
+#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_shapes(void **state) {
+    (void)state;
+    struct ruleset *rules = rules_of(plan_text, NULL);
+    /* Time and dedupe id stand in the item; what only the SDK needs stays here. */
+    expect(rules,
+           "{\"event\":\"Run\",\"uuid\":\"01a20b8a-66e5-7679-87c6-000000000001\",\"timestamp\":\"2026-11-24T03:12:29.417Z\","
+           "\"offset\":5,\"distinct_id\":\"user_1\",\"properties\":{\"tokens\":3,\"token\":\"phc_x\",\"$time\":1795489949.307,"
+           "\"$insert_id\":\"abc\",\"$groups\":{\"company\":\"org_1\",\"team\":\"t_1\"},\"$geoip_disable\":true,"
+           "\"$ip\":\"203.0.113.9\",\"secret\":\"s\"}}",
+           LIST("\"event\":\"Run\"", "\"tokens\":3", "\"timestamp\":\"2026-11-24T03:12:29.000Z\"",
+                "\"$groups\":{\"company\":\""),
+           LIST("phc_x", "$time", "$insert_id", "offset", "org_1", "team", "t_1", "user_1", "$ip",
+                "$geoip", "secret", "01a20b8a"));
+    /* Operations at the root and in the properties; the name of the event is the SDK's. */
+    expect(rules,
+           "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"plan\":\"pro\",\"email\":\"a@example.com\"},"
+           "\"properties\":{\"$set_once\":{\"plan\":\"free\",\"x\":1},\"$unset\":[\"plan\",\"y\"]}}",
+           LIST("\"event\":\"$set\"", "\"$set\":{\"plan\":\"pro\"}",
+                "\"$set_once\":{\"plan\":\"free\"}", "\"$unset\":[\"plan\"]"),
+           LIST("example.com", "\"x\"", "\"y\""));
+    /* Nothing of it left. */
+    expect(rules, "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"email\":\"a@example.com\"}}",
+           LIST("null"), LIST("$set"));
+    /* A group's update, by its pseudonym; one that the plan does not know does not leave. */
+    expect(rules,
+           "{\"event\":\"$groupidentify\",\"distinct_id\":\"$company_org_1\",\"properties\":{\"$group_type\":\"company\","
+           "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\",\"name\":\"Acme\"}}}",
+           LIST("\"$group_type\":\"company\"", "\"$group_key\":\"",
+                "\"$group_set\":{\"plan\":\"pro\"}"),
+           LIST("org_1", "Acme"));
+    expect(rules,
+           "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"team\","
+           "\"$group_key\":\"t_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
+           LIST("null"), LIST("team"));
+    /* What people wrote never leaves. */
+    expect(rules,
+           "{\"event\":\"$exception\",\"distinct_id\":\"u\",\"properties\":{\"$exception_list\":[{\"value\":\"boo\"}],"
+           "\"$elements_chain\":\"a\",\"$el_text\":\"Pay\",\"$ai_input\":[{\"content\":\"hello there\"}]}}",
+           LIST("\"event\":\"$exception\""), LIST("boo", "$el", "$ai", "hello"));
+    ruleset_free(rules);
+}
+
+static void test_closed_ids(void **state) {
+    (void)state;
+    struct ruleset *rules =
+        rules_of(plan_text, LIST("  user.unique_id: pseudonym ", "  user.unique_id: drop "));
+    /* The empty id says to encode that the event is about nobody; what needs a person does not leave. */
+    expect(rules, "{\"event\":\"Run\",\"distinct_id\":\"u\",\"properties\":{\"distinct_id\":\"u\"}}",
+           LIST("\"event\":\"Run\"", "\"distinct_id\":\"\""), LIST("\"u\""));
+    expect(rules,
+           "{\"event\":\"$set\",\"distinct_id\":\"u\",\"properties\":{\"$set\":{\"plan\":\"pro\"}}}",
+           LIST("null"), LIST("pro"));
+    expect(rules,
+           "{\"event\":\"$identify\",\"distinct_id\":\"u\",\"properties\":{\"$anon_distinct_id\":\"x\"}}",
+           LIST("null"), LIST("$identify"));
+    ruleset_free(rules);
+    /* The key of a group stays here, so its update does, though a person's id could leave. */
+    rules = rules_of(plan_text, LIST("  user.workplace: pseudonym", "  user.workplace: drop"));
+    expect(rules,
+           "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"company\","
+           "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
+           LIST("null"), LIST("company"));
+    ruleset_free(rules);
+}
+
+static int64_t session_ms(const char *uuid) {
+    char digits[13] = {0};
+    memcpy(digits, uuid, 8);
+    memcpy(digits + 8, uuid + 9, 4);
+    return (int64_t)strtoll(digits, NULL, 16);
+}
+
+/* The session's id as it leaves a vendor; starts at `ms`. */
+static void session(struct policy *policy, const struct ruleset *rules, int64_t ms, unsigned n,
+                    char *ret_out) {
+    char item[512];
+    (void)snprintf(
+        item, sizeof item,
+        "{\"event\":\"Run\",\"distinct_id\":\"u\",\"properties\":{\"$session_id\":\"%08x-%04x-7abc-8def-%012x\"}}",
+        (unsigned)(ms >> 16), (unsigned)(ms & 0xffff), n);
+    (void)value_of(apply(policy, rules, item)->json, "\"$session_id\":\"", ret_out, 40);
+}
+
+/* Equal sessions stay equal, order is kept to the unit of time, and no two vendors can join theirs. */
+static void test_sessions(void **state) {
+    (void)state;
+    const int64_t unit = 3600000;
+    const int64_t start = INT64_C(1795489949307) / unit * unit;
+    struct ruleset *rules = rules_of(plan_text, LIST("time: second", "time: hour"));
+    struct ruleset *exact = rules_of(plan_text, LIST("time: second", "time: ms"));
+    struct policy *one = policy_kit_vendor("one");
+    struct policy *two = policy_kit_vendor("two");
+    unsigned moved = 0;
+    for (unsigned n = 0; n < 200; n++) {
+        char a[40];
+        char again[40];
+        char b[40];
+        int64_t ms = start + (n % 7) * unit + (n * INT64_C(7919)) % unit;
+        session(one, rules, ms, n, a);
+        session(two, rules, ms, n, b);
+        session(one, exact, ms, n, again);
+        assert_int_equal(session_ms(again), ms); /* a rule set of its own has its own precision */
+        session(one, rules, ms, n, again);
+        assert_string_equal(a, again);
+        assert_int_equal(strlen(a), 36);
+        assert_true(a[14] == '7' && strchr("89ab", a[19]) != NULL);
+        assert_int_equal(session_ms(a) / unit, ms / unit);
+        assert_string_not_equal(a, b);
+        assert_string_not_equal(a + 24, b + 24);
+        assert_null(strstr(a, "abc-8def"));
+        moved += session_ms(a) != session_ms(b);
+    }
+    assert_true(moved > 190);
+    struct aid aids[64];
+    char a[40];
+    session(one, rules, start, 1, a);
+    assert_int_equal(policy_pseudonym_aids(one, DOMAIN_SESSION, span_str(a), aids, 64), 0);
+    policy_free(one);
+    policy_free(two);
+    ruleset_free(rules);
+    ruleset_free(exact);
+}
+
+static void run_items(struct policy *policy, const struct ruleset *rules, const char *name,
+                      struct span text, uint32_t batch) {
+    unsigned index = 0;
+    for (uint32_t at = batch + 1; at < tokens[batch].next; at = tokens[at].next, index++) {
+        static char item[LIMIT_EVENT_BYTES];
+        struct span json = json_span(text, &tokens[at]);
+        assert_true(json.n < sizeof item);
+        (void)snprintf(item, sizeof item, "%.*s", (int)json.n, (const char *)json.p);
+        const struct policy_kit_result *r = apply(policy, rules, item);
+        const struct verdict *v = &r->verdict;
+        item_count++;
+        buf_printf(&out, "%s %u withheld=%u ", name, index, v->withheld_leaves);
+        for (unsigned i = 0; i < v->disclosed_count; i++) {
+            buf_printf(&out, "%s%s=%s", i != 0 ? "," : "", class_name(v->disclosed[i].class_id),
+                       form_name(v->disclosed[i].form));
+        }
+        buf_printf(&out, " %s", v->sends ? "" : reason_word(v->reason));
+        buf_put_str(&out, r->json);
+        buf_put_byte(&out, '\n');
+    }
+}
+
+static void run_file(struct policy *policy, const struct ruleset *rules, const char *sdk,
+                     unsigned number) {
+    char name[64];
+    char file[256];
+    (void)snprintf(name, sizeof name, "%s/%03u", sdk, number);
+    (void)snprintf(file, sizeof file, "tests/fixtures/sdk-requests/%s.json", name);
+    size_t size = 0;
+    char *bytes = policy_kit_file(file, &size);
+    if (bytes == NULL) {
+        return;
+    }
+    struct span text = span_of(bytes, size);
+    size_t count = 0;
+    size_t offset = 0;
+    assert_int_equal(json_parse(text, 64, tokens, TOKENS_MAX, &count, &offset), 0);
+    uint32_t decoded = json_get(text, tokens, 0, SPAN_LIT("decoded"));
+    uint32_t batch = decoded != 0 && tokens[decoded].kind == JSON_OBJECT
+                         ? json_get(text, tokens, decoded, SPAN_LIT("batch"))
+                         : 0;
+    if (batch != 0) {
+        run_items(policy, rules, name, text, batch);
+    }
+    free(bytes);
+}
+
+static void test_recorded_requests(void **state) {
+    (void)state;
+    static const char golden[] = "tests/golden/policy/posthog-contract.txt";
+    uint8_t *memory = malloc(OUT_MAX);
+    size_t size = 0;
+    char *plan = policy_kit_file("tests/golden/policy/plan.yaml", &size);
+    assert_true(memory != NULL && plan != NULL);
+    struct ruleset *rules = rules_of(plan, NULL);
+    struct policy *policy = policy_kit_vendor("golden");
+    out = buf_of(memory, OUT_MAX - 1);
+    for (unsigned number = 1; number < 200; number++) {
+        run_file(policy, rules, "posthog-node", number);
+    }
+    /* Of the browsers', those of four visits: the others say the same. */
+    for (unsigned number = 1; number < 40; number++) {
+        run_file(policy, rules, "posthog-js", number);
+    }
+    memory[out.n] = '\0';
+    assert_false(out.full);
+    assert_true(item_count > 300);
+    static const char *const marks[] = {"@example", "user_1", "org_a", "phc_", "203.0.113", "+1-555"};
+    for (size_t i = 0; i < BH_COUNT(marks); i++) {
+        assert_null(strstr((const char *)memory, marks[i]));
+    }
+    const char *mode = getenv("BH_GOLDEN");
+    if (mode != NULL && strcmp(mode, "write") == 0) {
+        char path[1024];
+        (void)snprintf(path, sizeof path, "%s/%s", BULKHEAD_SOURCE_DIR, golden);
+        FILE *file = fopen(path, "wb");
+        assert_non_null(file);
+        assert_int_equal(fwrite(out.p, 1, out.n, file), out.n);
+        assert_int_equal(fclose(file), 0);
+    }
+    char *kept = policy_kit_file(golden, &size);
+    assert_non_null(kept);
+    assert_int_equal(out.n, size);
+    assert_memory_equal(out.p, kept, size);
+    free(kept);
+    free(plan);
+    free(memory);
+    policy_free(policy);
+    ruleset_free(rules);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_closed_ids),
+        cmocka_unit_test(test_sessions), cmocka_unit_test(test_recorded_requests)};
+    kit_use(&posthog_ops);
+    policy_kit_start();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
