@@ -66,7 +66,7 @@ export const ALLOW = {
 export function contract(options) {
   const lines = [
     `vendor: ${options.vendor}`,
-    'connector: mixpanel',
+    `connector: ${options.connector ?? 'mixpanel'}`,
     `endpoint: ${options.endpoint}`,
     'credential: { env: MIXPANEL_TOKEN }',
     'purpose: analytics',
@@ -323,8 +323,8 @@ ${sources.map((s) => `  - ${s}`).join('\n')}
     return new Metrics((await this.health('/metrics')).body);
   }
 
-  url(where = '') {
-    return `http://127.0.0.1:${this.ports.ingest}/mixpanel${where}`;
+  url(where = '', protocol = 'mixpanel') {
+    return `http://127.0.0.1:${this.ports.ingest}/${protocol}${where}`;
   }
 
   rss() {
