@@ -35,7 +35,7 @@ static void check_persons(const struct protocol_decoded *decoded,
     struct person_ref ref;
     bool primary = item->person.n == 0 || item->kind == EVENT_GROUP; /* it links nobody */
     posthog_ops.person_begin(&it, decoded->text, decoded->tokens, item->root,
-                              (enum event_kind)item->kind, &scratch);
+                             (enum event_kind)item->kind, &scratch);
     while (posthog_ops.person_next(&it, &ref)) {
         check(ref.id.n > 0 && !posthog_ops.is_placeholder(ref.id));
         check(item->root + ref.leaf < decoded->tokens[item->root].next);
@@ -87,13 +87,15 @@ static void check_reply(const struct protocol_decoded *decoded, int rc) {
     struct buf memory = buf_of(out[0], rc == 0 ? OUT_MAX : 100);
     struct protocol_reply reply;
     posthog_ops.reply(&decoded->envelope, kind, decoded->items, decoded->item_count, &memory,
-                       &reply);
+                      &reply);
     check(reply.status >= 200 && reply.status < 600 && reply.body.n > 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const paths[] = {"/batch/", "/e",     "/i/v1/analytics/events", "/flags", "/s/",
-                                        "/decide", "/array/phc_1/config.js", "/static/a.js", "/x"};
+    static const char *const paths[] = {
+        "/batch/", "/e",      "/i/v1/analytics/events", "/flags",
+        "/s/",     "/decide", "/array/phc_1/config.js", "/static/a.js",
+        "/x"};
     if (wire == NULL) {
         wire = wire_new();
         check(wire != NULL);

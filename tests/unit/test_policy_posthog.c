@@ -87,41 +87,47 @@ static void test_shapes(void **state) {
     (void)state;
     struct ruleset *rules = rules_of(plan_text, NULL);
     /* Time and dedupe id stand in the item; what only the SDK needs stays here. */
-    expect(rules,
-           "{\"event\":\"Run\",\"uuid\":\"01a20b8a-66e5-7679-87c6-000000000001\",\"timestamp\":\"2026-11-24T03:12:29.417Z\","
-           "\"offset\":5,\"distinct_id\":\"user_1\",\"properties\":{\"tokens\":3,\"token\":\"phc_x\",\"$time\":1795489949.307,"
-           "\"$insert_id\":\"abc\",\"$groups\":{\"company\":\"org_1\",\"team\":\"t_1\"},\"$geoip_disable\":true,"
-           "\"$ip\":\"203.0.113.9\",\"secret\":\"s\"}}",
-           LIST("\"event\":\"Run\"", "\"tokens\":3", "\"timestamp\":\"2026-11-24T03:12:29.000Z\"",
-                "\"$groups\":{\"company\":\""),
-           LIST("phc_x", "$time", "$insert_id", "offset", "org_1", "team", "t_1", "user_1", "$ip",
-                "$geoip", "secret", "01a20b8a"));
+    expect(
+        rules,
+        "{\"event\":\"Run\",\"uuid\":\"01a20b8a-66e5-7679-87c6-000000000001\",\"timestamp\":\"2026-11-24T03:12:29.417Z\","
+        "\"offset\":5,\"distinct_id\":\"user_1\",\"properties\":{\"tokens\":3,\"token\":\"phc_x\",\"$time\":1795489949.307,"
+        "\"$insert_id\":\"abc\",\"$groups\":{\"company\":\"org_1\",\"team\":\"t_1\"},\"$geoip_disable\":true,"
+        "\"$ip\":\"203.0.113.9\",\"secret\":\"s\"}}",
+        LIST("\"event\":\"Run\"", "\"tokens\":3", "\"timestamp\":\"2026-11-24T03:12:29.000Z\"",
+             "\"$groups\":{\"company\":\""),
+        LIST("phc_x", "$time", "$insert_id", "offset", "org_1", "team", "t_1", "user_1", "$ip",
+             "$geoip", "secret", "01a20b8a"));
     /* Operations at the root and in the properties; the name of the event is the SDK's. */
-    expect(rules,
-           "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"plan\":\"pro\",\"email\":\"a@example.com\"},"
-           "\"properties\":{\"$set_once\":{\"plan\":\"free\",\"x\":1},\"$unset\":[\"plan\",\"y\"]}}",
-           LIST("\"event\":\"$set\"", "\"$set\":{\"plan\":\"pro\"}",
-                "\"$set_once\":{\"plan\":\"free\"}", "\"$unset\":[\"plan\"]"),
-           LIST("example.com", "\"x\"", "\"y\""));
+    expect(
+        rules,
+        "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"plan\":\"pro\",\"email\":\"a@example.com\"},"
+        "\"properties\":{\"$set_once\":{\"plan\":\"free\",\"x\":1},\"$unset\":[\"plan\",\"y\"]}}",
+        LIST("\"event\":\"$set\"", "\"$set\":{\"plan\":\"pro\"}",
+             "\"$set_once\":{\"plan\":\"free\"}", "\"$unset\":[\"plan\"]"),
+        LIST("example.com", "\"x\"", "\"y\""));
     /* Nothing of it left. */
-    expect(rules, "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"email\":\"a@example.com\"}}",
+    expect(rules,
+           "{\"event\":\"$set\",\"distinct_id\":\"u\",\"$set\":{\"email\":\"a@example.com\"}}",
            LIST("null"), LIST("$set"));
     /* A group's update, by its pseudonym; one that the plan does not know does not leave. */
-    expect(rules,
-           "{\"event\":\"$groupidentify\",\"distinct_id\":\"$company_org_1\",\"properties\":{\"$group_type\":\"company\","
-           "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\",\"name\":\"Acme\"}}}",
-           LIST("\"$group_type\":\"company\"", "\"$group_key\":\"",
-                "\"$group_set\":{\"plan\":\"pro\"}"),
-           LIST("org_1", "Acme"));
-    expect(rules,
-           "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"team\","
-           "\"$group_key\":\"t_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
-           LIST("null"), LIST("team"));
+    expect(
+        rules,
+        "{\"event\":\"$groupidentify\",\"distinct_id\":\"$company_org_1\",\"properties\":{\"$group_type\":\"company\","
+        "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\",\"name\":\"Acme\"}}}",
+        LIST("\"$group_type\":\"company\"", "\"$group_key\":\"",
+             "\"$group_set\":{\"plan\":\"pro\"}"),
+        LIST("org_1", "Acme"));
+    expect(
+        rules,
+        "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"team\","
+        "\"$group_key\":\"t_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
+        LIST("null"), LIST("team"));
     /* What people wrote never leaves. */
-    expect(rules,
-           "{\"event\":\"$exception\",\"distinct_id\":\"u\",\"properties\":{\"$exception_list\":[{\"value\":\"boo\"}],"
-           "\"$elements_chain\":\"a\",\"$el_text\":\"Pay\",\"$ai_input\":[{\"content\":\"hello there\"}]}}",
-           LIST("\"event\":\"$exception\""), LIST("boo", "$el", "$ai", "hello"));
+    expect(
+        rules,
+        "{\"event\":\"$exception\",\"distinct_id\":\"u\",\"properties\":{\"$exception_list\":[{\"value\":\"boo\"}],"
+        "\"$elements_chain\":\"a\",\"$el_text\":\"Pay\",\"$ai_input\":[{\"content\":\"hello there\"}]}}",
+        LIST("\"event\":\"$exception\""), LIST("boo", "$el", "$ai", "hello"));
     ruleset_free(rules);
 }
 
@@ -130,21 +136,25 @@ static void test_closed_ids(void **state) {
     struct ruleset *rules =
         rules_of(plan_text, LIST("  user.unique_id: pseudonym ", "  user.unique_id: drop "));
     /* The empty id says to encode that the event is about nobody; what needs a person does not leave. */
-    expect(rules, "{\"event\":\"Run\",\"distinct_id\":\"u\",\"properties\":{\"distinct_id\":\"u\"}}",
+    expect(rules,
+           "{\"event\":\"Run\",\"distinct_id\":\"u\",\"properties\":{\"distinct_id\":\"u\"}}",
            LIST("\"event\":\"Run\"", "\"distinct_id\":\"\""), LIST("\"u\""));
-    expect(rules,
-           "{\"event\":\"$set\",\"distinct_id\":\"u\",\"properties\":{\"$set\":{\"plan\":\"pro\"}}}",
-           LIST("null"), LIST("pro"));
-    expect(rules,
-           "{\"event\":\"$identify\",\"distinct_id\":\"u\",\"properties\":{\"$anon_distinct_id\":\"x\"}}",
-           LIST("null"), LIST("$identify"));
+    expect(
+        rules,
+        "{\"event\":\"$set\",\"distinct_id\":\"u\",\"properties\":{\"$set\":{\"plan\":\"pro\"}}}",
+        LIST("null"), LIST("pro"));
+    expect(
+        rules,
+        "{\"event\":\"$identify\",\"distinct_id\":\"u\",\"properties\":{\"$anon_distinct_id\":\"x\"}}",
+        LIST("null"), LIST("$identify"));
     ruleset_free(rules);
     /* The key of a group stays here, so its update does, though a person's id could leave. */
     rules = rules_of(plan_text, LIST("  user.workplace: pseudonym", "  user.workplace: drop"));
-    expect(rules,
-           "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"company\","
-           "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
-           LIST("null"), LIST("company"));
+    expect(
+        rules,
+        "{\"event\":\"$groupidentify\",\"distinct_id\":\"u\",\"properties\":{\"$group_type\":\"company\","
+        "\"$group_key\":\"org_1\",\"$group_set\":{\"plan\":\"pro\"}}}",
+        LIST("null"), LIST("company"));
     ruleset_free(rules);
 }
 
@@ -273,7 +283,8 @@ static void test_recorded_requests(void **state) {
     memory[out.n] = '\0';
     assert_false(out.full);
     assert_true(item_count > 300);
-    static const char *const marks[] = {"@example", "user_1", "org_a", "phc_", "203.0.113", "+1-555"};
+    static const char *const marks[] = {"@example", "user_1",    "org_a",
+                                        "phc_",     "203.0.113", "+1-555"};
     for (size_t i = 0; i < BH_COUNT(marks); i++) {
         assert_null(strstr((const char *)memory, marks[i]));
     }

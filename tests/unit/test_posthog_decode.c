@@ -197,10 +197,10 @@ static void test_answers(void **state) {
         assert_true(span_find(reply.body, SPAN_LIT("quota_limited")) == SIZE_MAX);
     }
     (void)post("/e", "[{\"event\":\"a\"}]");
-    static const unsigned statuses[] = {[REPLY_KEPT] = 200,        [REPLY_MALFORMED] = 400,
-                                        [REPLY_UNAUTHORIZED] = 401, [REPLY_TOO_BIG] = 413,
-                                        [REPLY_UNAVAILABLE] = 503,  [REPLY_NOT_FOUND] = 404,
-                                        [REPLY_BAD_METHOD] = 405};
+    static const unsigned statuses[] = {
+        [REPLY_KEPT] = 200,      [REPLY_MALFORMED] = 400,   [REPLY_UNAUTHORIZED] = 401,
+        [REPLY_TOO_BIG] = 413,   [REPLY_UNAVAILABLE] = 503, [REPLY_NOT_FOUND] = 404,
+        [REPLY_BAD_METHOD] = 405};
     for (unsigned kind = REPLY_KEPT; kind <= REPLY_BAD_METHOD; kind++) {
         struct protocol_reply reply = kit_reply((enum reply_kind)kind);
         assert_int_equal(reply.status, statuses[kind]);
@@ -239,9 +239,10 @@ static void test_every_row_is_found(void **state) {
     field_table_build(&table, rows, count);
     assert_true(table.probes_max <= 8);
     /* Free text is no reserved value, whatever its name. */
-    static const char *const texts[] = {"$el_text",        "$elements_chain", "$exception_list",
-                                        "$exception_message", "$ai_input",    "$ai_output_choices",
-                                        "$raw_user_agent", "title",           "$survey_response"};
+    static const char *const texts[] = {
+        "$el_text",           "$elements_chain", "$exception_list",
+        "$exception_message", "$ai_input",       "$ai_output_choices",
+        "$raw_user_agent",    "title",           "$survey_response"};
     for (size_t i = 0; i < BH_COUNT(texts); i++) {
         const struct field *field = posthog_ops.field(PLACE_EVENT_PROPERTY, span_str(texts[i]));
         assert_non_null(field);

@@ -705,7 +705,8 @@ static void distinct_values_of_an_operation_in_properties(void **state) {
     assert_int_equal(resolver_start(f->resolver), 0);
     sent_by = PROTOCOL_POSTHOG;
     (void)track(f, SOURCE_BROWSER, "\"$set\":{\"colour\":\"red\"},\"x\":{\"colour\":\"no\"}");
-    (void)track(f, SOURCE_BROWSER, "\"$set_once\":{\"colour\":\"green\",\"deep\":{\"colour\":\"no\"}}");
+    (void)track(f, SOURCE_BROWSER,
+                "\"$set_once\":{\"colour\":\"green\",\"deep\":{\"colour\":\"no\"}}");
     uint64_t third = track(f, SOURCE_BROWSER, "\"colour\":\"red\",\"$set\":{\"colour\":\"blue\"}");
     sent_by = PROTOCOL_MIXPANEL;
     resolve_all(f);
@@ -813,7 +814,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(running_again_changes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(distinct_values_close_at_the_first_over_the_limit, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(distinct_values_of_an_operation_in_properties, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(distinct_values_of_an_operation_in_properties, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(properties_without_room_are_closed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_read_while_no_daemon_runs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_space_for_slots_is_waited_for, set_up, tear_down),

@@ -149,7 +149,8 @@ static const struct id_entry *entry_of(struct policy *p, uint8_t domain, struct 
     struct id_entry *set = &p->ids[hash % (ID_ENTRIES / ID_WAYS) * ID_WAYS];
     for (unsigned i = 0; i < ID_WAYS; i++) {
         if (set[i].hash == hash && set[i].domain == domain && set[i].id_size == id.n &&
-            (domain != DOMAIN_SESSION || set[i].time == p->time) && memcmp(set[i].id, id.p, id.n) == 0) {
+            (domain != DOMAIN_SESSION || set[i].time == p->time) &&
+            memcmp(set[i].id, id.p, id.n) == 0) {
             return &set[i];
         }
     }

@@ -392,8 +392,8 @@ static void put_value(struct policy *p, uint32_t token, const struct shape *shap
 /* -- leaves --------------------------------------------------------------------------------------------- */
 
 static bool is_operation(const struct field *field) {
-    return field != NULL && (field->role == ROLE_OPERATION || field->role == ROLE_NAMES ||
-                             field_is_delete(field));
+    return field != NULL &&
+           (field->role == ROLE_OPERATION || field->role == ROLE_NAMES || field_is_delete(field));
 }
 
 /* Whether a leaf stands in an operation, which stands in the item or in its properties, or is one. */

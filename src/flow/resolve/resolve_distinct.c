@@ -152,8 +152,8 @@ int distinct_see(const struct store *store, MDB_txn *txn, const struct hmac_key 
     look.changed = ret_changed;
     struct level levels[PERSON_ITER_DEPTH];
     unsigned depth = 1;
-    levels[0] = (struct level){1, tokens[0].next,
-                               protocol->root_place((enum event_kind)event_kind)};
+    levels[0] =
+        (struct level){1, tokens[0].next, protocol->root_place((enum event_kind)event_kind)};
     if (tokens[0].kind != JSON_OBJECT || levels[0].place == PLACE_NONE) {
         return 0;
     }

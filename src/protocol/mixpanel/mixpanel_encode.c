@@ -185,7 +185,8 @@ static bool read_refused(struct span body, size_t item_count, uint32_t *refused,
     if (!loose_member(body, "failed_records", &records) || records.p[0] != '[') {
         return false;
     }
-    for (i = loose_skip_comma(records, i); loose_take_value(records, &i, &record); i = loose_skip_comma(records, i)) {
+    for (i = loose_skip_comma(records, i); loose_take_value(records, &i, &record);
+         i = loose_skip_comma(records, i)) {
         struct span value;
         uint64_t index;
         if (!loose_member(record, "index", &value) || !span_to_u64(value, &index) ||
@@ -212,7 +213,7 @@ static enum answer_kind read_success(unsigned endpoint, struct span body) {
     }
     if (endpoint == MIXPANEL_SEND_EVENTS) {
         return loose_member(body, "code", &value) && span_is(value, "200") ? ANSWER_ACCEPTED
-                                                                     : ANSWER_RETRY;
+                                                                           : ANSWER_RETRY;
     }
     if (!loose_member(body, "status", &value)) {
         return ANSWER_RETRY;

@@ -12,10 +12,11 @@
 
 /* Endpoints of the gateway. */
 enum posthog_path {
-    POSTHOG_BATCH = 1,   /* /batch */
-    POSTHOG_CAPTURE = 2, /* /e, /i/v0/e, /capture, /track, /engage: what browsers and old SDKs call */
-    POSTHOG_EVENTS = 3,  /* /i/v1/analytics/events: the token is in the header */
-    POSTHOG_FLAGS = 4,   /* /flags, /decide */
+    POSTHOG_BATCH = 1, /* /batch */
+    POSTHOG_CAPTURE =
+        2, /* /e, /i/v0/e, /capture, /track, /engage: what browsers and old SDKs call */
+    POSTHOG_EVENTS = 3,      /* /i/v1/analytics/events: the token is in the header */
+    POSTHOG_FLAGS = 4,       /* /flags, /decide */
     POSTHOG_DEFINITIONS = 5, /* /flags/definitions */
     POSTHOG_CONFIG_JS = 6,   /* /array/<token>/config.js */
     POSTHOG_CONFIG = 7,      /* /array/<token>/config */

@@ -165,15 +165,15 @@ static void read_object(struct protocol_decoded *ret, struct buf *scratch,
     batch->is_historic = historic != 0 && tokens[historic].kind == JSON_TRUE;
 }
 
-static int list_items(struct protocol_decoded *ret, struct protocol_work *work,
-                      struct buf *scratch, struct posthog_batch *batch) {
+static int list_items(struct protocol_decoded *ret, struct protocol_work *work, struct buf *scratch,
+                      struct posthog_batch *batch) {
     const struct json_token *tokens = ret->tokens;
     uint32_t list = 0;
     if (tokens[0].kind == JSON_OBJECT) {
         read_object(ret, scratch, batch);
         list = json_get(ret->text, tokens, 0, SPAN_LIT("batch"));
         if (list == 0) {
-            work->items[ret->item_count++] = 
+            work->items[ret->item_count++] =
                 (struct protocol_item){.json = json_span(ret->text, &tokens[0])};
             return 0;
         }

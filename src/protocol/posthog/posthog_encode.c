@@ -237,8 +237,8 @@ static enum answer_kind read_success(struct span body) {
         span_find(value, SPAN_LIT("\"events\"")) != SIZE_MAX) {
         return ANSWER_RETRY;
     }
-    bool is_ok = loose_member(body, "status", &value) &&
-                 (span_is(value, "\"Ok\"") || span_is(value, "1"));
+    bool is_ok =
+        loose_member(body, "status", &value) && (span_is(value, "\"Ok\"") || span_is(value, "1"));
     return is_ok ? ANSWER_ACCEPTED : ANSWER_RETRY;
 }
 

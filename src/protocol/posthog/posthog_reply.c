@@ -27,17 +27,17 @@ static const struct answer_row answers[] = {
  * Flags that the SDK knows stay as they are: an answer that says it is incomplete adds to them. The
  * two older forms of the answer stand beside it.
  */
-#define NO_FLAGS                                                             \
-    "{\"errorsWhileComputingFlags\":true,\"flags\":{},\"featureFlags\":{},"  \
+#define NO_FLAGS                                                                 \
+    "{\"errorsWhileComputingFlags\":true,\"flags\":{},\"featureFlags\":{},"      \
     "\"featureFlagPayloads\":{},\"quotaLimited\":[],\"sessionRecording\":false," \
     "\"supportedCompression\":[\"gzip\",\"gzip-js\"]}"
 
 /* All that loads more of the vendor's code or data is off; gzip keeps the SDK from preflights. */
-#define CONFIG                                                                                   \
-    "\"supportedCompression\":[\"gzip\",\"gzip-js\"],\"hasFeatureFlags\":false,"                 \
-    "\"captureDeadClicks\":false,\"capturePerformance\":false,\"autocapture_opt_out\":false,"    \
-    "\"autocaptureExceptions\":false,\"analytics\":{\"endpoint\":\"/i/v0/e/\"},"                 \
-    "\"elementsChainAsString\":true,\"sessionRecording\":false,\"heatmaps\":false,"              \
+#define CONFIG                                                                                \
+    "\"supportedCompression\":[\"gzip\",\"gzip-js\"],\"hasFeatureFlags\":false,"              \
+    "\"captureDeadClicks\":false,\"capturePerformance\":false,\"autocapture_opt_out\":false," \
+    "\"autocaptureExceptions\":false,\"analytics\":{\"endpoint\":\"/i/v0/e/\"},"              \
+    "\"elementsChainAsString\":true,\"sessionRecording\":false,\"heatmaps\":false,"           \
     "\"surveys\":false,\"defaultIdentifiedOnly\":true,\"siteApps\":[]}"
 
 static void put_config(struct buf *out, struct span token) {
@@ -96,6 +96,5 @@ void posthog_reply(const struct protocol_envelope *envelope, enum reply_kind kin
         put_config(memory, envelope->api_key);
         break;
     }
-    ret->body =
-        memory->full ? SPAN_LIT("{}") : span_of(memory->p + before, memory->n - before);
+    ret->body = memory->full ? SPAN_LIT("{}") : span_of(memory->p + before, memory->n - before);
 }
