@@ -19,6 +19,7 @@
 #include "protocol/wire/wire.h"
 
 enum {
+    UUID_MAX = 64,     /* policy writes 38 bytes */
     ADDED_MAX = 192,   /* what an item grows by: all additions at once are 176 bytes */
     ENVELOPE_MAX = 32, /* {"api_key":"","batch":[]} */
 };
@@ -158,7 +159,7 @@ static int put_item(struct span item, struct buf *out) {
     bool is_unnamed = !is_id(p.distinct_id) && !is_id(p.inner_distinct_id);
     /* A group update without a person is no event without a profile: PostHog would drop it. */
     bool is_nobody = is_unnamed && !span_is(p.event, "\"$groupidentify\"");
-    if (is_unnamed && !is_id(p.uuid)) {
+    if (is_unnamed && (!is_id(p.uuid) || p.uuid.n > UUID_MAX)) {
         return BH_E_SYNTAX;
     }
     bool has_members = true;
