@@ -92,12 +92,14 @@ static void test_batches(void **state) {
     assert_int_equal(encode(NULL, 0, OUT_MAX, &post), 0);
     assert_true(span_is(post.plain, "{\"api_key\":\"phc_\\\"v\",\"batch\":[]}"));
     assert_int_equal(encode(two, 2, 60, &post), BH_E_FULL);
-    static const char *const bad[] = {"",
-                                      "[]",
-                                      "{\"a\":1",
-                                      "{\"properties\":3,\"distinct_id\":\"u\"}",
-                                      "{\"event\":\"a\"}",
-                                      "{\"properties\":{\"a\"}}"};
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{\"a\":1",
+        "{\"properties\":3,\"distinct_id\":\"u\"}",
+        "{\"event\":\"a\"}",
+        "{\"uuid\":[\"0123456789012345678901234567890123456789012345678901234567890123\"]}",
+        "{\"properties\":{\"a\"}}"};
     for (size_t i = 0; i < BH_COUNT(bad); i++) {
         assert_int_equal(encode(&bad[i], 1, OUT_MAX, &post), BH_E_SYNTAX);
     }

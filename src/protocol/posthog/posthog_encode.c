@@ -20,7 +20,7 @@
 
 enum {
     UUID_MAX = 64,     /* policy writes 38 bytes */
-    ADDED_MAX = 192,   /* what an item grows by: all additions at once are 176 bytes */
+    ADDED_MAX = 192,   /* more than an item grows by */
     ENVELOPE_MAX = 32, /* {"api_key":"","batch":[]} */
 };
 
