@@ -8,7 +8,7 @@
 #ifndef BH_CLI_INIT_FILES_H
 #define BH_CLI_INIT_FILES_H
 
-/* "bulkhead.yaml", "plan.yaml", "vendors/mixpanel.yaml", ".gitignore"; NULL for another name. */
+/* "bulkhead.yaml", "plan.yaml", "vendors/mixpanel.yaml", "vendors/posthog.yaml", ".gitignore"; NULL for another name. */
 const char *init_file_text(const char *name);
 
 #endif

@@ -30,21 +30,17 @@ static struct json_token tokens[TOKENS_MAX];
 static struct buf out;
 static unsigned item_count;
 
-/* The contract that init writes, for another connector, with some lines exchanged: pairs of old and new, NULL ends them. */
+/* The contract that init has for PostHog, with some lines exchanged: pairs of old and new, NULL ends them. */
 static struct ruleset *rules_of(const char *plan, const char *const *changes) {
     static char text[TEXT_MAX];
     static char changed[TEXT_MAX];
-    (void)snprintf(text, TEXT_MAX, "%s", init_file_text("vendors/mixpanel.yaml"));
-    static const char *const always[] = {"connector: mixpanel", "connector: posthog", NULL};
-    const char *const *lists[] = {always, changes};
-    for (size_t l = 0; l < BH_COUNT(lists); l++) {
-        for (size_t i = 0; lists[l] != NULL && lists[l][i] != NULL; i += 2) {
-            const char *found = strstr(text, lists[l][i]);
-            assert_non_null(found);
-            (void)snprintf(changed, TEXT_MAX, "%.*s%s%s", (int)(found - text), text,
-                           lists[l][i + 1], found + strlen(lists[l][i]));
-            memcpy(text, changed, TEXT_MAX);
-        }
+    (void)snprintf(text, TEXT_MAX, "%s", init_file_text("vendors/posthog.yaml"));
+    for (size_t i = 0; changes != NULL && changes[i] != NULL; i += 2) {
+        const char *found = strstr(text, changes[i]);
+        assert_non_null(found);
+        (void)snprintf(changed, TEXT_MAX, "%.*s%s%s", (int)(found - text), text, changes[i + 1],
+                       found + strlen(changes[i]));
+        memcpy(text, changed, TEXT_MAX);
     }
     return policy_kit_rules(text, plan);
 }
