@@ -154,6 +154,25 @@ static void test_closed_ids(void **state) {
     ruleset_free(rules);
 }
 
+/* The name of an update is a word of the SDK's or stays here, whatever the journal says that the item is. */
+static void test_update_names(void **state) {
+    (void)state;
+    struct ruleset *rules = rules_of(plan_text, NULL);
+    struct policy *policy = policy_kit_vendor("one");
+    const struct ruleset *const list[] = {rules, NULL};
+    static const char item[] =
+        "{\"event\":\"Ada left\",\"distinct_id\":\"u\",\"properties\":{\"$set\":{\"plan\":\"pro\"}}}";
+    assert_true(policy_kit_item("/e", span_str(item), true));
+    struct record_event event = *policy_kit_input()->event;
+    event.kind = EVENT_PROFILE;
+    policy_kit_input()->event = &event;
+    const struct policy_kit_result *r = policy_kit_apply(policy, list, false);
+    assert_non_null(strstr(r->json, "\"plan\":\"pro\""));
+    assert_null(strstr(r->json, "Ada"));
+    policy_free(policy);
+    ruleset_free(rules);
+}
+
 static int64_t session_ms(const char *uuid) {
     char digits[13] = {0};
     memcpy(digits, uuid, 8);
@@ -307,7 +326,8 @@ static void test_recorded_requests(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes), cmocka_unit_test(test_closed_ids),
-        cmocka_unit_test(test_sessions), cmocka_unit_test(test_recorded_requests)};
+        cmocka_unit_test(test_update_names), cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_recorded_requests)};
     kit_use(&posthog_ops);
     policy_kit_start();
     return cmocka_run_group_tests(tests, NULL, NULL);
