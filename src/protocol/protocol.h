@@ -88,6 +88,10 @@ enum field_role {
     /* Tells the vendor how to treat the item ($ignore_time, mp_lib): leaves when its type fits and
      * its class is open. */
     ROLE_PLUMBING,
+    /*
+     * To whom the vendor may pass the item on: dropped whatever the SDK said, since encode says it.
+     */
+    ROLE_ONWARD,
 };
 
 /* Which id of a person a field holds; what the resolver makes links from. */
@@ -129,6 +133,7 @@ enum field_type {
     TYPE_NAME,  /* of a person or place: up to 128 bytes without control characters */
     TYPE_QUERY, /* what someone searched for: up to 255 bytes */
     TYPE_NAMES, /* an array of property names */
+    TYPE_PACKAGE, /* of a library: a word, or @word/word: the sign stands first, so that no e-mail fits */
 };
 
 struct field {
@@ -144,7 +149,7 @@ struct field {
     uint8_t level;
     uint8_t inside; /* enum field_place of its object's members, or PLACE_NONE */
     uint8_t person; /* enum person_kind of ROLE_PERSON */
-    /* Person: 1.. = order in which primary ids are tried, 0 = never the primary. Time: not 0 = the item's. */
+    /* Person: 1.. = order in which primary ids are tried, 0 = never the primary. Time: likewise, 0 = not the item's. */
     uint8_t rank;
 };
 

@@ -305,6 +305,7 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
     switch (field != NULL && !w->is_nested ? (enum field_role)field->role : ROLE_DATA) {
     case ROLE_TOKEN:
     case ROLE_INSERT_ID:
+    case ROLE_ONWARD:
         d->act = ACT_SKIP;
         break;
     case ROLE_PERSON:
@@ -442,9 +443,9 @@ static void push(struct policy *p, const struct walk *w) {
     p->walks[p->depth++] = *w;
 }
 
-/* The object that holds an event's properties, or an operation. */
+/* An object that is itself no data (properties, an operation, the context) is one object, not a list. */
 static bool is_structure(const struct field *field) {
-    return field->role == ROLE_PROPERTIES || field->role == ROLE_OPERATION;
+    return field->class_id == CLASS_NONE;
 }
 
 /* A value, after its key is understood: a container is entered, a leaf decided. */
@@ -459,6 +460,9 @@ static void judge_value(struct judge *j, const struct walk *parent, uint32_t tok
     if (t->kind == JSON_ARRAY && has_inside && is_structure(field)) {
         reason =
             REASON_WRONG_TYPE; /* several operations in one: the resolver would not have looked into them */
+    }
+    if (is_container && field != NULL && field->role == ROLE_ONWARD && !parent->is_nested) {
+        reason = REASON_NOT_ALLOWED; /* nothing for a person to decide */
     }
     if (is_container && parent->is_array && plan != NULL && plan->has_distinct) {
         reason = REASON_MAX_DISTINCT; /* nor does it count what lies deeper than a list */
@@ -532,6 +536,21 @@ static void understand(const struct judge *j, const struct walk *w, struct span 
     *ret_plan = plan_of(j, w->section, key, hash);
 }
 
+/*
+ * Text beside the properties (a page's name) is what the plan says of a property of that name. Its distinct values
+ * are not counted there.
+ */
+static const struct rule_field *plan_of_text(const struct judge *j, const struct walk *w,
+                                             const struct field *field, struct span key,
+                                             uint64_t hash) {
+    if (w->place != PLACE_EVENT || field == NULL || field->type != TYPE_TEXT ||
+        field->role != ROLE_DATA) {
+        return NULL;
+    }
+    const struct rule_field *plan = plan_of(j, PLACE_EVENT_PROPERTY, key, hash);
+    return plan != NULL && !plan->has_distinct ? plan : NULL;
+}
+
 /* False: the item ends here (J2). */
 static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_token) {
     struct policy *p = j->p;
@@ -553,6 +572,7 @@ static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_tok
         plan = name.p != NULL ? plan_of(j, w->section, name, name_hash(name)) : NULL;
     } else if (name.p != NULL) {
         understand(j, w, key, hash, &field, &plan);
+        plan = plan != NULL ? plan : plan_of_text(j, w, field, key, hash);
     }
     judge_value(j, w, key_token + 1, field, plan, path_size, reason);
     return true;

@@ -414,8 +414,11 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
         bool is_primary =
             names->person != NULL ? d->field->person == PERSON_DISTINCT : d->field->rank != 0;
         bool is_link = event_is_link(kind) || (names->links_alone && kind == EVENT_PROFILE);
+        /* A group's item is about the group; the person is whom it puts into it. */
         p->has_person = p->has_person || (is_primary && kind != EVENT_GROUP);
-        p->links = (uint8_t)(p->links + (p->links < 255));
+        if (names->person != NULL || is_primary || event_is_link(kind)) {
+            p->links = (uint8_t)(p->links + (p->links < 255));
+        }
         if (is_link && !add_aid(p->verdict, &shape->aid)) {
             return false;
         }
@@ -423,9 +426,10 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     if (role == ROLE_GROUP_KEY) {
         p->links = 1;
     }
-    /* A group update is about the group, whoever sent it. */
+    /* A group update is about the group, whoever sent it; context.groupId is not what it is about. */
+    uint8_t place = p->walks[p->depth - 1].place;
     if (role == ROLE_GROUP_ID && kind == EVENT_GROUP && d->act == ACT_SHAPE &&
-        !field_is_delete(d->field)) {
+        (p->depth == 1 || place == PLACE_EVENT_PROPERTY) && !field_is_delete(d->field)) {
         p->has_person = true;
     }
     if (kind == EVENT_PROFILE || kind == EVENT_GROUP) {

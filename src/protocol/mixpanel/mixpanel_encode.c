@@ -12,7 +12,6 @@
  */
 #include "base/check.h"
 #include "base/compiler.h"
-#include "crypto/crypto.h"
 #include "protocol/mixpanel/mixpanel_int.h"
 #include "protocol/wire/loose.h"
 #include "protocol/wire/wire.h"
@@ -66,20 +65,7 @@ size_t mixpanel_encoded_size(unsigned endpoint, size_t json_len, size_t credenti
 }
 
 void mixpanel_authorize(struct span credential, struct buf *out) {
-    uint8_t both[512];
-    uint8_t coded[700];
-    size_t n = 0;
-    struct buf b = buf_of(both, sizeof both);
-    buf_put_span(&b, credential);
-    buf_put_byte(&b, ':');
-    if (b.full || base64_encode(buf_span(&b), coded, sizeof coded, &n) != 0) {
-        out->full = true;
-    } else {
-        buf_put_str(out, "Basic ");
-        buf_put(out, coded, n);
-    }
-    secret_wipe(both, sizeof both);
-    secret_wipe(coded, sizeof coded);
+    wire_put_basic(credential, out);
 }
 
 /* Where the token goes: just after the brace of the object that takes it; 0 = no such object. */

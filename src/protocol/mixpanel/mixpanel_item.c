@@ -136,6 +136,7 @@ static void note(struct reading *r, const struct field *field, uint32_t value) {
     case ROLE_GROUP_ID:
     case ROLE_CALL:
     case ROLE_PLUMBING:
+    case ROLE_ONWARD:
         break;
     }
 }

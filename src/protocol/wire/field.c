@@ -173,6 +173,15 @@ static bool is_email(struct span s) {
            span_find_byte(domain, '.') != SIZE_MAX && span_find_byte(s, ' ') == SIZE_MAX;
 }
 
+static bool is_package(struct span s) {
+    if (s.n == 0 || s.p[0] != '@') {
+        return all_in(s, 1, WORD_MAX, &word_bytes);
+    }
+    size_t slash = span_find_byte(s, '/');
+    return slash != SIZE_MAX && all_in(span_cut(s, 1, slash - 1), 1, WORD_MAX, &version_bytes) &&
+           all_in(span_from(s, slash + 1), 1, WORD_MAX, &version_bytes);
+}
+
 static bool is_phone(struct span s) {
     unsigned digits = 0;
     for (size_t i = 0; i < s.n; i++) {
@@ -210,6 +219,8 @@ static bool string_fits(enum field_type type, struct span s) {
         return is_family(s);
     case TYPE_LABEL:
         return all_in(s, 1, LABEL_MAX, &label_bytes);
+    case TYPE_PACKAGE:
+        return is_package(s);
     case TYPE_VERSION:
         return all_in(s, 1, VERSION_MAX, &version_bytes);
     case TYPE_URL:

@@ -138,6 +138,7 @@ struct reading {
     struct item_facts *facts;
     struct span first_id; /* any id of a person; another one makes a link */
     uint8_t rank;         /* of the primary id so far; 0 = none */
+    uint8_t time_rank;    /* of the time so far; 0 = none */
 };
 
 static void note_person(struct reading *r, const struct field *field, uint32_t value) {
@@ -192,10 +193,10 @@ static void note(struct reading *r, const struct field *field, uint32_t value) {
         r->item->dedupe = string_of(r, value);
         break;
     case ROLE_TIME:
-        if (field->rank != 0) {
-            r->facts->has_time =
-                field_time_ms((enum json_kind)tokens[value].kind, string_of(r, value), &ms);
-            r->item->time_ms = r->facts->has_time ? ms : r->item->time_ms;
+        if (field->rank != 0 && (r->time_rank == 0 || field->rank <= r->time_rank) &&
+            field_time_ms((enum json_kind)tokens[value].kind, string_of(r, value), &ms)) {
+            r->time_rank = field->rank;
+            r->item->time_ms = ms;
         }
         break;
     case ROLE_PERSON:
@@ -214,6 +215,7 @@ static void note(struct reading *r, const struct field *field, uint32_t value) {
     case ROLE_GROUP_KEY:
     case ROLE_GROUP_ID:
     case ROLE_PLUMBING:
+    case ROLE_ONWARD:
         break;
     }
 }
@@ -232,6 +234,7 @@ void item_read(const struct item_table *table, enum field_place root_place,
         note(&r, field, value);
     }
     ret_facts->names_person = r.rank != 0;
+    ret_facts->has_time = r.time_rank != 0;
 }
 
 uint8_t item_check(const struct protocol_decoded *decoded, uint32_t root, bool deep) {

@@ -257,3 +257,20 @@ bool wire_basic(struct span authorization, struct buf *out, struct span *ret_use
     *ret_secret = span_from(both, colon + 1);
     return true;
 }
+
+void wire_put_basic(struct span credential, struct buf *out) {
+    uint8_t both[512];
+    uint8_t coded[700];
+    size_t n = 0;
+    struct buf b = buf_of(both, sizeof both);
+    buf_put_span(&b, credential);
+    buf_put_byte(&b, ':');
+    if (b.full || base64_encode(buf_span(&b), coded, sizeof coded, &n) != 0) {
+        out->full = true;
+    } else {
+        buf_put_str(out, "Basic ");
+        buf_put(out, coded, n);
+    }
+    secret_wipe(both, sizeof both);
+    secret_wipe(coded, sizeof coded);
+}

@@ -48,5 +48,7 @@ size_t wire_reach(const struct buf *out);
 /* user:secret of a Basic header, decoded into out. */
 bool wire_basic(struct span authorization, struct buf *out, struct span *ret_user,
                 struct span *ret_secret);
+/* "Basic " and a credential that is the user, without a password. out->full when it does not fit. */
+void wire_put_basic(struct span credential, struct buf *out);
 
 #endif
