@@ -15,7 +15,13 @@
 #include "model/finding.h"
 
 /* Numbers are on disk. */
-enum protocol_id { PROTOCOL_NONE = 0, PROTOCOL_MIXPANEL = 1, PROTOCOL_POSTHOG = 2 };
+enum protocol_id {
+    PROTOCOL_NONE = 0,
+    PROTOCOL_MIXPANEL = 1,
+    PROTOCOL_POSTHOG = 2,
+    PROTOCOL_SEGMENT = 3,
+    PROTOCOL_RUDDER = 4,
+};
 
 /* Kinds of items. Numbers are on disk (docs/format/journal.md). */
 enum event_kind {
