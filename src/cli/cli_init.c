@@ -4,31 +4,46 @@
 
 #include "cli/cli.h"
 #include "cli/init_files.h"
+#include "engine/yaml/yaml.h"
 #include "os/env.h"
 #include "os/file.h"
+#include "protocol/protocol.h"
 
 static const struct cli_option init_options[] = {
     {"--instance", "NAME",
      "name of this instance, in logs and in the key's file name (default main)"},
+    {"--vendor", "NAME", "whose SDK and contract to begin with: mixpanel (default), segment, rudder …"},
     {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
 };
 
-/* The text with every "@INSTANCE@" and "@KEY@" replaced. */
-static int write_template(const char *path, const char *text, const char *instance, const char *key,
+struct init_words {
+    const char *instance;
+    const char *key;
+    const char *vendor;
+};
+
+/* The text with every "@INSTANCE@", "@KEY@" and "@VENDOR@" replaced. */
+static int write_template(const char *path, const char *text, const struct init_words *words,
                           struct err *err) {
     enum { TEXT_MAX = 65536 };
+    const struct {
+        const char *mark;
+        const char *word;
+    } marks[] = {
+        {"@INSTANCE@", words->instance}, {"@KEY@", words->key}, {"@VENDOR@", words->vendor}};
     char *out = malloc(TEXT_MAX);
     if (out == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
     }
     struct buf b = buf_of(out, TEXT_MAX);
     while (*text != '\0') {
-        if (strncmp(text, "@INSTANCE@", 10) == 0) {
-            buf_put_str(&b, instance);
-            text += 10;
-        } else if (strncmp(text, "@KEY@", 5) == 0) {
-            buf_put_str(&b, key);
-            text += 5;
+        size_t i = 0;
+        while (i < BH_COUNT(marks) && strncmp(text, marks[i].mark, strlen(marks[i].mark)) != 0) {
+            i++;
+        }
+        if (i < BH_COUNT(marks)) {
+            buf_put_str(&b, marks[i].word);
+            text += strlen(marks[i].mark);
         } else {
             buf_put_byte(&b, (uint8_t)*text++);
         }
@@ -87,23 +102,57 @@ static int make_key(const char *key, struct err *err) {
     return r;
 }
 
-static int init_run(const struct cli_args *args) {
-    static const struct {
+/* A contract is known for it; else the nearest that is. */
+static int check_vendor(const char *vendor, const char *file) {
+    size_t count = 0;
+    const char *const *words = protocol_list(&count);
+    if (init_file_text(file) != NULL) {
+        return 0;
+    }
+    const char *near = yaml_nearest(span_str(vendor), words, count);
+    return cli_fail_text("no vendor '%s' is known; did you mean '%s'?", vendor,
+                         near != NULL ? near : words[0]);
+}
+
+static int write_files(const char *dir, const char *contract, const struct init_words *words,
+                       struct err *err) {
+    const struct {
         const char *name;
         const char *what;
     } files[] = {
         {"bulkhead.yaml", "listeners, data folder, sources and their tokens"},
         {"plan.yaml", "what events and properties mean; what is not declared does not leave"},
-        {"vendors/mixpanel.yaml", "the contract: what this vendor may receive"},
+        {contract, "the contract: what this vendor may receive"},
         {".gitignore", "keeps data out of git"},
     };
+    char path[SETTINGS_PATH + 64];
+    (void)printf("%s\n", dir);
+    for (size_t i = 0; i < BH_COUNT(files); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        int r = write_template(path, init_file_text(files[i].name), words, err);
+        if (r != 0) {
+            return r;
+        }
+        (void)printf("  %-22s %s\n", files[i].name, files[i].what);
+    }
+    return 0;
+}
+
+static int init_run(const struct cli_args *args) {
     struct err err = {0};
     const char *dir = args->positional_count != 0 ? args->positional[0] : settings_dir(args->dir);
     const char *instance = cli_has(args, "--instance") ? cli_value(args, "--instance") : "main";
+    const char *vendor = cli_has(args, "--vendor") ? cli_value(args, "--vendor") : "mixpanel";
     char key[SETTINGS_PATH];
     char path[SETTINGS_PATH + 64];
+    char contract[SETTINGS_PATH];
     (void)snprintf(key, sizeof key, "~/.config/bulkhead/%s.key", instance);
+    (void)snprintf(contract, sizeof contract, "vendors/%s.yaml", vendor);
     const char *key_file = cli_has(args, "--key") ? cli_value(args, "--key") : key;
+    int unknown = check_vendor(vendor, contract);
+    if (unknown != 0) {
+        return unknown;
+    }
     (void)snprintf(path, sizeof path, "%s/bulkhead.yaml", dir);
     if (os_path_exists(path)) {
         return cli_fail_text(
@@ -112,16 +161,10 @@ static int init_run(const struct cli_args *args) {
             path);
     }
     (void)snprintf(path, sizeof path, "%s/vendors", dir);
-    if (make_folders(dir, &err) != 0 || make_folders(path, &err) != 0) {
+    const struct init_words words = {instance, key_file, vendor};
+    if (make_folders(dir, &err) != 0 || make_folders(path, &err) != 0 ||
+        write_files(dir, contract, &words, &err) != 0) {
         return cli_fail(&err);
-    }
-    (void)printf("%s\n", dir);
-    for (size_t i = 0; i < BH_COUNT(files); i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
-        if (write_template(path, init_file_text(files[i].name), instance, key_file, &err) != 0) {
-            return cli_fail(&err);
-        }
-        (void)printf("  %-22s %s\n", files[i].name, files[i].what);
     }
     if (make_key(key_file, &err) != 0) {
         return cli_fail(&err);
@@ -132,11 +175,12 @@ static int init_run(const struct cli_args *args) {
 
 const struct cli_command cli_command_init = {
     .name = "init",
-    .usage = "init [DIR] [--instance NAME] [--key FILE]",
+    .usage = "init [DIR] [--vendor NAME] [--instance NAME] [--key FILE]",
     .summary = "Write a configuration folder that runs as it is, and a master key outside it",
     .details =
         "Nothing that exists is changed. New vendors start cut: nothing leaves before `bulkhead restore`.\n\n"
-        "example:\n  bulkhead init ./bulkhead --instance eu-1\n",
+        "examples:\n  bulkhead init ./bulkhead --instance eu-1\n"
+        "  bulkhead init ./bulkhead --vendor segment\n",
     .positional_max = 1,
     .options = init_options,
     .option_count = BH_COUNT(init_options),

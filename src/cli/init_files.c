@@ -15,7 +15,7 @@ static const char bulkhead_yaml[] =
 "instance: @INSTANCE@\n"
 "\n"
 "listen:\n"
-"  ingest: 127.0.0.1:8080        # the SDKs: point api_host at http://…:8080/mixpanel (plain HTTP; see tls)\n"
+"  ingest: 127.0.0.1:8080        # the SDKs: point them at http://…:8080/@VENDOR@ (plain HTTP; see tls)\n"
 "# tls: { certificate: tls/chain.pem, key: /etc/ssl/private/gateway.key } # ingest by TLS; a reload takes a new certificate\n"
 "  admin: unix:admin.sock        # the commands; in the data folder, for its owner only\n"
 "  health: 127.0.0.1:8082        # /healthz /readyz /metrics\n"
@@ -37,8 +37,8 @@ static const char bulkhead_yaml[] =
 "#   trust: server   the token is a secret: write { env: NAME } or { file: PATH }\n"
 "#   vendors         whom this source's events may reach at all; each has a contract in vendors/\n"
 "sources:\n"
-"  - { name: web, protocol: mixpanel, token: web_token_change_me, trust: browser, vendors: [mixpanel] }\n"
-"# - { name: api, protocol: mixpanel, token: { env: BULKHEAD_API_TOKEN }, trust: server, vendors: [mixpanel] }\n";
+"  - { name: web, protocol: @VENDOR@, token: web_token_change_me, trust: browser, vendors: [@VENDOR@] }\n"
+"# - { name: api, protocol: @VENDOR@, token: { env: BULKHEAD_API_TOKEN }, trust: server, vendors: [@VENDOR@] }\n";
 
 static const char plan_yaml[] =
 "# plan.yaml: what your events and properties mean.\n"
@@ -72,39 +72,46 @@ static const char plan_yaml[] =
 "groups:                         # whom a person belongs to: the key is a property, its values are ids\n"
 "  company: { class: user.workplace }\n";
 
-static const char mixpanel_yaml[] =
-"# vendors/mixpanel.yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n"
-"# A new vendor starts cut: look with `bulkhead preview mixpanel --held` and `--explain`, then `bulkhead restore mixpanel --replay`.\n"
-"\n"
-"vendor: mixpanel                # the name of this file\n"
-"connector: mixpanel             # the protocol that it speaks\n"
-"endpoint: https://api-eu.mixpanel.com\n"
-"credential: { env: MIXPANEL_TOKEN } # or { file: PATH } or { systemd: NAME }; never in git, arguments or logs\n"
-"purpose: analytics              # Fideslang data use\n"
-"retention: 400d                 # what the vendor's own setting must be\n"
-"\n"
-"# class: form. The most specific line decides. A line for a parent holds for its children, except for identifiers, IP addresses, URLs,\n"
-"# purchases and searches: those open by a line of their own only. Passwords, credentials, payment data, government ids, health,\n"
-"# biometrics and the like never leave; no line can open them.\n"
-"#   raw         as it is                     pseudonym  another id for this vendor alone; it keeps its shape\n"
-"#   coarse      country, family, path, /24   mask       j…@example.com\n"
-"#   redact      the place becomes [class]    drop       not at all, though a parent's line would\n"
-"allow:\n"
-"  user.unique_id: pseudonym              # joins one person's steps: funnel, retention, cohort\n"
-"  user.unique_id.pseudonymous: pseudonym # the visit before login; the vendor merges the two\n"
-"  user.device.device_id: pseudonym\n"
-"  user.device.cookie_id: pseudonym       # session ids\n"
-"  user.device: { coarse: family }        # Chrome, Mac OS X; no versions, no screen sizes\n"
-"  user.location.imprecise: { coarse: country }\n"
-"  user.workplace: pseudonym              # group analytics without the company's name\n"
-"  user.behavior: raw                     # declared event names, booleans, enums, numbers\n"
-"  user.behavior.browsing_history: { coarse: path } # own pages without ids and query; of other sites the domain\n"
-"  user.privacy_preferences: raw\n"
-"  system.operations: raw                 # name and version of the SDK\n"
-"# user.contact.email: mask               # a line like this opens one more thing; say here why\n"
-"\n"
-"time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n"
-"undeclared: hold                # hold: withheld, and listed by `bulkhead preview mixpanel --held`; drop: withheld\n";
+/* A vendor's contract: what it is called, where it takes events, and the environment's name of its credential; the rest is the same for all. */
+#define CONTRACT(name, endpoint, env) \
+    "# vendors/" name ".yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n" \
+    "# A new vendor starts cut: look with `bulkhead preview " name " --held` and `--explain`, then `bulkhead restore " name " --replay`.\n" \
+    "\n" \
+    "vendor: " name " # the name of this file\n" \
+    "connector: " name " # the protocol that it speaks\n" \
+    "endpoint: " endpoint "\n" \
+    "credential: { env: " env " } # or { file: PATH } or { systemd: NAME }; never in git, arguments or logs\n" \
+    "purpose: analytics              # Fideslang data use\n" \
+    "retention: 400d                 # what the vendor's own setting must be\n" \
+    "\n" \
+    "# class: form. The most specific line decides. A line for a parent holds for its children, except for identifiers, IP addresses, URLs,\n" \
+    "# purchases and searches: those open by a line of their own only. Passwords, credentials, payment data, government ids, health,\n" \
+    "# biometrics and the like never leave; no line can open them.\n" \
+    "#   raw         as it is                     pseudonym  another id for this vendor alone; it keeps its shape\n" \
+    "#   coarse      country, family, path, /24   mask       j…@example.com\n" \
+    "#   redact      the place becomes [class]    drop       not at all, though a parent's line would\n" \
+    "allow:\n" \
+    "  user.unique_id: pseudonym              # joins one person's steps: funnel, retention, cohort\n" \
+    "  user.unique_id.pseudonymous: pseudonym # the visit before login; the vendor merges the two\n" \
+    "  user.device.device_id: pseudonym\n" \
+    "  user.device.cookie_id: pseudonym       # session ids\n" \
+    "  user.device: { coarse: family }        # Chrome, Mac OS X; no versions, no screen sizes\n" \
+    "  user.location.imprecise: { coarse: country }\n" \
+    "  user.workplace: pseudonym              # group analytics without the company's name\n" \
+    "  user.behavior: raw                     # declared event names, booleans, enums, numbers\n" \
+    "  user.behavior.browsing_history: { coarse: path } # own pages without ids and query; of other sites the domain\n" \
+    "  user.privacy_preferences: raw\n" \
+    "  system.operations: raw                 # name and version of the SDK\n" \
+    "# user.contact.email: mask               # a line like this opens one more thing; say here why\n" \
+    "\n" \
+    "time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n" \
+    "undeclared: hold                # hold: withheld, and listed by `bulkhead preview " name " --held`; drop: withheld\n"
+
+static const char mixpanel_yaml[] = CONTRACT("mixpanel", "https://api-eu.mixpanel.com", "MIXPANEL_TOKEN");
+static const char segment_yaml[] =
+    CONTRACT("segment", "https://api.segment.io # in the EU: https://events.eu1.segmentapis.com", "SEGMENT_WRITE_KEY");
+static const char rudder_yaml[] =
+    CONTRACT("rudder", "https://example.dataplane.rudderstack.com # your data plane", "RUDDER_WRITE_KEY");
 
 static const char posthog_yaml[] =
 "# vendors/posthog.yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n"
@@ -157,6 +164,8 @@ static const struct {
     {"plan.yaml", plan_yaml},
     {"vendors/mixpanel.yaml", mixpanel_yaml},
     {"vendors/posthog.yaml", posthog_yaml},
+    {"vendors/segment.yaml", segment_yaml},
+    {"vendors/rudder.yaml", rudder_yaml},
     {".gitignore", gitignore},
 };
 

@@ -15,13 +15,15 @@
 #include "flow/policy/policy_int.h"
 #include "model/class.h"
 
-static void check_contract_and_plan(const char *vendor) {
+static void check_contract(const char *file) {
     struct err err = {0};
     struct contract *contract = NULL;
     struct plan *plan = NULL;
     struct ruleset *r = NULL;
     static const struct policy_source source = {1, "web", true};
-    assert_int_equal(contract_load_text("c", span_str(init_file_text(vendor)), &contract, &err), 0);
+    assert_int_equal(
+        contract_load_text("c", span_str(init_file_text(file)), &contract, &err),
+        0);
     assert_int_equal(plan_load_text("p", span_str(init_file_text("plan.yaml")), &plan, &err), 0);
     assert_int_equal(ruleset_compile(contract, plan, &source, 1, &r, &err), 0);
     static const struct {
@@ -56,11 +58,12 @@ static void check_contract_and_plan(const char *vendor) {
     contract_free(contract);
 }
 
-/* Every vendor begins with the same doors open. */
-static void test_contract_and_plan(void **state) {
+static void test_contracts_and_plan(void **state) {
     (void)state;
-    check_contract_and_plan("vendors/mixpanel.yaml");
-    check_contract_and_plan("vendors/posthog.yaml");
+    check_contract("vendors/mixpanel.yaml");
+    check_contract("vendors/posthog.yaml");
+    check_contract("vendors/segment.yaml");
+    check_contract("vendors/rudder.yaml");
 }
 
 /* Every line that teaches by a sample in a comment is one that works. */
@@ -83,7 +86,7 @@ static void test_other_texts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_contract_and_plan),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_contracts_and_plan),
                                        cmocka_unit_test(test_other_texts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
