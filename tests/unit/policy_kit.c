@@ -57,9 +57,9 @@ struct ruleset *policy_kit_allow(const char *allow, const char *more, const char
     static char contract[65536];
     (void)snprintf(
         contract, sizeof contract,
-        "vendor: v\nconnector: mixpanel\nendpoint: https://example.com\ncredential: { env: X }\npurpose: analytics\n"
+        "vendor: v\nconnector: %s\nendpoint: https://example.com\ncredential: { env: X }\npurpose: analytics\n"
         "retention: 1d\nallow:\n%s%s",
-        allow, more);
+        kit_ops->name, allow, more);
     return policy_kit_rules(contract, plan);
 }
 
