@@ -108,44 +108,12 @@ static const char plan_yaml[] =
     "undeclared: hold                # hold: withheld, and listed by `bulkhead preview " name " --held`; drop: withheld\n"
 
 static const char mixpanel_yaml[] = CONTRACT("mixpanel", "https://api-eu.mixpanel.com", "MIXPANEL_TOKEN");
+static const char posthog_yaml[] = CONTRACT("posthog", "https://eu.i.posthog.com", "POSTHOG_TOKEN");
 static const char segment_yaml[] =
     CONTRACT("segment", "https://api.segment.io # in the EU: https://events.eu1.segmentapis.com", "SEGMENT_WRITE_KEY");
 static const char rudder_yaml[] =
     CONTRACT("rudder", "https://example.dataplane.rudderstack.com # your data plane", "RUDDER_WRITE_KEY");
 
-static const char posthog_yaml[] =
-"# vendors/posthog.yaml: the contract. It says what this vendor may receive, and why; all else is closed.\n"
-"# A new vendor starts cut: look with `bulkhead preview posthog --held` and `--explain`, then `bulkhead restore posthog --replay`.\n"
-"\n"
-"vendor: posthog                 # the name of this file\n"
-"connector: posthog              # the protocol that it speaks\n"
-"endpoint: https://eu.i.posthog.com\n"
-"credential: { env: POSTHOG_TOKEN } # the project API key (phc_…); or { file: PATH } or { systemd: NAME }; never in git, arguments or logs\n"
-"purpose: analytics              # Fideslang data use\n"
-"retention: 400d                 # what the vendor's own setting must be\n"
-"\n"
-"# class: form. The most specific line decides. A line for a parent holds for its children, except for identifiers, IP addresses, URLs,\n"
-"# purchases and searches: those open by a line of their own only. Passwords, credentials, payment data, government ids, health,\n"
-"# biometrics and the like never leave; no line can open them.\n"
-"#   raw         as it is                     pseudonym  another id for this vendor alone; it keeps its shape\n"
-"#   coarse      country, family, path, /24   mask       j…@example.com\n"
-"#   redact      the place becomes [class]    drop       not at all, though a parent's line would\n"
-"allow:\n"
-"  user.unique_id: pseudonym              # joins one person's steps: funnel, retention, cohort\n"
-"  user.unique_id.pseudonymous: pseudonym # the visit before login; the vendor merges the two\n"
-"  user.device.device_id: pseudonym\n"
-"  user.device.cookie_id: pseudonym       # session ids, which stay UUIDv7\n"
-"  user.device: { coarse: family }        # Chrome, Mac OS X; no versions, no screen sizes\n"
-"  user.location.imprecise: { coarse: country }\n"
-"  user.workplace: pseudonym              # group analytics without the company's name\n"
-"  user.behavior: raw                     # declared event names, booleans, enums, numbers\n"
-"  user.behavior.browsing_history: { coarse: path } # own pages without ids and query; of other sites the domain\n"
-"  user.privacy_preferences: raw\n"
-"  system.operations: raw                 # name and version of the SDK\n"
-"# user.contact.email: mask               # a line like this opens one more thing; say here why\n"
-"\n"
-"time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n"
-"undeclared: hold                # hold: withheld, and listed by `bulkhead preview posthog --held`; drop: withheld\n";
 
 static const char gitignore[] =
 "# Data and keys stay out of git.\n"

@@ -88,9 +88,17 @@ static void check_reply(const struct protocol_ops *ops, const struct protocol_de
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const paths[] = {"/v1/batch", "/v1/b", "/v1/track/", "/v1/i", "/v1/identify",
-                                        "/v1/group", "/v1/alias", "/v1/projects/k/settings",
-                                        "/v1/import", "/beacon/v1/batch", "/x"};
+    static const char *const paths[] = {"/v1/batch",
+                                        "/v1/b",
+                                        "/v1/track/",
+                                        "/v1/i",
+                                        "/v1/identify",
+                                        "/v1/group",
+                                        "/v1/alias",
+                                        "/v1/projects/k/settings",
+                                        "/v1/import",
+                                        "/beacon/v1/batch",
+                                        "/x"};
     if (wire == NULL) {
         wire = wire_new();
         check(wire != NULL);

@@ -59,7 +59,7 @@ struct ruleset *policy_kit_allow(const char *allow, const char *more, const char
         contract, sizeof contract,
         "vendor: v\nconnector: %s\nendpoint: https://example.com\ncredential: { env: X }\npurpose: analytics\n"
         "retention: 1d\nallow:\n%s%s",
-        kit_ops->name, allow, more);
+        kit_protocol()->name, allow, more);
     return policy_kit_rules(contract, plan);
 }
 

@@ -21,9 +21,7 @@ static void check_contract(const char *file) {
     struct plan *plan = NULL;
     struct ruleset *r = NULL;
     static const struct policy_source source = {1, "web", true};
-    assert_int_equal(
-        contract_load_text("c", span_str(init_file_text(file)), &contract, &err),
-        0);
+    assert_int_equal(contract_load_text("c", span_str(init_file_text(file)), &contract, &err), 0);
     assert_int_equal(plan_load_text("p", span_str(init_file_text("plan.yaml")), &plan, &err), 0);
     assert_int_equal(ruleset_compile(contract, plan, &source, 1, &r, &err), 0);
     static const struct {

@@ -46,8 +46,10 @@ static void test_calls(void **state) {
         {"{\"type\":\"track\",\"event\":\"Signed In\",\"userId\":\"u\"}", EVENT_TRACK, REASON_NONE,
          "Signed In"},
         {"{\"type\":\"track\",\"userId\":\"u\"}", EVENT_TRACK, REASON_NO_EVENT_NAME, ""},
-        {"{\"type\":\"track\",\"event\":7,\"userId\":\"u\"}", EVENT_TRACK, REASON_NO_EVENT_NAME, ""},
-        {"{\"type\":\"page\",\"name\":\"Home\",\"userId\":\"u\"}", EVENT_TRACK, REASON_NONE, "page"},
+        {"{\"type\":\"track\",\"event\":7,\"userId\":\"u\"}", EVENT_TRACK, REASON_NO_EVENT_NAME,
+         ""},
+        {"{\"type\":\"page\",\"name\":\"Home\",\"userId\":\"u\"}", EVENT_TRACK, REASON_NONE,
+         "page"},
         {"{\"type\":\"screen\",\"userId\":\"u\"}", EVENT_TRACK, REASON_NONE, "screen"},
         {"{\"type\":\"identify\",\"userId\":\"u\",\"traits\":{}}", EVENT_PROFILE, REASON_NONE, ""},
         {"{\"type\":\"group\",\"groupId\":\"g\",\"userId\":\"u\"}", EVENT_GROUP, REASON_NONE, ""},
@@ -231,8 +233,8 @@ static int encode(const struct protocol_ops *ops, const char *const *texts, size
         items[i] = span_str(texts[i]);
         most += ops->encoded_size(1, items[i].n, 3);
     }
-    int rc = ops->encode(1, items, count, SPAN_LIT("key"), kit_get()->work.wire, &plain, &packed,
-                         post);
+    int rc =
+        ops->encode(1, items, count, SPAN_LIT("key"), kit_get()->work.wire, &plain, &packed, post);
     assert_true(rc != 0 || count == 0 || post->plain.n <= most);
     return rc;
 }
@@ -253,7 +255,8 @@ static void test_requests_to_vendor(void **state) {
         {"{\"context\":{\"page\":{\"ip\":1}}}",
          "{" NOBODY ",\"context\":{\"ip\":\"0.0.0.0\",\"page\":{\"ip\":1}}}"},
         {"{\"properties\":{\"context\":{\"ip\":1},\"ip\":2}}",
-         "{" NOBODY ",\"context\":{\"ip\":\"0.0.0.0\"},\"properties\":{\"context\":{\"ip\":1},\"ip\":2}}"},
+         "{" NOBODY
+         ",\"context\":{\"ip\":\"0.0.0.0\"},\"properties\":{\"context\":{\"ip\":1},\"ip\":2}}"},
         {"{\"event\":\"\\\"context\\\":{\",\"context\":{\"a\":[1]}}",
          "{" NOBODY ",\"event\":\"\\\"context\\\":{\",\"context\":{\"ip\":\"0.0.0.0\",\"a\":[1]}}"},
     };
@@ -321,10 +324,14 @@ static void test_fields(void **state) {
     static const struct {
         uint8_t place;
         const char *name;
-    } texts[] = {{PLACE_EVENT, "name"},           {PLACE_EVENT, "category"},
-                 {PLACE_CONTEXT, "userAgent"},    {PLACE_CONTEXT_PAGE, "title"},
-                 {PLACE_CONTEXT_DEVICE, "name"},  {PLACE_CONTEXT_DEVICE, "token"},
-                 {PLACE_PROFILE_VALUE, "address"}, {PLACE_CONTEXT_CAMPAIGN, "term"},
+    } texts[] = {{PLACE_EVENT, "name"},
+                 {PLACE_EVENT, "category"},
+                 {PLACE_CONTEXT, "userAgent"},
+                 {PLACE_CONTEXT_PAGE, "title"},
+                 {PLACE_CONTEXT_DEVICE, "name"},
+                 {PLACE_CONTEXT_DEVICE, "token"},
+                 {PLACE_PROFILE_VALUE, "address"},
+                 {PLACE_CONTEXT_CAMPAIGN, "term"},
                  {PLACE_CONTEXT, "consent"}};
     static struct field_table table;
     size_t count = 0;
