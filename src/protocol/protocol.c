@@ -3,7 +3,7 @@
 #include "base/compiler.h"
 #include "protocol/mixpanel/mixpanel.h"
 #include "protocol/posthog/posthog.h"
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 
 static const struct protocol_ops *const protocols[] = {&mixpanel_ops, &posthog_ops, &segment_ops,

@@ -8,7 +8,7 @@
 #include "base/check.h"
 #include "engine/http/http_parse.h"
 #include "fuzz/fuzz_entry.h"
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 #include "protocol/wire/wire.h"
 

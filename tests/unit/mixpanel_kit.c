@@ -20,7 +20,6 @@ const struct protocol_ops *kit_protocol(void) {
     return ops != NULL ? ops : &mixpanel_ops;
 }
 
-
 struct kit *kit_get(void) {
     if (kit.work.wire == NULL) {
         kit.work = (struct protocol_work){

@@ -16,7 +16,7 @@
 #include "base/compiler.h"
 #include "cli/init_files.h"
 #include "model/class.h"
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 #include "unit/mixpanel_kit.h"
 #include "unit/policy_kit.h"

@@ -15,7 +15,7 @@
 
 #include "base/compiler.h"
 #include "engine/http/http_parse.h"
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 #include "protocol/wire/field_table.h"
 #include "protocol/wire/wire.h"
@@ -145,8 +145,8 @@ static void test_clock(void **state) {
 static void test_tokens(void **state) {
     (void)state;
     kit_use(&segment_ops);
-    assert_int_equal(kit_post("/v1/b", "{\"writeKey\":\"k\\u0031\",\"batch\":[{\"type\":\"page\"}]}"),
-                     0);
+    assert_int_equal(
+        kit_post("/v1/b", "{\"writeKey\":\"k\\u0031\",\"batch\":[{\"type\":\"page\"}]}"), 0);
     assert_span(kit_get()->decoded.envelope.api_key, "k1");
     assert_span(one("/v1/p", "{\"writeKey\":\"k2\"}")->token, "k2");
     assert_int_equal(kit_decode(HTTP_POST, "/v1/p", SPAN_NONE, SPAN_LIT("Basic azM6"),

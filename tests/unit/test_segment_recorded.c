@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "engine/http/http_parse.h"
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 #include "unit/mixpanel_kit.h"
 

@@ -11,7 +11,7 @@ static const struct field rows[] = {
 
 static const struct span placeholders[] = {
 #define PLACEHOLDER(id) {(const uint8_t *)(id), sizeof(id) - 1},
-#include "protocol/mixpanel/placeholders.def"
+#include "protocol/wire/placeholders.def"
 #undef PLACEHOLDER
 };
 

@@ -5,19 +5,19 @@
 #include "protocol/wire/field_table.h"
 
 static const struct field rows[] = {
-#include "protocol/segment/fields.def"
+#include "protocol/segment/segment_fields.def"
 };
 
 /* Ids that mean nobody: Segment documents none, and what stands for nobody is the same everywhere. */
 static const struct span placeholders[] = {
 #define PLACEHOLDER(id) {(const uint8_t *)(id), sizeof(id) - 1},
-#include "protocol/mixpanel/placeholders.def"
+#include "protocol/wire/placeholders.def"
 #undef PLACEHOLDER
 };
 
 static const struct span event_names[] = {
 #define EVENT_NAME(name) {(const uint8_t *)(name), sizeof(name) - 1},
-#include "protocol/segment/reserved_events.def"
+#include "protocol/segment/segment_events.def"
 #undef EVENT_NAME
 };
 

@@ -1,4 +1,4 @@
-#include "protocol/rudder/rudder.h"
+#include "protocol/segment/rudder.h"
 
 #include "base/check.h"
 #include "base/compiler.h"
