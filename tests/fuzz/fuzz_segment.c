@@ -2,7 +2,7 @@
  * Segment and RudderStack: any path, query, Authorization and body through decode and reply; the same bytes as the vendor's answer and as a message to be
  * sent; what was decoded through encode. Input: protocol and path, one byte of method; query up to a newline; header up to a newline; body.
  */
-/* depends: segment rudder wire json http model base */
+/* depends: segment wire json http model base */
 #include <string.h>
 
 #include "base/check.h"

@@ -2,7 +2,7 @@
  * Segment's and RudderStack's messages under the contract that `init` writes: by hand what matters, and every recorded message compared to the byte with
  * tests/golden/policy/segment-contract.txt (BH_GOLDEN=write writes it anew; the change is then read in review).
  */
-/* depends: policy inspect segment rudder mixpanel protocol wire http json crypto resolve model base */
+/* depends: policy inspect segment mixpanel protocol wire http json crypto resolve model base */
 /* sources: policy_keys.c policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
 #include <setjmp.h>
 #include <stdarg.h>

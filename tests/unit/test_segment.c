@@ -2,7 +2,7 @@
  * Segment and RudderStack: what their requests decode to, what they are answered, what is sent to the vendor and what its answers mean, and the
  * field table that both share.
  */
-/* depends: segment rudder mixpanel wire json http model base */
+/* depends: segment mixpanel wire json http model base */
 /* sources: mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>

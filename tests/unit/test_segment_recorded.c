@@ -2,7 +2,7 @@
  * Every request that Segment's and RudderStack's SDKs were recorded sending decodes to the messages that its sidecar names, and is answered as the
  * SDK was content with.
  */
-/* depends: segment rudder mixpanel wire json http model base */
+/* depends: segment mixpanel wire json http model base */
 /* sources: mixpanel_kit.c */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>

@@ -68,7 +68,7 @@ export function contract(options) {
     `vendor: ${options.vendor}`,
     `connector: ${options.connector ?? 'mixpanel'}`,
     `endpoint: ${options.endpoint}`,
-    'credential: { env: MIXPANEL_TOKEN }',
+    `credential: { env: ${options.credential ?? 'MIXPANEL_TOKEN'} }`,
     'purpose: analytics',
     'retention: 400d',
   ];
