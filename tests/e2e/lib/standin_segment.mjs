@@ -7,8 +7,9 @@ import zlib from 'node:zlib';
 const TYPES = new Set(['track', 'page', 'screen', 'identify', 'group', 'alias']);
 
 export class SegmentStandin {
-  constructor({ key, batchMax = 500 * 1024, messageMax = 32 * 1024 }) {
-    Object.assign(this, { key, batchMax, messageMax });
+  constructor({ key, batchMax = 500 * 1024, messageMax = 32 * 1024, yes }) {
+    Object.assign(this, { key, batchMax, messageMax, yes });
+    this.seen = new Set(); /* for ever: what comes again after a kill is the same message */
     this.clear();
     this.text = '';
     this.modes = [];
@@ -17,7 +18,6 @@ export class SegmentStandin {
   clear() {
     this.items = [];
     this.refusals = [];
-    this.seen = new Set();
     this.repeated = 0;
   }
 
@@ -44,7 +44,7 @@ export class SegmentStandin {
       this.refusals.push(`${status} ${text}`);
     }
     res.writeHead(status, { 'Content-Type': 'application/json', ...(status === 429 ? { 'Retry-After': '1' } : {}) });
-    res.end(JSON.stringify({ success: status === 200, message: text }));
+    res.end(status === 200 && this.yes ? this.yes : JSON.stringify({ success: status === 200, message: text }));
   }
 
   judge(req, raw) {
