@@ -94,6 +94,30 @@ static void test_declared_leaves_leave(void **state) {
                       "\"when\":1790000000,\"page\":\"/a/b\"");
 }
 
+/* A name that is too long for any declaration declares nothing below it either: the name would go with what leaves. */
+static void test_names_too_long_to_be_declared(void **state) {
+    (void)state;
+    static char item[4096];
+    struct ruleset *few = policy_kit_allow(
+        "  user.behavior: raw\n", "",
+        "events: { Buy: {} }\nproperties: { plan: { enum: [pro] }, b.plan: { enum: [pro] } }\n");
+    for (size_t n = 500; n <= 1100; n += 12) {
+        for (unsigned deep = 0; deep < 2; deep++) {
+            struct buf b = buf_of(item, sizeof item - 1);
+            buf_put_str(&b, "{\"event\":\"Buy\",\"properties\":{\"token\":\"t\",");
+            buf_put_str(&b, deep != 0 ? "\"b\":{\"" : "\"");
+            for (size_t i = 0; i < n; i++) {
+                buf_put_byte(&b, 'k');
+            }
+            buf_put_str(&b, "\":{\"plan\":\"pro\",\"x\":[{\"plan\":\"pro\"}]}");
+            buf_put_str(&b, deep != 0 ? "}}}" : "}}");
+            item[b.n] = '\0';
+            assert_null(strstr(policy_kit_out(few, "/track", item), "kkk"));
+        }
+    }
+    ruleset_free(few);
+}
+
 static void test_event_names(void **state) {
     (void)state;
     expect(rules, "/track",
@@ -620,6 +644,7 @@ static int stop(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_declared_leaves_leave),
+        cmocka_unit_test(test_names_too_long_to_be_declared),
         cmocka_unit_test(test_event_names),
         cmocka_unit_test(test_coarse_path),
         cmocka_unit_test(test_devices_and_places),

@@ -567,6 +567,10 @@ static bool judge_member(struct judge *j, const struct walk *w, uint32_t key_tok
     uint16_t path_size = 0;
     struct span name =
         key.n <= KEY_BYTES_MAX ? member_name(p, w, key, key_token + 1, &path_size) : SPAN_NONE;
+    if (name.p == NULL && reason == REASON_NONE) {
+        reason =
+            REASON_UNDECLARED; /* too long for any declaration, and it would go with what stands below it */
+    }
     if (w->is_nested) {
         field = w->field;
         plan = name.p != NULL ? plan_of(j, w->section, name, name_hash(name)) : NULL;
