@@ -40,10 +40,11 @@ static struct span insert_id_of(struct courier *courier, const struct window_ite
     if (json_parse(json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
         return SPAN_NONE;
     }
-    uint32_t properties = json_get(json, tokens, 0, SPAN_LIT("properties"));
-    uint32_t id = properties != 0 ? json_get(json, tokens, properties,
-                                             span_str(courier->rules->ops->names.insert_id))
-                                  : 0;
+    const struct protocol_names *names = &courier->rules->ops->names;
+    uint32_t object = names->at_root ? 0 : json_get(json, tokens, 0, SPAN_LIT("properties"));
+    uint32_t id = names->at_root || object != 0
+                      ? json_get(json, tokens, object, span_str(names->insert_id))
+                      : 0;
     return id != 0 ? json_span(json, &tokens[id]) : SPAN_NONE;
 }
 
