@@ -243,8 +243,10 @@ static enum answer_kind read_success(struct span body) {
     return is_ok ? ANSWER_ACCEPTED : ANSWER_RETRY;
 }
 
-void posthog_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
-                    uint32_t *refused, struct protocol_answer *ret) {
+void posthog_answer(
+    unsigned endpoint, unsigned status, struct span body, size_t item_count,
+    /* NOLINTNEXTLINE(readability-non-const-parameter): the signature is protocol_ops' */
+    uint32_t *refused, struct protocol_answer *ret) {
     check(endpoint == POSTHOG_SEND_BATCH);
     (void)refused; /* PostHog does not say which item it refuses */
     *ret = (struct protocol_answer){.kind = ANSWER_AUTH};

@@ -93,8 +93,10 @@ static int encode(unsigned endpoint, const struct span *items, size_t item_count
     return rc;
 }
 
-static void answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
-                   uint32_t *refused, struct protocol_answer *ret) {
+static void
+answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
+       /* NOLINTNEXTLINE(readability-non-const-parameter): the signature is protocol_ops' */
+       uint32_t *refused, struct protocol_answer *ret) {
     (void)endpoint;
     (void)item_count;
     (void)refused;

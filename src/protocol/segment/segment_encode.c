@@ -37,6 +37,15 @@ struct place {
     bool has_address;
 };
 
+/* From its opening quote (*i) to its closing one: what lies between. */
+static struct span skip_string(struct span item, size_t *i) {
+    size_t start = ++*i;
+    while (*i < item.n && item.p[*i] != '"') {
+        *i += item.p[*i] == '\\' ? 2 : 1;
+    }
+    return *i < item.n ? span_cut(item, start, *i - start) : SPAN_NONE;
+}
+
 /*
  * One pass: strings are skipped, brackets counted; a key is a string in an object that a colon follows. False: it is not
  * an object as policy writes one.
@@ -56,11 +65,7 @@ static bool find_place(struct span item, struct place *ret) {
                 return i + 1 == item.n && item.p[0] == '{';
             }
         } else if (c == '"') {
-            size_t start = ++i;
-            while (i < item.n && item.p[i] != '"') {
-                i += item.p[i] == '\\' ? 2 : 1;
-            }
-            struct span text = i < item.n ? span_cut(item, start, i - start) : SPAN_NONE;
+            struct span text = skip_string(item, &i);
             bool is_key = i + 1 < item.n && item.p[i + 1] == ':';
             if (is_key && depth == 1 && span_is(text, "context") && i + 2 < item.n &&
                 item.p[i + 2] == '{') {
@@ -180,8 +185,10 @@ static bool says_success(struct span body) {
     return n == sizeof yes - 1;
 }
 
-void segment_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
-                    uint32_t *refused, struct protocol_answer *ret) {
+void segment_answer(
+    unsigned endpoint, unsigned status, struct span body, size_t item_count,
+    /* NOLINTNEXTLINE(readability-non-const-parameter): the signature is protocol_ops' */
+    uint32_t *refused, struct protocol_answer *ret) {
     (void)endpoint;
     (void)item_count;
     (void)refused;
