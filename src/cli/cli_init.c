@@ -13,7 +13,7 @@ static const struct cli_option init_options[] = {
     {"--instance", "NAME",
      "name of this instance, in logs and in the key's file name (default main)"},
     {"--vendor", "NAME",
-     "whose SDK and contract to begin with: mixpanel (default), segment, rudder …"},
+     "whose SDK and contract to begin with: mixpanel (default), posthog, segment, rudder"},
     {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
 };
 
@@ -180,7 +180,7 @@ const struct cli_command cli_command_init = {
     .summary = "Write a configuration folder that runs as it is, and a master key outside it",
     .details =
         "Nothing that exists is changed. New vendors start cut: nothing leaves before `bulkhead restore`.\n\n"
-        "examples:\n  bulkhead init ./bulkhead --instance eu-1\n"
+        "example:\n  bulkhead init ./bulkhead --instance eu-1\n"
         "  bulkhead init ./bulkhead --vendor segment\n",
     .positional_max = 1,
     .options = init_options,
