@@ -116,7 +116,7 @@ test('nothing personal of the recorded populations reached a vendor, and nobody 
 async function story(client, someone, anonymous, wait) {
   const send = (method, message) => wait(client[method](message));
   await send('track', { anonymousId: anonymous, event: 'Step 1', properties: { tokens: 1, email: someone.email },
-    context: { ip: someone.ip, page: { url: `https://app.example.com/users/${someone.id}?email=${someone.email}`, title: someone.name } } });
+    context: { ip: someone.ip, page: { url: `https://app.example.com/dashboard?user=${someone.id}&email=${someone.email}`, title: someone.name } } });
   await send('identify', { userId: someone.id, anonymousId: anonymous, traits: { email: someone.email, name: someone.name, phone: someone.phone, plan: someone.plan } });
   await send('group', { userId: someone.id, groupId: someone.org, traits: { name: someone.orgName, plan: 'team' } });
   await send('track', { userId: someone.id, event: 'Signed Up', properties: { plan: someone.plan, note: `call ${someone.phone}` } });
