@@ -10,15 +10,11 @@
 #include "base/compiler.h"
 #include "engine/http/http_parse.h"
 #include "protocol/mixpanel/mixpanel_int.h"
+#include "protocol/wire/item.h"
 #include "protocol/wire/wire.h"
 
 enum {
     CALLBACK_MAX = 64,
-    /*
-     * Only to tell which item of a batch is too deep; linear and without a stack, so any number
-     * would do.
-     */
-    DEPTH_SEARCH = 4096,
 };
 
 struct path_row {
@@ -169,37 +165,11 @@ static int list_items(struct protocol_decoded *ret, struct protocol_work *work) 
 /* *ret_deep: some value may be nested too deeply, so each item must be looked at. */
 static int parse(struct span text, struct protocol_work *work, struct protocol_decoded *ret,
                  bool *ret_deep) {
-    size_t offset = 0;
-    ret->text = text;
-    ret->tokens = work->tokens;
-    int rc = json_parse(text, LIMIT_JSON_DEPTH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    *ret_deep = rc == BH_E_TOO_DEEP;
-    if (rc == BH_E_TOO_DEEP) {
-        rc = json_parse(text, DEPTH_SEARCH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    }
+    int rc = item_parse(text, work, ret, ret_deep);
     if (rc == BH_E_SYNTAX && is_lines(text, work)) {
         rc = parse_lines(text, work, &ret->token_count);
     }
     return rc == 0 ? list_items(ret, work) : rc;
-}
-
-static int unwrap(const struct protocol_request *request, struct span data,
-                  struct protocol_work *work, struct buf *scratch, struct span *ret_text) {
-    uint8_t *text = NULL;
-    size_t length = 0;
-    int rc = request->body_len > 0
-                 ? wire_unwrap_body(work->wire, request->body, request->body_len, work->decoded_max,
-                                    scratch, &text, &length)
-                 : wire_unwrap_value(work->wire, data, work->decoded_max, scratch, &text, &length);
-    if (rc != 0) {
-        return rc;
-    }
-    length = json_repair_cesu8(text, length);
-    json_repair_escapes(text, length);
-    *ret_text = span_of(text, length);
-    return 0;
 }
 
 int mixpanel_decode(const struct protocol_request *request, struct protocol_work *work,
@@ -226,7 +196,7 @@ int mixpanel_decode(const struct protocol_request *request, struct protocol_work
     if (ret->envelope.use != ENDPOINT_ITEMS) {
         return 0;
     }
-    int rc = unwrap(request, data, work, &scratch, &text);
+    int rc = item_unwrap(request, data, work, &scratch, &text);
     /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
     work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
     if (rc == 0) {

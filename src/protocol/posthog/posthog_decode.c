@@ -9,15 +9,11 @@
 #include "base/compiler.h"
 #include "engine/http/http_parse.h"
 #include "protocol/posthog/posthog_int.h"
+#include "protocol/wire/item.h"
 #include "protocol/wire/wire.h"
 
 enum {
     TOKEN_MAX = 128,
-    /*
-     * Only to tell which item of a batch is too deep; linear and without a stack, so any number
-     * would do.
-     */
-    DEPTH_SEARCH = 4096,
 };
 
 struct path_row {
@@ -107,38 +103,6 @@ static struct span bearer(struct span authorization) {
                : SPAN_NONE;
 }
 
-static int unwrap(const struct protocol_request *request, struct span data,
-                  struct protocol_work *work, struct buf *scratch, struct span *ret_text) {
-    uint8_t *text = NULL;
-    size_t length = 0;
-    int rc = request->body_len > 0
-                 ? wire_unwrap_body(work->wire, request->body, request->body_len, work->decoded_max,
-                                    scratch, &text, &length)
-                 : wire_unwrap_value(work->wire, data, work->decoded_max, scratch, &text, &length);
-    if (rc != 0) {
-        return rc;
-    }
-    length = json_repair_cesu8(text, length);
-    json_repair_escapes(text, length);
-    *ret_text = span_of(text, length);
-    return 0;
-}
-
-static int parse(struct span text, struct protocol_work *work, struct protocol_decoded *ret,
-                 bool *ret_deep) {
-    size_t offset = 0;
-    ret->text = text;
-    ret->tokens = work->tokens;
-    int rc = json_parse(text, LIMIT_JSON_DEPTH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    *ret_deep = rc == BH_E_TOO_DEEP;
-    if (rc == BH_E_TOO_DEEP) {
-        rc = json_parse(text, DEPTH_SEARCH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    }
-    return rc;
-}
-
 static void note_skew(struct posthog_batch *batch, enum json_kind kind, struct span sent) {
     int64_t ms;
     if (field_time_ms(kind, sent, &ms)) {
@@ -200,11 +164,11 @@ static int read_items(const struct protocol_request *request, struct protocol_wo
     struct span data = read_query(request->query, &sent);
     note_skew(&batch, JSON_NUMBER, sent);
     ret->envelope.user = bearer(request->authorization);
-    int rc = unwrap(request, data, work, &scratch, &text);
+    int rc = item_unwrap(request, data, work, &scratch, &text);
     /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
     work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
     if (rc == 0) {
-        rc = parse(text, work, ret, &batch.is_deep);
+        rc = item_parse(text, work, ret, &batch.is_deep);
     }
     if (rc == 0) {
         rc = list_items(ret, work, &scratch, &batch);

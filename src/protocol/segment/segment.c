@@ -4,7 +4,7 @@
 #include "protocol/wire/wire.h"
 
 enum {
-    TABLE_VERSION = 1, /* fields.def, reserved_events.def, the placeholders */
+    TABLE_VERSION = 1, /* segment_fields.def, segment_events.def, the placeholders */
     SEND_ITEMS_MAX = 500,
     SEND_BODY_MAX = 480 * 1024, /* of 500 KB: what Segment's own SDK allows itself */
 };

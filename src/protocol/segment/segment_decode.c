@@ -11,12 +11,11 @@
 #include "base/compiler.h"
 #include "engine/http/http_parse.h"
 #include "protocol/segment/segment_int.h"
+#include "protocol/wire/item.h"
 #include "protocol/wire/wire.h"
 
 enum {
     KEY_MAX = 64,
-    /* Only to tell which message of a batch is too deep; linear and without a stack, so any number would do. */
-    DEPTH_SEARCH = 4096,
 };
 
 /* clang-format off */
@@ -98,32 +97,9 @@ static struct span key_in_query(struct span query) {
 
 static int parse(struct span text, struct protocol_work *work, struct protocol_decoded *ret,
                  bool *ret_deep) {
-    size_t offset = 0;
-    ret->text = text;
-    ret->tokens = work->tokens;
-    int rc = json_parse(text, LIMIT_JSON_DEPTH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    *ret_deep = rc == BH_E_TOO_DEEP;
-    if (rc == BH_E_TOO_DEEP) {
-        rc = json_parse(text, DEPTH_SEARCH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    }
+    int rc = item_parse(text, work, ret, ret_deep);
     if (rc == BH_E_TOO_DEEP || (rc == 0 && work->tokens[0].kind != JSON_OBJECT)) {
         return BH_E_SYNTAX;
-    }
-    return rc;
-}
-
-static int unwrap(const struct protocol_request *request, struct protocol_work *work,
-                  struct buf *scratch, struct span *ret_text) {
-    uint8_t *text = NULL;
-    size_t length = 0;
-    int rc = wire_unwrap_body(work->wire, request->body, request->body_len, work->decoded_max,
-                              scratch, &text, &length);
-    if (rc == 0) {
-        length = json_repair_cesu8(text, length);
-        json_repair_escapes(text, length);
-        *ret_text = span_of(text, length);
     }
     return rc;
 }
@@ -206,7 +182,7 @@ int segment_decode_by(const struct segment_path_row *rows, size_t row_count,
         return 0;
     }
     ret->envelope.api_key = key_in_query(request->query);
-    int rc = unwrap(request, work, &scratch, &text);
+    int rc = item_unwrap(request, SPAN_NONE, work, &scratch, &text);
     /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
     work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
     rc = rc == 0 ? parse(text, work, ret, &batch.deep) : rc;

@@ -1,6 +1,44 @@
 #include "protocol/wire/item.h"
 
 #include "base/check.h"
+#include "protocol/wire/wire.h"
+
+/* Only to tell which item of a batch is too deep; linear and without a stack, so any number would do. */
+enum { DEPTH_SEARCH = 4096 };
+
+/* -- the request as a whole --------------------------------------------------------------------- */
+
+int item_unwrap(const struct protocol_request *request, struct span data,
+                struct protocol_work *work, struct buf *scratch, struct span *ret_text) {
+    uint8_t *text = NULL;
+    size_t length = 0;
+    int rc = request->body_len > 0
+                 ? wire_unwrap_body(work->wire, request->body, request->body_len, work->decoded_max,
+                                    scratch, &text, &length)
+                 : wire_unwrap_value(work->wire, data, work->decoded_max, scratch, &text, &length);
+    if (rc != 0) {
+        return rc;
+    }
+    length = json_repair_cesu8(text, length);
+    json_repair_escapes(text, length);
+    *ret_text = span_of(text, length);
+    return 0;
+}
+
+int item_parse(struct span text, struct protocol_work *work, struct protocol_decoded *ret,
+               bool *ret_deep) {
+    size_t offset = 0;
+    ret->text = text;
+    ret->tokens = work->tokens;
+    int rc = json_parse(text, LIMIT_JSON_DEPTH, work->tokens, work->tokens_cap, &ret->token_count,
+                        &offset);
+    *ret_deep = rc == BH_E_TOO_DEEP;
+    if (rc == BH_E_TOO_DEEP) {
+        rc = json_parse(text, DEPTH_SEARCH, work->tokens, work->tokens_cap, &ret->token_count,
+                        &offset);
+    }
+    return rc;
+}
 
 /* -- over the members that a table may know ----------------------------------------------------- */
 

@@ -31,6 +31,19 @@ struct item_facts {
 };
 
 /*
+ * The JSON text of a request: its body, or without one the query's or form's `data`; unwrapped, and repaired where real
+ * SDKs need it. Errors: of wire_unwrap_body.
+ */
+int item_unwrap(const struct protocol_request *request, struct span data,
+                struct protocol_work *work, struct buf *scratch, struct span *ret_text) BH_MUST_USE;
+/*
+ * The request's one parse: text, tokens and token_count of *ret. *ret_deep: some value is nested deeper than an item may
+ * be, and each item must be looked at (item_check). Errors: of json_parse.
+ */
+int item_parse(struct span text, struct protocol_work *work, struct protocol_decoded *ret,
+               bool *ret_deep) BH_MUST_USE;
+
+/*
  * Fills token, person, dedupe, event_name, time_ms (when it says one) and HAS_LINKS of an item whose
  * root is an object. The caller sets kind and reason, and what follows from the time's absence.
  */
