@@ -64,7 +64,10 @@ enum field_place {
     PLACE_CONTEXT_CAMPAIGN = 17,
     PLACE_CONTEXT_REFERRER = 18,
     PLACE_GROUPS = 19, /* an object of group key: id; the plan's `groups` */
-    PLACE_LIMIT = 20,
+    /* Operations on a person or group, or values without one, which are looked up as PROFILE_VALUE or GROUP_VALUE. */
+    PLACE_USER_PROPERTIES = 20,
+    PLACE_GROUP_PROPERTIES = 21,
+    PLACE_LIMIT = 22,
 };
 
 enum field_role {
@@ -77,7 +80,10 @@ enum field_role {
     ROLE_CALL,
     ROLE_PROPERTIES, /* the object that holds an event's properties */
     ROLE_OPERATION,  /* an operation on a profile or group: its members are the values */
-    /* An operation whose strings are names ($unset): each leaves if that name is declared. */
+    /*
+     * An operation that names what it takes away ($unset), in strings, or in the keys of an object whose
+     * `inside` knows them: each leaves if that name is declared.
+     */
     ROLE_NAMES,
     ROLE_PERSON,    /* an id of a person: `person` says which; domain person */
     ROLE_INSERT_ID, /* policy replaces it, and adds one where there is none */
@@ -213,6 +219,8 @@ struct protocol_envelope {
     struct span user; /* Basic credentials, decoded into work->text; empty where there are none */
     struct span secret;
     struct span api_key; /* old /import */
+    size_t body_bytes;   /* as they came, for answers that repeat it */
+    int64_t now_ms;
 };
 
 struct protocol_item {

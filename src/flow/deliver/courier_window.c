@@ -195,6 +195,25 @@ static uint32_t shape_of(struct courier *courier, uint16_t source, const struct 
     return ledger_shape(courier->ledger, source, pairs, verdict->disclosed_count);
 }
 
+/* The event's name as its protocol's table finds it; empty for updates, which have none. */
+static struct span name_of(const struct courier *courier, const struct record_request *request,
+                           const struct record_event *event) {
+    const struct protocol_ops *protocol = protocol_by_id(request->protocol);
+    const struct json_token *tokens = courier->tokens;
+    if (protocol == NULL || tokens[0].kind != JSON_OBJECT) {
+        return SPAN_NONE;
+    }
+    uint8_t place = protocol->root_place((enum event_kind)event->kind);
+    for (uint32_t at = 1; at < tokens[0].next; at = tokens[at].next) {
+        const struct field *field =
+            protocol->field((enum field_place)place, json_span(event->json, &tokens[at]));
+        if (field != NULL && field->role == ROLE_EVENT_NAME && tokens[at + 1].kind == JSON_STRING) {
+            return json_span(event->json, &tokens[at + 1]);
+        }
+    }
+    return SPAN_NONE;
+}
+
 /* Once, however often it is judged; only under other rules once more. */
 static void show(struct courier *courier, const struct record_request *request,
                  const struct record_event *event, size_t token_count,
@@ -214,10 +233,7 @@ static void show(struct courier *courier, const struct record_request *request,
     };
     /* An event leaves only under a declared name. */
     if (verdict->sends && token_count != 0) {
-        uint32_t name = json_get(event->json, courier->tokens, 0, SPAN_LIT("event"));
-        if (name != 0 && courier->tokens[name].kind == JSON_STRING) {
-            line.event_name = json_span(event->json, &courier->tokens[name]);
-        }
+        line.event_name = name_of(courier, request, event);
     }
     courier->config.tap(courier->config.tap_context, &line);
 }

@@ -5,6 +5,7 @@
  *   UUID in     a UUIDv4 shape out: 122 of the 128 bits, version and variant set (the way back tries the 64 that are missing)
  *   UUIDv7 in   of a session: UUIDv7 out, since PostHog takes no other as one. Its time is floored to the contract's precision and moved
  *               within the unit by the same permutation, so that sessions keep their order to the unit; no way leads back
+ *   a time in   of a session: a time out, moved in the same way (pseudonym_time)
  *   else        26 characters of base32, lower case, the last of 3 bits
  *   $device:    the prefix stays, and is no part of the aid
  *
@@ -175,6 +176,32 @@ struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struc
     buf_put(&out, e->out, e->out_size);
     *ret_aid = e->aid;
     return buf_span(&out);
+}
+
+bool pseudonym_time(struct policy *p, struct span id, int64_t *ret_ms, struct aid *ret_aid) {
+    /* Below are counters and seconds, beyond no time that double numbers tell apart. */
+    const int64_t first = 100000000000;
+    const int64_t last = 1000000000000000;
+    uint8_t block[16];
+    int64_t ms;
+    if (!json_integer(id, &ms) || (ms != -1 && (ms < first || ms > last))) {
+        return false;
+    }
+    if (ms == -1) {
+        *ret_ms = ms;
+        return true;
+    }
+    uint8_t room[24];
+    struct buf digits = buf_of(room, sizeof room);
+    buf_put_i64_dec(&digits, ms); /* 1e12 and 1000000000000 are one id */
+    const struct id_entry *e = entry_of(p, DOMAIN_SESSION, buf_span(&digits));
+    bool is_block = base32_read(span_of(e->out, e->out_size), block);
+    check(is_block);
+    uint8_t precision = p->time == TIME_MS ? TIME_SECOND : p->time;
+    uint64_t unit = (uint64_t)time_precision_ms((enum time_precision)precision);
+    *ret_ms = time_floor(ms, precision) + (int64_t)(get_u64(block) % unit);
+    *ret_aid = e->aid;
+    return true;
 }
 
 /*

@@ -378,6 +378,11 @@ void policy_tell(struct policy *p, uint32_t token, const struct decision *d);
 
 /* The pseudonym of an id under its domain, with prefix, and the id's aid. The bytes live until the next call. */
 struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struct aid *ret_aid);
+/*
+ * An id that is a time in milliseconds stays one: the time floored to the contract's precision, at least a second, and a number below that unit that the
+ * vendor's key makes of the id. -1, which means "in none", stays. False: no such id.
+ */
+bool pseudonym_time(struct policy *p, struct span id, int64_t *ret_ms, struct aid *ret_aid);
 /* 26 characters of base32. */
 void base32_put(const uint8_t block[16], uint8_t out[26]);
 /* In the form that the protocol wants; its bytes. */

@@ -217,6 +217,27 @@ static void judge_name(const struct judge *j, const struct walk *w, enum json_ki
     }
 }
 
+/* $unset as an object: the key is the name of a value, and `field` and `plan` are what is known of it; "-" is all that stands there. */
+static void judge_named(const struct judge *j, enum json_kind kind, struct span value,
+                        struct decision *d) {
+    const struct field *field = d->field;
+    bool has_class = field != NULL && field->type != TYPE_TEXT && field->class_id != CLASS_NONE;
+    d->class_id = CLASS_CONTENT_PRIVATE;
+    if (d->plan == NULL && !has_class) {
+        return;
+    }
+    d->because = d->plan != NULL ? BECAUSE_PLAN : BECAUSE_TABLE;
+    d->class_id = has_class ? field->class_id : d->plan->class_id;
+    d->reason = REASON_WRONG_TYPE;
+    if (kind == JSON_STRING && span_is(value, "-")) {
+        take_class(j, d);
+    }
+    if (d->act == ACT_SHAPE) {
+        d->act = ACT_KEEP;
+        d->form = (struct form){FORM_RAW, LEVEL_NONE};
+    }
+}
+
 /*
  * The name was judged with the event as a whole; only what was found in it can still stop it. Of a profile or group update that is said
  * by an event ($set) it is a word of the SDK's, which says nothing of what anybody did.
@@ -301,6 +322,10 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
     }
     if (kind == JSON_OBJECT || kind == JSON_ARRAY) {
         kind = JSON_NULL; /* [] and {} say as little */
+    }
+    if (w->field != NULL && w->field->role == ROLE_NAMES && w->place != PLACE_NONE && !w->is_array) {
+        judge_named(j, kind, value, d);
+        return;
     }
     switch (field != NULL && !w->is_nested ? (enum field_role)field->role : ROLE_DATA) {
     case ROLE_TOKEN:

@@ -518,9 +518,17 @@ static int compare_slots(const void *a, const void *b) {
     return compare_spans(&x->name, &y->name);
 }
 
+/* Values that stand beside operations are declared as those inside them. */
+static uint8_t value_section(uint8_t place) {
+    return place == PLACE_USER_PROPERTIES    ? PLACE_PROFILE_VALUE
+           : place == PLACE_GROUP_PROPERTIES ? PLACE_GROUP_VALUE
+                                             : place;
+}
+
 const struct rule_field *plan_find(const struct ruleset *rules, uint8_t section, struct span name,
                                    uint64_t hash) {
     const struct rule_field *found = NULL;
+    section = value_section(section);
     if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE ||
         section == PLACE_GROUPS) {
         found = names_find(&rules->groups, name, hash);
@@ -564,12 +572,14 @@ static int build_keys(struct ruleset *rules, uint8_t place, struct name_slot *li
             list[n++] = (struct name_slot){name_hash(name), name, NULL};
         }
     }
-    if (place == PLACE_EVENT_PROPERTY || place == PLACE_PROFILE_VALUE || place == PLACE_GROUPS) {
+    uint8_t section = value_section(place);
+    if (section == PLACE_EVENT_PROPERTY || section == PLACE_PROFILE_VALUE ||
+        section == PLACE_GROUPS) {
         n += list_section(&rules->groups, list + n);
     }
-    if (place == PLACE_EVENT_PROPERTY) {
+    if (section == PLACE_EVENT_PROPERTY) {
         n += list_section(&rules->properties, list + n);
-    } else if (place == PLACE_PROFILE_VALUE || place == PLACE_GROUP_VALUE) {
+    } else if (section == PLACE_PROFILE_VALUE || section == PLACE_GROUP_VALUE) {
         n += list_section(&rules->traits, list + n);
     }
     qsort(list, n, sizeof *list, compare_slots);

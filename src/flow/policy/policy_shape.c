@@ -474,6 +474,18 @@ static bool shape_raw(struct policy *p, const struct decision *d, enum json_kind
     return whole(shape, value);
 }
 
+/* A session whose id is a number is a time. */
+static bool shape_session(struct policy *p, enum json_kind kind, struct span value,
+                          struct shape *shape) {
+    int64_t ms;
+    if (kind != JSON_NUMBER || !pseudonym_time(p, value, &ms, &shape->aid)) {
+        return false;
+    }
+    struct buf out = buf_of(p->shaped, sizeof p->shaped);
+    buf_put_i64_dec(&out, ms);
+    return add_literal(shape, buf_span(&out));
+}
+
 bool shape_make(struct policy *p, const struct decision *d, uint32_t token, struct span value,
                 struct shape *ret_shape) {
     enum json_kind kind = (enum json_kind)p->tokens[token].kind;
@@ -494,8 +506,11 @@ bool shape_make(struct policy *p, const struct decision *d, uint32_t token, stru
         if (!is_text || d->domain == DOMAIN_NONE) {
             return false;
         }
-        ret_shape->is_string = true;
         ret_shape->is_plain = true;
+        if (d->domain == DOMAIN_SESSION && d->field != NULL && d->field->type == TYPE_NUMBER) {
+            return shape_session(p, kind, value, ret_shape);
+        }
+        ret_shape->is_string = true;
         return add_literal(
             ret_shape, pseudonym_of(p, d->domain, id_text(kind, value, &digits), &ret_shape->aid));
     case FORM_MASK:
