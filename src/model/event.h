@@ -21,6 +21,7 @@ enum protocol_id {
     PROTOCOL_POSTHOG = 2,
     PROTOCOL_SEGMENT = 3,
     PROTOCOL_RUDDER = 4,
+    PROTOCOL_AMPLITUDE = 5,
 };
 
 /* Kinds of items. Numbers are on disk (docs/format/journal.md). */

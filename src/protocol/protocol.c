@@ -1,13 +1,14 @@
 #include "protocol/protocol.h"
 
 #include "base/compiler.h"
+#include "protocol/amplitude/amplitude.h"
 #include "protocol/mixpanel/mixpanel.h"
 #include "protocol/posthog/posthog.h"
 #include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
 
 static const struct protocol_ops *const protocols[] = {&mixpanel_ops, &posthog_ops, &segment_ops,
-                                                       &rudder_ops};
+                                                       &rudder_ops, &amplitude_ops};
 
 const struct protocol_ops *protocol_by_id(uint8_t id) {
     for (size_t i = 0; i < BH_COUNT(protocols); i++) {
@@ -19,7 +20,7 @@ const struct protocol_ops *protocol_by_id(uint8_t id) {
 }
 
 const char *const *protocol_list(size_t *ret_count) {
-    static const char *const names[] = {"mixpanel", "posthog", "segment", "rudder"};
+    static const char *const names[] = {"mixpanel", "posthog", "segment", "rudder", "amplitude"};
     _Static_assert(BH_COUNT(names) == BH_COUNT(protocols), "a name for each protocol");
     *ret_count = BH_COUNT(names);
     return names;
