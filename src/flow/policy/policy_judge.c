@@ -323,7 +323,8 @@ static void judge_leaf(const struct judge *j, const struct walk *w, uint32_t tok
     if (kind == JSON_OBJECT || kind == JSON_ARRAY) {
         kind = JSON_NULL; /* [] and {} say as little */
     }
-    if (w->field != NULL && w->field->role == ROLE_NAMES && w->place != PLACE_NONE && !w->is_array) {
+    if (w->field != NULL && w->field->role == ROLE_NAMES && w->place != PLACE_NONE &&
+        !w->is_array) {
         judge_named(j, kind, value, d);
         return;
     }

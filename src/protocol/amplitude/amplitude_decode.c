@@ -75,9 +75,9 @@ static int unwrap_form(const struct protocol_request *request, struct protocol_w
             *ret_key = span_of(room, http_percent_decode(value, room, true));
         }
     }
-    return json.n == 0 ? BH_E_SYNTAX
-                       : wire_unwrap_value(work->wire, json, work->decoded_max, scratch, ret_text,
-                                           ret_len);
+    return json.n == 0
+               ? BH_E_SYNTAX
+               : wire_unwrap_value(work->wire, json, work->decoded_max, scratch, ret_text, ret_len);
 }
 
 static int unwrap(const struct protocol_request *request, struct protocol_work *work,

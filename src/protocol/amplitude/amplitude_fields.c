@@ -41,9 +41,7 @@ __attribute__((constructor)) static void build(void) {
 }
 
 uint8_t amplitude_root_place(enum event_kind kind) {
-    return kind == EVENT_PROFILE ? PLACE_PROFILE
-           : kind == EVENT_GROUP ? PLACE_GROUP
-                                 : PLACE_EVENT;
+    return kind == EVENT_PROFILE ? PLACE_PROFILE : kind == EVENT_GROUP ? PLACE_GROUP : PLACE_EVENT;
 }
 
 const struct field *amplitude_field(enum field_place place, struct span key) {

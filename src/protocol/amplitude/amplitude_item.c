@@ -46,9 +46,8 @@ static uint8_t read(const struct protocol_decoded *decoded, bool deep, struct bu
         is_group = !is_profile;
     }
     item->kind = is_profile ? EVENT_PROFILE : is_group ? EVENT_GROUP : EVENT_TRACK;
-    item_read(&amplitude_table,
-              (enum field_place)amplitude_root_place((enum event_kind)item->kind), decoded, scratch,
-              item, facts);
+    item_read(&amplitude_table, (enum field_place)amplitude_root_place((enum event_kind)item->kind),
+              decoded, scratch, item, facts);
     if (scratch->full) {
         return REASON_TOO_BIG;
     }

@@ -97,6 +97,6 @@ void amplitude_reply(const struct protocol_envelope *envelope, enum reply_kind k
         }
         buf_put_byte(memory, '}');
     }
-    ret->body = memory->full ? SPAN_LIT("{\"code\":503}")
-                             : span_of(memory->p + before, memory->n - before);
+    ret->body =
+        memory->full ? SPAN_LIT("{\"code\":503}") : span_of(memory->p + before, memory->n - before);
 }
