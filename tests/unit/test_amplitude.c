@@ -230,19 +230,23 @@ static void test_encode(void **state) {
     (void)state;
     struct span in[] = {SPAN_LIT("{\"event_type\":\"a\",\"ip\":\"1.2.3.4\"}"),
                         SPAN_LIT("{\"user_properties\":{\"event_type\":1}}"),
-                        SPAN_LIT("{\"group_properties\":{}}")};
+                        SPAN_LIT("{\"group_properties\":{}}"),
+                        SPAN_LIT("{\"group_type\":\"c\",\"group_properties\":{},\"group_value\":"
+                                 "\"x\",\"insert_id\":\"i\"}")};
     struct buf plain = buf_of(out_memory, sizeof out_memory);
     struct protocol_post out;
-    assert_int_equal(amplitude_ops.encode(1, in, 3, SPAN_LIT("k\"1"), NULL, &plain, NULL, &out), 0);
+    assert_int_equal(amplitude_ops.encode(1, in, 4, SPAN_LIT("k\"1"), NULL, &plain, NULL, &out), 0);
     assert_true(span_is(
         out.body, "{\"api_key\":\"k\\\"1\",\"events\":[{\"event_type\":\"a\",\"ip\":\"1.2.3.4\"},"
                   "{\"event_type\":\"$identify\",\"ip\":\"0.0.0.0\",\"user_properties\":"
                   "{\"event_type\":1}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
-                  "\"group_properties\":{}}],\"options\":{\"min_id_length\":1}}"));
+                  "\"group_properties\":{}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
+                  "\"device_id\":\"i\",\"groups\":{\"c\":\"x\"},\"group_properties\":{},"
+                  "\"insert_id\":\"i\"}],\"options\":{\"min_id_length\":1}}"));
     assert_string_equal(out.path, "/2/httpapi");
     assert_false(out.gzip || out.basic_auth);
     plain = buf_of(out_memory, 40);
-    assert_int_equal(amplitude_ops.encode(1, in, 3, SPAN_LIT("k"), NULL, &plain, NULL, &out),
+    assert_int_equal(amplitude_ops.encode(1, in, 4, SPAN_LIT("k"), NULL, &plain, NULL, &out),
                      BH_E_FULL);
     struct span cut = SPAN_LIT("{\"event_type\":\"a\"");
     plain = buf_of(out_memory, sizeof out_memory);
@@ -440,12 +444,15 @@ static void test_groups(void **state) {
                "\"org_1\"},\"group_properties\":{\"$set\":{\"plan\":\"pro\",\"x\":1}}}",
                &reason);
     assert_non_null(strstr(out, "\"group_properties\":{\"$set\":{\"plan\":\"pro\"}}"));
-    /* Without its group it says nothing, and without a person Amplitude takes none. */
+    out = leaves("one", rules,
+                 "{\"event_type\":\"$groupidentify\",\"groups\":{\"company\":\"o\"},"
+                 "\"group_properties\":{\"$set\":{\"plan\":\"pro\"}}}",
+                 &reason);
+    assert_non_null(strstr(out, "\"insert_id\":\"")); /* what encode names nobody by */
+    /* Without its group it says nothing, and without a person Amplitude takes no event. */
     static const char *const broken[] = {
         "{\"event_type\":\"$groupidentify\",\"user_id\":\"u_10001\",\"groups\":{\"other\":\"o\"},"
         "\"group_properties\":{\"$set\":{\"plan\":\"pro\"}}}",
-        "{\"event_type\":\"$groupidentify\",\"groups\":{\"company\":\"o\"},\"group_properties\":"
-        "{\"$set\":{\"plan\":\"pro\"}}}",
         "{\"event_type\":\"buy\"}",
     };
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {

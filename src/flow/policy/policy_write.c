@@ -435,7 +435,7 @@ static bool note_left(struct policy *p, const struct decision *d, const struct s
     /* Groups that the item itself names: what a group update is about, or whom else an update links. */
     if (p->depth > 1 && p->walks[1].place == PLACE_GROUPS && d->act == ACT_SHAPE) {
         p->has_person = p->has_person || kind == EVENT_GROUP;
-        p->links = (uint8_t)(p->links + (kind == EVENT_PROFILE && p->links < 255));
+        p->links = (uint8_t)(p->links + (!event_is_link(kind) && p->links < 255));
     }
     if (kind == EVENT_PROFILE || kind == EVENT_GROUP) {
         p->has_operation = p->has_operation || is_of_operation(p, d->field);

@@ -11,12 +11,11 @@
 #include "base/compiler.h"
 #include "engine/http/http_parse.h"
 #include "protocol/amplitude/amplitude_int.h"
+#include "protocol/wire/item.h"
 #include "protocol/wire/wire.h"
 
 enum {
     TOKEN_MAX = 512,
-    /* Only to tell which item of a batch is too deep. */
-    DEPTH_SEARCH = 4096,
 };
 
 struct path_row {
@@ -58,8 +57,7 @@ static bool is_form(const struct protocol_decoded *d, struct span body) {
 
 /* Of a form: the key, decoded, and the JSON of identification. */
 static int unwrap_form(const struct protocol_request *request, struct protocol_work *work,
-                       struct buf *scratch, struct span *ret_key, uint8_t **ret_text,
-                       size_t *ret_len) {
+                       struct buf *scratch, struct span *ret_key, struct span *ret_text) {
     struct span rest = span_trim(span_of(request->body, request->body_len));
     struct span key;
     struct span value;
@@ -75,25 +73,15 @@ static int unwrap_form(const struct protocol_request *request, struct protocol_w
             *ret_key = span_of(room, http_percent_decode(value, room, true));
         }
     }
-    return json.n == 0
-               ? BH_E_SYNTAX
-               : wire_unwrap_value(work->wire, json, work->decoded_max, scratch, ret_text, ret_len);
+    struct protocol_request form = *request;
+    form.body_len = 0; /* so that it is the value which is unwrapped */
+    return json.n == 0 ? BH_E_SYNTAX : item_unwrap(&form, json, work, scratch, ret_text);
 }
 
 static int unwrap(const struct protocol_request *request, struct protocol_work *work,
-                  struct buf *scratch, struct protocol_decoded *ret, struct span *ret_key) {
-    uint8_t *text = NULL;
-    size_t length = 0;
-    int rc = is_form(ret, span_of(request->body, request->body_len))
-                 ? unwrap_form(request, work, scratch, ret_key, &text, &length)
-                 : wire_unwrap_body(work->wire, request->body, request->body_len, work->decoded_max,
-                                    scratch, &text, &length);
-    if (rc == 0) {
-        length = json_repair_cesu8(text, length);
-        json_repair_escapes(text, length);
-        ret->text = span_of(text, length);
-    }
-    return rc;
+                  struct buf *scratch, bool is_bare, struct span *ret_key, struct span *ret_text) {
+    return is_bare ? unwrap_form(request, work, scratch, ret_key, ret_text)
+                   : item_unwrap(request, SPAN_NONE, work, scratch, ret_text);
 }
 
 static int add_item(struct protocol_decoded *ret, struct protocol_work *work, uint32_t root) {
@@ -148,25 +136,13 @@ static int list_items(struct protocol_decoded *ret, struct protocol_work *work, 
     return list != 0 ? add_items(ret, work, list) : BH_E_SYNTAX;
 }
 
-/* *ret_deep: some value may be nested too deeply, so each item must be looked at. */
-static int parse(struct protocol_work *work, struct protocol_decoded *ret, bool *ret_deep) {
-    size_t offset = 0;
-    int rc = json_parse(ret->text, LIMIT_JSON_DEPTH, work->tokens, work->tokens_cap,
-                        &ret->token_count, &offset);
-    *ret_deep = rc == BH_E_TOO_DEEP;
-    if (rc == BH_E_TOO_DEEP) {
-        rc = json_parse(ret->text, DEPTH_SEARCH, work->tokens, work->tokens_cap, &ret->token_count,
-                        &offset);
-    }
-    return rc == BH_E_TOO_DEEP ? BH_E_SYNTAX : rc;
-}
-
 int amplitude_decode(const struct protocol_request *request, struct protocol_work *work,
                      struct protocol_decoded *ret) {
     check(work->items_cap > 0 && work->tokens_cap > 0);
     work->text_used = 0;
     bool deep = false;
     struct span key = SPAN_NONE;
+    struct span text = SPAN_NONE;
     struct buf scratch = buf_of(work->text, work->text_cap);
     *ret = (struct protocol_decoded){.items = work->items, .tokens = work->tokens};
     read_path(request->path, &ret->envelope);
@@ -185,18 +161,18 @@ int amplitude_decode(const struct protocol_request *request, struct protocol_wor
         return 0;
     }
     bool is_bare = is_form(ret, span_of(request->body, request->body_len));
-    int rc = unwrap(request, work, &scratch, ret, &key);
+    int rc = unwrap(request, work, &scratch, is_bare, &key, &text);
     /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
     work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
     if (rc == 0) {
-        rc = parse(work, ret, &deep);
+        rc = item_parse(text, work, ret, &deep);
     }
     if (rc == 0) {
         rc = list_items(ret, work, is_bare, &scratch, &key);
     }
     if (rc != 0) {
         ret->item_count = 0;
-        return rc;
+        return rc == BH_E_TOO_DEEP ? BH_E_SYNTAX : rc;
     }
     for (size_t i = 0; i < ret->item_count; i++) {
         ret->items[i].token = key;

@@ -1,10 +1,14 @@
 /*
  * Items -> POST /2/httpapi, and what its answers mean.
  *
- *   {"api_key":…,"events":[…],"options":{"min_id_length":1}}
+ *   {"api_key":...,"events":[{<additions>,...},...],"options":{"min_id_length":1}}
  *
- * The source's key never was in an item; the vendor's stands in the body, so no header carries it. An event without an address says 0.0.0.0, which
- * has no place: Amplitude would else look up the address that it takes the event to come from. What came to /identify has no event_type yet.
+ * The source's key never was in an item; the vendor's stands in the body, so no header carries it. Additions, each unless the
+ * item says it itself:
+ *   ip 0.0.0.0          which has no place: Amplitude would else look up the address that the request comes from
+ *   event_type          of what came to /identify or /groupidentify, where it needs none
+ *   groups              instead of group_type and group_value, which only /groupidentify knows
+ *   device_id           of a group's update that names nobody: its insert_id, since Amplitude takes no event without an id
  *
  * A 400 takes nothing of a request, whatever indexes it names, so it is halved until what is refused stands alone; insert_id keeps what was taken
  * from counting twice.
@@ -13,9 +17,26 @@
 #include "protocol/amplitude/amplitude_int.h"
 #include "protocol/wire/loose.h"
 
-static const char no_address[] = "\"ip\":\"0.0.0.0\",";
-static const char identify[] = "\"event_type\":\"$identify\",";
-static const char group_identify[] = "\"event_type\":\"$groupidentify\",";
+enum {
+    INSERT_ID_MAX = 64, /* policy writes 28 bytes */
+    ADDED_MAX = 192,    /* more than an item grows by */
+};
+
+enum part {
+    PART_TYPE,
+    PART_ADDRESS,
+    PART_USER,
+    PART_DEVICE,
+    PART_INSERT_ID,
+    PART_GROUP_PROPERTIES,
+    PART_GROUP_TYPE,
+    PART_GROUP_VALUE,
+    PARTS,
+};
+
+static const char *const part_names[PARTS] = {"event_type", "ip",         "user_id",
+                                              "device_id",  "insert_id",  "group_properties",
+                                              "group_type", "group_value"};
 
 unsigned amplitude_endpoint_of(enum event_kind kind) {
     (void)kind;
@@ -25,7 +46,7 @@ unsigned amplitude_endpoint_of(enum event_kind kind) {
 size_t amplitude_encoded_size(unsigned endpoint, size_t json_len, size_t credential_len) {
     check(endpoint == AMPLITUDE_SEND);
     (void)credential_len; /* once a request: body_max leaves room for it */
-    return json_len + sizeof no_address + sizeof group_identify + sizeof ",";
+    return json_len + ADDED_MAX;
 }
 
 void amplitude_authorize(struct span credential, struct buf *out) {
@@ -33,36 +54,80 @@ void amplitude_authorize(struct span credential, struct buf *out) {
     (void)out;
 }
 
-static int put_item(struct span item, struct buf *out) {
+/* False unless the item is a whole object. */
+static bool read_parts(struct span item, struct span parts[PARTS]) {
     struct span key;
     struct span value;
     size_t i = 1;
-    bool has_type = false;
-    bool has_address = false;
-    bool has_group = false;
     if (item.n < 2 || item.p[0] != '{') {
+        return false;
+    }
+    while (loose_next_key(item, &i, &key)) {
+        if (!loose_take_value(item, &i, &value)) {
+            return false;
+        }
+        for (unsigned part = 0; part < PARTS; part++) {
+            parts[part] = span_is(key, part_names[part]) ? value : parts[part];
+        }
+    }
+    i = loose_skip_space(item, i);
+    return i + 1 == item.n && item.p[i] == '}';
+}
+
+static void put_member(struct buf *out, bool *has_members, struct span key, struct span value) {
+    buf_put_str(out, *has_members ? ",\"" : "\"");
+    *has_members = true;
+    buf_put_span(out, key);
+    buf_put(out, "\":", 2);
+    buf_put_span(out, value);
+}
+
+/* {"type":value} of the form's two members. */
+static bool put_groups(struct buf *out, bool *has_members, const struct span *parts) {
+    struct span type = parts[PART_GROUP_TYPE];
+    if (type.n == 0 || type.p[0] != '"' || parts[PART_GROUP_VALUE].n == 0) {
+        return false;
+    }
+    put_member(out, has_members, SPAN_LIT("groups"), SPAN_LIT("{"));
+    buf_put_span(out, type);
+    buf_put_byte(out, ':');
+    buf_put_span(out, parts[PART_GROUP_VALUE]);
+    buf_put_byte(out, '}');
+    return true;
+}
+
+static int put_item(struct span item, struct buf *out) {
+    struct span parts[PARTS] = {0};
+    struct span key;
+    struct span value;
+    size_t i = 1;
+    bool has_members = false;
+    if (!read_parts(item, parts)) {
         return BH_E_SYNTAX;
     }
-    while (loose_next_key(item, &i, &key) && loose_take_value(item, &i, &value)) {
-        has_type = has_type || span_is(key, "event_type");
-        has_address = has_address || span_is(key, "ip");
-        has_group = has_group || span_is(key, "group_properties");
-    }
-    i = loose_space(item, i);
-    if (i + 1 != item.n || item.p[i] != '}') {
-        return BH_E_SYNTAX;
-    }
+    struct span type = parts[PART_TYPE];
+    bool is_group = type.n != 0 ? span_is(type, "\"$groupidentify\"")
+                                : (parts[PART_GROUP_PROPERTIES].n | parts[PART_GROUP_TYPE].n) != 0;
+    struct span insert_id = parts[PART_INSERT_ID];
     buf_put_byte(out, '{');
-    if (!has_type) {
-        buf_put_str(out, has_group ? group_identify : identify);
+    if (type.n == 0) {
+        put_member(out, &has_members, SPAN_LIT("event_type"),
+                   is_group ? SPAN_LIT("\"$groupidentify\"") : SPAN_LIT("\"$identify\""));
     }
-    if (!has_address) {
-        buf_put_str(out, no_address);
+    if (parts[PART_ADDRESS].n == 0) {
+        put_member(out, &has_members, SPAN_LIT("ip"), SPAN_LIT("\"0.0.0.0\""));
     }
-    if (loose_space(item, 1) + 1 == item.n && out->n > 0 && out->p[out->n - 1] == ',') {
-        out->n--; /* an item of nothing else */
+    if (is_group && (parts[PART_USER].n | parts[PART_DEVICE].n) == 0 && insert_id.n != 0 &&
+        insert_id.n <= INSERT_ID_MAX) {
+        put_member(out, &has_members, SPAN_LIT("device_id"), insert_id);
     }
-    buf_put_span(out, span_from(item, 1));
+    bool has_groups = put_groups(out, &has_members, parts);
+    while (loose_next_key(item, &i, &key) && loose_take_value(item, &i, &value)) {
+        if (!has_groups || (!span_is(key, "group_type") && !span_is(key, "group_value"))) {
+            put_member(out, &has_members, key, value);
+        }
+    }
+    buf_put_byte(out, '}');
     return 0;
 }
 

@@ -16,6 +16,7 @@ static const struct field rows[] = {
 static const struct span placeholders[] = {
 #define PLACEHOLDER(id) {(const uint8_t *)(id), sizeof(id) - 1},
 #include "protocol/amplitude/amplitude_placeholders.def"
+#include "protocol/wire/placeholders.def"
 #undef PLACEHOLDER
 };
 
