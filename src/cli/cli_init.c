@@ -13,7 +13,8 @@ static const struct cli_option init_options[] = {
     {"--instance", "NAME",
      "name of this instance, in logs and in the key's file name (default main)"},
     {"--vendor", "NAME",
-     "whose SDK and contract to begin with: mixpanel (default), posthog, segment, rudder"},
+     "whose SDK and contract to begin with: mixpanel (default), posthog, segment, "
+     "rudder, amplitude"},
     {"--key", "FILE", "where to write the master key (default ~/.config/bulkhead/NAME.key)"},
 };
 

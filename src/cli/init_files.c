@@ -113,7 +113,8 @@ static const char segment_yaml[] =
     CONTRACT("segment", "https://api.segment.io # in the EU: https://events.eu1.segmentapis.com", "SEGMENT_WRITE_KEY");
 static const char rudder_yaml[] =
     CONTRACT("rudder", "https://example.dataplane.rudderstack.com # your data plane", "RUDDER_WRITE_KEY");
-
+static const char amplitude_yaml[] =
+    CONTRACT("amplitude", "https://api.eu.amplitude.com # in the US: https://api2.amplitude.com", "AMPLITUDE_API_KEY");
 
 static const char gitignore[] =
 "# Data and keys stay out of git.\n"
@@ -128,13 +129,10 @@ static const struct {
     const char *name;
     const char *text;
 } files[] = {
-    {"bulkhead.yaml", bulkhead_yaml},
-    {"plan.yaml", plan_yaml},
-    {"vendors/mixpanel.yaml", mixpanel_yaml},
-    {"vendors/posthog.yaml", posthog_yaml},
-    {"vendors/segment.yaml", segment_yaml},
-    {"vendors/rudder.yaml", rudder_yaml},
-    {".gitignore", gitignore},
+    {"bulkhead.yaml", bulkhead_yaml},           {"plan.yaml", plan_yaml},
+    {"vendors/mixpanel.yaml", mixpanel_yaml},   {"vendors/posthog.yaml", posthog_yaml},
+    {"vendors/segment.yaml", segment_yaml},     {"vendors/rudder.yaml", rudder_yaml},
+    {"vendors/amplitude.yaml", amplitude_yaml}, {".gitignore", gitignore},
 };
 
 const char *init_file_text(const char *name) {

@@ -62,6 +62,7 @@ static void test_contracts_and_plan(void **state) {
     check_contract("vendors/posthog.yaml");
     check_contract("vendors/segment.yaml");
     check_contract("vendors/rudder.yaml");
+    check_contract("vendors/amplitude.yaml");
 }
 
 /* Every line that teaches by a sample in a comment is one that works. */
