@@ -17,7 +17,10 @@ struct preview {
     struct aid_maker *aids;
     struct policy *policy;
     const struct ruleset *ruleset;
-    const struct protocol_ops *protocol;
+    const struct protocol_ops *protocol; /* the source's */
+    struct translator *translator;       /* NULL: the vendor speaks the source's protocol */
+    const struct protocol_ops *vendor_protocol;
+    struct json_token *tokens; /* scratch of a translation */
     struct buf out;
     bool first_leaf;
     uint64_t sent;
@@ -59,8 +62,21 @@ static void explain_text(void *context, const struct policy_leaf *leaf) {
     (void)printf("\n");
 }
 
-static void print_result(const struct preview *p, const struct verdict *verdict) {
-    if (verdict->sends) {
+/* An event may be several items in the vendor's words: an array then. */
+static void print_items(const struct preview *p, const struct translated *items) {
+    (void)printf(items->item_count > 1 ? "[" : "");
+    for (unsigned i = 0; i < items->item_count; i++) {
+        (void)printf(i == 0 ? "" : ",");
+        (void)fwrite(p->out.p + items->items[i].at, 1, items->items[i].size, stdout);
+    }
+    (void)printf(items->item_count > 1 ? "]" : "");
+}
+
+static void print_result(const struct preview *p, const struct verdict *verdict,
+                         const struct translated *items) {
+    if (verdict->sends && p->translator != NULL) {
+        print_items(p, items);
+    } else if (verdict->sends) {
         (void)fwrite(verdict->json.p, 1, verdict->json.n, stdout);
     } else {
         (void)printf("null");
@@ -69,6 +85,20 @@ static void print_result(const struct preview *p, const struct verdict *verdict)
         (void)printf("    (%s)", reason_word(verdict->reason) != NULL ? reason_word(verdict->reason)
                                                                       : "nothing left");
     }
+}
+
+/* What the vendor has no word for; the key alone, as it stands in the item. */
+static void explain_lost(void *context, struct span key) {
+    struct preview *p = context;
+    if (p->json) {
+        (void)printf("%s{\"key\":\"%.*s\",\"reason\":\"%s\",\"rule\":\"%s has no such field\"}",
+                     p->first_leaf ? "" : ",", (int)key.n, (const char *)key.p,
+                     reason_word(REASON_NOT_EXPRESSIBLE), p->vendor_protocol->name);
+        p->first_leaf = false;
+        return;
+    }
+    (void)printf("  %slost  %s %.*s: %s has no such field\n", CLI_YELLOW, CLI_PLAIN, (int)key.n,
+                 (const char *)key.p, p->vendor_protocol->name);
 }
 
 static int preview_item(void *context, const struct cli_item *item) {
@@ -112,10 +142,15 @@ static int preview_item(void *context, const struct cli_item *item) {
     }
     policy_apply(p->policy, &input, &p->out, &verdict,
                  p->explain ? (p->json ? explain_json : explain_text) : NULL, p);
+    struct translated items = {0};
+    if (verdict.sends && p->translator != NULL) {
+        policy_translate(p->policy, &input, p->translator, p->tokens, &p->out, &verdict, &items,
+                         p->explain ? explain_lost : NULL, p);
+    }
     if (p->explain && p->json) {
         (void)printf("],\"event\":");
     }
-    print_result(p, &verdict);
+    print_result(p, &verdict, &items);
     (void)printf(p->explain && p->json ? "}\n" : "\n");
     p->sent += verdict.sends;
     p->withheld += !verdict.sends;
@@ -167,12 +202,19 @@ static int preview_with(const struct cli_args *args, struct preview *p,
     } else if (r == 0) {
         p->ruleset = vendor->ruleset;
         p->protocol = protocol_by_id(p->source->protocol);
+        p->vendor_protocol = protocol_by_name(span_str(vendor->facts.connector));
+        r = p->protocol == p->vendor_protocol
+                ? 0
+                : translator_new(p->protocol, p->vendor_protocol, &p->translator);
+    }
+    if (r == 0 && !cli_has(args, "--held")) {
         code = cli_items(p->protocol, true, preview_item, p, &bad);
         code = code == CLI_DONE && bad != 0 ? CLI_NO : code;
-    } else {
+    } else if (r != 0) {
         err->code = r;
         (void)cli_fail(err);
     }
+    translator_free(p->translator);
     policy_free(p->policy);
     aid_maker_free(p->aids);
     keyring_free(keyring);
@@ -182,6 +224,7 @@ static int preview_with(const struct cli_args *args, struct preview *p,
 static int preview_run(const struct cli_args *args) {
     struct preview p = {.json = args->json,
                         .explain = cli_has(args, "--explain"),
+                        .tokens = malloc(LIMIT_EVENT_TOKENS * sizeof *p.tokens),
                         .out = buf_of(malloc(OUT_MAX), OUT_MAX)};
     struct err err = {0};
     struct plan *plan = NULL;
@@ -189,7 +232,8 @@ static int preview_run(const struct cli_args *args) {
     char path[SETTINGS_PATH + 32];
     struct settings *settings = cli_settings(args, false);
     int code = CLI_FAILED;
-    if (settings != NULL && p.out.p != NULL && cli_vendor_exists(settings, args->positional[0])) {
+    if (settings != NULL && p.out.p != NULL && p.tokens != NULL &&
+        cli_vendor_exists(settings, args->positional[0])) {
         settings_plan_path(settings, path, sizeof path);
         int r = plan_load(path, &plan, &err);
         r = r == 0 ? snapshot_vendor_init(settings, plan, args->positional[0], &vendor, &err) : r;
@@ -199,6 +243,7 @@ static int preview_run(const struct cli_args *args) {
     plan_free(plan);
     settings_free(settings);
     free(p.out.p);
+    free(p.tokens);
     return code;
 }
 

@@ -14,23 +14,6 @@ static bool source_feeds(const struct settings_source *source, const char *vendo
     return false;
 }
 
-/* What one protocol's SDK sent is not yet written as another vendor takes it. */
-static int check_protocols(const struct settings *settings, const struct snapshot_vendor *vendor,
-                           struct err *err) {
-    for (unsigned i = 0; i < settings->source_count; i++) {
-        const struct settings_source *source = &settings->sources[i];
-        const char *protocol = protocol_by_id(source->protocol)->name;
-        if (vendor->sources[i].feeds_vendor && strcmp(protocol, vendor->facts.connector) != 0) {
-            return err_set(
-                err, BH_E_CONFIG,
-                "source %s speaks %s and vendor %s takes %s: not yet; a source feeds vendors "
-                "of its own protocol",
-                source->name, protocol, vendor->name, vendor->facts.connector);
-        }
-    }
-    return 0;
-}
-
 int snapshot_vendor_init(const struct settings *settings, const struct plan *plan, const char *name,
                          struct snapshot_vendor *vendor, struct err *err) {
     char path[SETTINGS_PATH + 128];
@@ -54,10 +37,6 @@ int snapshot_vendor_init(const struct settings *settings, const struct plan *pla
         return err_set_at(err, BH_E_CONFIG, path, 1, 1,
                           "vendor: %s must be the name of its file, %s", vendor->facts.vendor,
                           name);
-    }
-    r = check_protocols(settings, vendor, err);
-    if (r != 0) {
-        return r;
     }
     return ruleset_compile(vendor->contract, plan, vendor->sources, settings->source_count,
                            &vendor->ruleset, err);

@@ -352,12 +352,15 @@ struct protocol_names {
     bool links_alone;
 };
 
+struct protocol_model;
+
 struct protocol_ops {
     uint8_t id; /* enum protocol_id */
     const char *name;
     /* grows with every change of the field table or placeholders: part of rule sets */
     uint16_t table_version;
     struct protocol_names names;
+    const struct protocol_model *model; /* wire/model.h: translation from and to other protocols */
     uint32_t items_max; /* per request to the vendor */
     uint32_t body_max;  /* bytes of one request to the vendor, uncompressed */
     /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */

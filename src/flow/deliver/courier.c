@@ -562,6 +562,7 @@ void courier_free(struct courier *courier) {
     journal_reader_free(courier->reader);
     resolve_view_free(courier->view);
     policy_free(courier->policy);
+    courier_free_translators(courier);
     wire_free(courier->wire);
     ledger_close(courier->ledger);
     rules_free(courier->all_rules);

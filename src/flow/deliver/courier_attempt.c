@@ -291,12 +291,41 @@ static void take_auth(struct courier *courier, const struct transfer_result *res
     }
 }
 
+/* From indexes of parts, as the vendor counts, to those of the segment's entries: one of which something is refused is refused. */
+static void count_entries(struct courier *courier, const struct segment *segment,
+                          struct protocol_answer *answer) {
+    uint32_t refused = 0;
+    uint32_t next = 0;
+    uint32_t part = 0;
+    for (uint16_t place = segment->from; place < segment->to && next < answer->refused_count;
+         place++) {
+        part += item_at(courier, place)->parts;
+        bool is_refused = false;
+        for (; next < answer->refused_count && courier->refused[next] < part; next++) {
+            is_refused = true;
+        }
+        if (is_refused) {
+            courier->refused[refused++] = (uint32_t)(place - segment->from);
+        }
+    }
+    answer->refused_count = refused;
+}
+
+static size_t count_parts(struct courier *courier, const struct segment *segment) {
+    size_t count = 0;
+    for (uint16_t place = segment->from; place < segment->to; place++) {
+        count += item_at(courier, place)->parts;
+    }
+    return count;
+}
+
 static void take_answer(struct courier *courier, const struct transfer_result *result) {
     struct segment *segment = top(courier);
     struct protocol_answer answer;
     const struct protocol_ops *ops = courier->rules->ops;
-    ops->answer(segment->endpoint, result->status, result->body,
-                (size_t)(segment->to - segment->from), courier->refused, &answer);
+    ops->answer(segment->endpoint, result->status, result->body, count_parts(courier, segment),
+                courier->refused, &answer);
+    count_entries(courier, segment, &answer);
     /* A yes that came before the request was out is not this request's. */
     bool is_stray = result->is_early && result->status < 300;
     if (!result->is_complete || is_stray || (answer.kind == ANSWER_RETRY && result->status < 300)) {
@@ -429,7 +458,15 @@ static int encode_segment(struct courier *courier, const struct segment *segment
     struct span *items = courier->next.work->request;
     size_t count = 0;
     for (uint16_t place = segment->from; place < segment->to; place++) {
-        items[count++] = window_json(&courier->window, item_at(courier, place));
+        const struct window_item *item = item_at(courier, place);
+        struct span rest = window_json(&courier->window, item);
+        if (item->parts == 1) {
+            items[count++] = rest;
+            continue;
+        }
+        while (outgoing_next(&rest, &items[count])) {
+            count++;
+        }
     }
     return encode(courier, segment->endpoint, count, ret_post);
 }

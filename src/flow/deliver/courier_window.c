@@ -64,6 +64,7 @@ static void clear(struct courier *courier, struct window *window, uint64_t first
     window->until_seq = 0;
     window->serial = ++courier->serial;
     window->item_count = 0;
+    window->part_count = 0;
     window->link_count = 0;
     window->withheld_events = 0;
     window->final_events = 0;
@@ -118,6 +119,14 @@ static uint64_t closed_at(void *context, uint64_t property) {
     return resolve_distinct_closed_at(courier->view, property);
 }
 
+/* What is known of an event when it has been judged. */
+struct judged {
+    struct verdict verdict;
+    struct outgoing outgoing;
+    struct span name;           /* for the tap */
+    struct spread_slot *spread; /* NULL: the event is about nobody */
+};
+
 /* Counts events of this person in this request and in the same unit of time, within the window; NULL for events about nobody. */
 static struct spread_slot *spread_of(struct courier *courier, const struct window *window,
                                      const struct record_request *request,
@@ -149,15 +158,12 @@ static void withhold(struct window *window, const struct verdict *verdict, uint8
     }
 }
 
-/* Links of an item to all ids that it names. FULL: the window has no room; DENIED: an id has no number, beyond its source's quota. */
+/* Links of an item to all ids that it names. DENIED: an id has no number, beyond its source's quota. */
 static int link_item(struct courier *courier, const struct window *window,
                      const struct record_event *event, const struct verdict *verdict,
                      uint32_t shape, struct window_item *item) {
     item->link_at = (uint16_t)window->link_count;
     item->link_count = 0;
-    if (window->link_count + VERDICT_AIDS_MAX > WINDOW_LINKS) {
-        return BH_E_FULL;
-    }
     struct window_link *links = window->work->links + window->link_count;
     if (verdict->aid_count == 0) {
         links[item->link_count++] = (struct window_link){.ord = 0, .shape = shape};
@@ -215,10 +221,14 @@ static struct span name_of(const struct courier *courier, const struct record_re
 }
 
 /* Once, however often it is judged; only under other rules once more. */
+static bool is_shown(const struct courier *courier, const struct record_event *event) {
+    return courier->config.tap != NULL && event->seq >= courier->shown_until;
+}
+
 static void show(struct courier *courier, const struct record_request *request,
-                 const struct record_event *event, size_t token_count,
+                 const struct record_event *event, struct span name,
                  const struct verdict *verdict) {
-    if (courier->config.tap == NULL || event->seq < courier->shown_until) {
+    if (!is_shown(courier, event)) {
         return;
     }
     courier->shown_until = event->seq + 1;
@@ -232,29 +242,31 @@ static void show(struct courier *courier, const struct record_request *request,
         .verdict = verdict,
     };
     /* An event leaves only under a declared name. */
-    if (verdict->sends && token_count != 0) {
-        line.event_name = name_of(courier, request, event);
+    if (verdict->sends) {
+        line.event_name = name;
     }
     courier->config.tap(courier->config.tap_context, &line);
 }
 
-static size_t judge(struct courier *courier, struct window *window,
-                    const struct record_request *request, const struct record_event *event,
-                    struct verdict *verdict, struct spread_slot **ret_spread) {
+static void judge(struct courier *courier, struct window *window,
+                  const struct record_request *request, const struct record_event *event,
+                  struct judged *ret) {
     const struct protocol_ops *protocol = protocol_by_id(request->protocol);
     size_t count = 0;
     size_t offset = 0;
     uint8_t precision = 0;
-    *ret_spread = NULL;
     if (protocol == NULL || request->source > LIMIT_SOURCES) {
-        *verdict = (struct verdict){.reason = REASON_NOT_EXPRESSIBLE};
-        return 0;
+        ret->verdict.reason = REASON_NOT_EXPRESSIBLE;
+        return;
     }
     resolve_prefetch(courier->view, &event->aid); /* read when the verdict is there */
     if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count,
                    &offset) != 0) {
-        *verdict = (struct verdict){.reason = REASON_TOO_COMPLEX};
-        return 0;
+        ret->verdict.reason = REASON_TOO_COMPLEX;
+        return;
+    }
+    if (is_shown(courier, event)) {
+        ret->name = name_of(courier, request, event);
     }
     struct policy_input input = {
         .protocol = protocol,
@@ -267,97 +279,149 @@ static size_t judge(struct courier *courier, struct window *window,
         .context = courier,
     };
     input.ruleset_count = rules_in_force(courier->rules, event->seq, &input.rulesets, &precision);
-    *ret_spread = spread_of(courier, window, request, event, precision);
-    input.spread_ms = *ret_spread != NULL ? (*ret_spread)->count : 0;
+    ret->spread = spread_of(courier, window, request, event, precision);
+    input.spread_ms = ret->spread != NULL ? ret->spread->count : 0;
     window->items.full = false;
-    policy_apply(courier->policy, &input, &window->items, verdict, NULL, NULL);
-    return count;
+    policy_apply(courier->policy, &input, &window->items, &ret->verdict, NULL, NULL);
+    courier_outgoing(courier, window, &input, &ret->verdict, &ret->outgoing);
 }
 
-static void keep(struct window *window, struct window_item *item, const struct verdict *verdict,
-                 size_t encoded) {
+static void keep(struct window *window, struct window_item *item, struct span json,
+                 uint32_t withheld) {
     uint64_t mark[2] = {item->seq, item->endpoint};
-    item->json_at = (uint32_t)(verdict->json.p - window->items.p);
-    item->json_size = (uint32_t)verdict->json.n;
-    item->withheld = verdict->withheld_leaves;
+    item->json_at = (uint32_t)(json.p - window->items.p);
+    item->json_size = (uint32_t)json.n;
+    item->withheld = withheld;
     window->link_count += item->link_count;
     window->item_count++;
-    window->bytes += encoded;
+    window->part_count += item->parts;
     window->fingerprint = hash64(mark, sizeof mark, window->fingerprint);
-    for (unsigned i = 0; i < REASON_LIMIT; i++) {
-        window->leaves_by_reason[i] += verdict->withheld_by_reason[i];
-    }
 }
 
-/* Takes an item that may leave; EXISTS: it had its final answer before a restart. Others as of add_event. May withhold it after all. */
-static int take(struct courier *courier, struct window *window,
-                const struct record_request *request, const struct record_event *event,
-                struct verdict *verdict) {
+/* 0, or why the event cannot be in this window: FULL, BUSY. TOO_BIG: in none. */
+static int make_room(struct courier *courier, const struct window *window,
+                     const struct outgoing *outgoing, size_t *ret_encoded) {
     const struct protocol_ops *ops = courier->rules->ops;
-    struct window_item *item = &window->list[window->item_count];
-    *item = (struct window_item){.seq = event->seq,
-                                 .endpoint = (uint8_t)ops->endpoint((enum event_kind)event->kind)};
-    size_t encoded = ops->encoded_size(item->endpoint, verdict->json.n, courier->credential.n);
-    if (window->bytes + encoded > window->bytes_max && window->item_count != 0) {
+    size_t encoded = 0;
+    uint32_t parts = 0;
+    for (unsigned i = 0; i < outgoing->count; i++) {
+        const struct outgoing_part *part = &outgoing->list[i];
+        size_t one = ops->encoded_size(part->endpoint, part->json.n, courier->credential.n);
+        /* A part more is a comma and a token more. */
+        one += (part->parts - 1U) * ops->encoded_size(part->endpoint, 0, courier->credential.n);
+        if (one > ops->body_max) {
+            return BH_E_TOO_BIG;
+        }
+        encoded += one;
+        parts += part->parts;
+    }
+    *ret_encoded = encoded;
+    bool is_full = window->bytes + encoded > window->bytes_max ||
+                   window->part_count + parts > WINDOW_EVENTS ||
+                   window->link_count + outgoing->count * VERDICT_AIDS_MAX > WINDOW_LINKS;
+    if (is_full && window->item_count != 0) {
         return BH_E_FULL;
     }
-    if (encoded > window->bytes_max && !courier->has_permit) {
-        return BH_E_BUSY;
+    return encoded > window->bytes_max && !courier->has_permit ? BH_E_BUSY : 0;
+}
+
+/* Each item of an event that has had no final answer before a restart. EXISTS: all had. */
+static int take_items(struct courier *courier, struct window *window,
+                      const struct record_event *event, const struct judged *judged,
+                      uint32_t shape) {
+    uint32_t withheld = judged->verdict.withheld_leaves;
+    uint32_t taken = 0;
+    for (unsigned i = 0; i < judged->outgoing.count; i++) {
+        const struct outgoing_part *part = &judged->outgoing.list[i];
+        if (window->skip_final &&
+            ledger_seq_is_final(courier->ledger, event->seq, part->endpoint)) {
+            window->final_events++;
+            continue;
+        }
+        struct window_item *item = &window->list[window->item_count];
+        *item = (struct window_item){
+            .seq = event->seq, .endpoint = part->endpoint & 15U, .parts = part->parts & 15U};
+        int r = link_item(courier, window, event, &judged->verdict, shape, item);
+        if (r != 0) {
+            return r;
+        }
+        keep(window, item, part->json, withheld);
+        withheld = 0; /* counted once */
+        taken++;
     }
-    if (encoded > ops->body_max) {
-        verdict->sends = false;
-        verdict->reason = REASON_TOO_BIG;
-        return 0;
+    return taken != 0 ? 0 : BH_E_EXISTS;
+}
+
+/* Takes an event that may leave; EXISTS: it had its final answer before a restart. Others as of add_event. May withhold it after all. */
+static int take(struct courier *courier, struct window *window,
+                const struct record_request *request, const struct record_event *event,
+                struct judged *judged) {
+    const uint32_t items = window->item_count;
+    const uint32_t parts = window->part_count;
+    const uint32_t links = window->link_count;
+    const uint32_t finals = window->final_events;
+    const uint64_t fingerprint = window->fingerprint;
+    size_t encoded = 0;
+    int r = make_room(courier, window, &judged->outgoing, &encoded);
+    uint32_t shape = r == 0 ? shape_of(courier, request->source, &judged->verdict) : 0;
+    if (r == 0) {
+        r = shape != 0 ? take_items(courier, window, event, judged, shape) : BH_E_NOSPACE;
     }
-    if (window->skip_final && ledger_seq_is_final(courier->ledger, event->seq, item->endpoint)) {
-        return BH_E_EXISTS;
-    }
-    uint32_t shape = shape_of(courier, request->source, verdict);
-    if (shape == 0) {
-        return BH_E_NOSPACE;
-    }
-    int r = link_item(courier, window, event, verdict, shape, item);
-    if (r == BH_E_DENIED) {
-        verdict->sends = false;
-        verdict->reason = REASON_QUOTA;
-        return 0;
+    if (r == BH_E_DENIED || r == BH_E_TOO_BIG) {
+        judged->verdict.sends = false;
+        judged->verdict.reason = r == BH_E_DENIED ? REASON_QUOTA : REASON_TOO_BIG;
     }
     if (r == 0) {
-        keep(window, item, verdict, encoded);
+        window->bytes += encoded;
+        for (unsigned i = 0; i < REASON_LIMIT; i++) {
+            window->leaves_by_reason[i] += judged->verdict.withheld_by_reason[i];
+        }
+        return 0;
     }
-    return r;
+    /* Nothing of an event that cannot be taken whole. */
+    window->item_count = items;
+    window->part_count = parts;
+    window->link_count = links;
+    window->fingerprint = fingerprint;
+    window->final_events = r == BH_E_EXISTS ? window->final_events : finals;
+    return judged->verdict.sends ? r : 0;
 }
 
 /* 0 = looked at; FULL = belongs to the next window; BUSY = needs the big buffers; NOSPACE and others = try again later. */
 static int add_event(struct courier *courier, struct window *window,
                      const struct record_request *request, const struct record_event *event) {
-    struct verdict verdict;
-    struct spread_slot *spread = NULL;
+    struct judged judged;
+    const struct verdict *verdict = &judged.verdict;
     size_t before = window->items.n;
-    size_t token_count = judge(courier, window, request, event, &verdict, &spread);
-    bool lacks_room = !verdict.sends && verdict.reason == REASON_TOO_BIG;
+    judged.verdict.sends = false;
+    judged.verdict.withheld_leaves = 0;
+    memset(judged.verdict.withheld_by_reason, 0, sizeof judged.verdict.withheld_by_reason);
+    judged.outgoing.count = 0;
+    judged.name = SPAN_NONE;
+    judged.spread = NULL;
+    judge(courier, window, request, event, &judged);
+    bool lacks_room = !verdict->sends && verdict->reason == REASON_TOO_BIG;
     int r = 0;
-    if (verdict.sends) {
-        r = take(courier, window, request, event, &verdict);
+    if (verdict->sends) {
+        r = take(courier, window, request, event, &judged);
     } else if (lacks_room && window->item_count != 0) {
         r = BH_E_FULL;
     } else if (lacks_room && !courier->has_permit) {
         r = BH_E_BUSY;
     }
-    if (r != 0 || !verdict.sends) {
+    if (r != 0 || !verdict->sends) {
         window->items.n = before;
     }
-    if (r == 0 && !verdict.sends) {
-        withhold(window, &verdict, verdict.reason);
+    if (r == 0 && !verdict->sends) {
+        withhold(window, verdict, verdict->reason);
     }
     if (r == BH_E_EXISTS) {
-        window->final_events++;
         r = 0;
     } else if (r == 0) {
-        show(courier, request, event, token_count, &verdict);
+        show(courier, request, event, judged.name, verdict);
     }
-    if (r == 0 && spread != NULL) {
-        spread->count++;
+    if (r == 0 && judged.spread != NULL) {
+        judged.spread->count++;
     }
     return r;
 }

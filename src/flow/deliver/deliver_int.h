@@ -121,7 +121,8 @@ struct window_item {
     uint32_t withheld; /* leaves */
     uint16_t link_at;  /* in `work->links` */
     uint8_t link_count;
-    uint8_t endpoint;
+    uint8_t endpoint : 4;
+    uint8_t parts : 4; /* items that its JSON holds: one, or what an event is in the vendor's words */
 };
 
 /* The links of a window; and before it is begun, what a request of the window before it is made of: its items, then its entries for the ledger. */
@@ -148,6 +149,7 @@ struct window {
     uint64_t until_seq; /* a rebuilt window ends here; 0 = open-ended */
     uint32_t serial;
     uint32_t item_count;
+    uint32_t part_count;
     uint32_t link_count;
     uint32_t withheld_events;
     uint32_t final_events;                     /* already delivered before a restart */
@@ -164,6 +166,28 @@ struct window {
     union window_work *work;
     struct buf items;
 };
+
+/* -- courier_translate.c: an item in the vendor's words --------------------------------------------------------------------------- */
+
+struct outgoing_part {
+    struct span json; /* in the window's items */
+    uint8_t endpoint;
+    uint8_t parts;
+};
+
+/* What leaves of one event, at most one for an endpoint. */
+struct outgoing {
+    unsigned count;
+    struct outgoing_part list[PROTOCOL_ENDPOINTS_MAX];
+};
+
+/* May withhold the event after all: the vendor has no such thing. Uses courier->tokens. */
+void courier_outgoing(struct courier *courier, struct window *window,
+                      const struct policy_input *input, struct verdict *verdict,
+                      struct outgoing *ret);
+/* The next item of those that a window's entry holds; *rest begins as the whole. */
+bool outgoing_next(struct span *rest, struct span *ret_part);
+void courier_free_translators(struct courier *courier);
 
 /* -- courier_send.c: one request at a time ---------------------------------------------------------------------------------------- */
 
@@ -319,6 +343,7 @@ struct courier {
     struct journal_reader *reader;
     struct resolve_view *view;
     struct policy *policy;
+    struct translator *translators[PROTOCOL_LIMIT]; /* by the source's protocol; NULL until needed */
     struct wire *wire;
     struct journal_batch batch;
     uint32_t batch_at;

@@ -33,7 +33,9 @@ static int append(struct courier *courier, struct span line) {
 
 /* As it went out; empty for what carries none. */
 static struct span insert_id_of(struct courier *courier, const struct window_item *item) {
-    struct span json = window_json(&courier->window, item);
+    struct span rest = window_json(&courier->window, item);
+    struct span json = rest;
+    (void)outgoing_next(&rest, &json); /* the first part's */
     struct json_token *tokens = courier->tokens;
     size_t count = 0;
     size_t offset = 0;

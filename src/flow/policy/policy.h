@@ -28,6 +28,7 @@
 #include "model/form.h"
 #include "model/reason.h"
 #include "protocol/protocol.h"
+#include "protocol/translate.h"
 
 /* -- configuration ------------------------------------------------------------------------------------------------------------- */
 
@@ -128,6 +129,7 @@ struct verdict {
     uint8_t
         insert_id[40]; /* the vendor's dedupe id that went into json; for poison lists and trace */
     uint8_t insert_id_size;
+    int64_t time_ms; /* the item's, as it leaves */
     uint32_t withheld_leaves;
     uint32_t withheld_by_reason[REASON_LIMIT];
 };
@@ -145,6 +147,15 @@ typedef void policy_explain_fn(void *context, const struct policy_leaf *leaf);
 /* Writes the transformed item into `out`. explain may be NULL. */
 void policy_apply(struct policy *policy, const struct policy_input *input, struct buf *out,
                   struct verdict *ret_verdict, policy_explain_fn *explain, void *explain_context);
+
+/*
+ * verdict->json, which sends, in the words of the translator's target, appended to `out`. What the target cannot express counts as withheld; where it is
+ * all, the event does not leave. `tokens`: LIMIT_EVENT_TOKENS, used as scratch; `lost` may be NULL.
+ */
+void policy_translate(struct policy *policy, const struct policy_input *input,
+                      struct translator *translator, struct json_token *tokens, struct buf *out,
+                      struct verdict *verdict, struct translated *ret, translate_lost_fn *lost,
+                      void *lost_context);
 
 /*
  * Tokens of the leaves that neither table nor plan declares, the event's name among them, in the order of the item. Leaves of an undeclared event are

@@ -208,7 +208,7 @@ bool pseudonym_time(struct policy *p, struct span id, int64_t *ret_ms, struct ai
  * Equal over the SDK's retries (its own dedupe id), ours, crash and replay (the seq). The two inputs never meet: the first byte tells them
  * apart. 26 letters and digits are within every vendor's form.
  */
-size_t insert_id_make(struct policy *p, uint8_t out[36]) {
+size_t insert_id_make(struct policy *p, uint8_t form, uint8_t out[36]) {
     const struct record_event *event = p->in->event;
     uint8_t block[16] = {0};
     uint8_t sealed[16];
@@ -222,7 +222,7 @@ size_t insert_id_make(struct policy *p, uint8_t out[36]) {
         put_u64(block + 8, event->seq);
     }
     aes_block_encrypt(p->keys[DOMAIN_EVENT], block, sealed);
-    if (p->in->protocol->names.insert_form == INSERT_FORM_UUID) {
+    if (form == INSERT_FORM_UUID) {
         uuid_put(sealed, 4, out);
         return 36;
     }

@@ -386,7 +386,7 @@ bool pseudonym_time(struct policy *p, struct span id, int64_t *ret_ms, struct ai
 /* 26 characters of base32. */
 void base32_put(const uint8_t block[16], uint8_t out[26]);
 /* In the form that the protocol wants; its bytes. */
-size_t insert_id_make(struct policy *p, uint8_t out[36]);
+size_t insert_id_make(struct policy *p, uint8_t form, uint8_t out[36]);
 
 /* -- shapes (policy_shape.c) ----------------------------------------------------------------------- */
 

@@ -509,10 +509,7 @@ static void put_added_key(struct policy *p, struct walk *w, const char *key) {
 
 /* In the protocol's form, with milliseconds where the precision or the spread has some. */
 static void put_time(struct policy *p) {
-    int64_t ms = time_floor(p->in->event->time_ms, p->time) + (int64_t)p->in->spread_ms;
-    if (ms < 0) {
-        ms = 0;
-    }
+    int64_t ms = p->verdict->time_ms;
     if (p->in->protocol->names.time_form == TIME_FORM_ISO) {
         buf_put_byte(p->out, '"');
         time_put_iso(ms, TIME_MS, p->out); /* .mmm always: the spread has them */
@@ -543,7 +540,7 @@ static void write_additions(struct policy *p) {
     put_added_key(p, w, names->time);
     put_time(p);
     put_added_key(p, w, names->insert_id);
-    v->insert_id_size = (uint8_t)insert_id_make(p, v->insert_id);
+    v->insert_id_size = (uint8_t)insert_id_make(p, names->insert_form, v->insert_id);
     buf_put_byte(p->out, '"');
     buf_put(p->out, v->insert_id, v->insert_id_size);
     buf_put_byte(p->out, '"');
@@ -643,6 +640,8 @@ static uint8_t check_item(const struct policy *p) {
 }
 
 void policy_write_begin(struct policy *p) {
+    int64_t ms = time_floor(p->in->event->time_ms, p->time) + (int64_t)p->in->spread_ms;
+    p->verdict->time_ms = ms > 0 ? ms : 0;
     p->writes = true;
     p->finding_next = 0;
     p->has_person = false;

@@ -19,6 +19,7 @@ const struct protocol_ops amplitude_ops = {
               .time_form = TIME_FORM_MS,
               .page_url = {"event_properties", "[Amplitude] Page Location"},
               .links_alone = true},
+    .model = &amplitude_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,
     .endpoints = AMPLITUDE_SEND,

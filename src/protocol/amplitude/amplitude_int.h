@@ -37,4 +37,7 @@ void amplitude_authorize(struct span credential, struct buf *out);
 void amplitude_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
                       uint32_t *refused, struct protocol_answer *ret);
 
+/* amplitude_model.c */
+extern const struct protocol_model amplitude_model;
+
 #endif

@@ -18,6 +18,7 @@ const struct protocol_ops mixpanel_ops = {
               .person = "distinct_id",
               .device_prefix = "$device:",
               .page_url = {"properties", "$current_url"}},
+    .model = &mixpanel_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,
     .endpoints = ENDPOINTS,

@@ -52,4 +52,7 @@ void mixpanel_authorize(struct span credential, struct buf *out);
 void mixpanel_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
                      uint32_t *refused, struct protocol_answer *ret);
 
+/* mixpanel_model.c */
+extern const struct protocol_model mixpanel_model;
+
 #endif

@@ -22,6 +22,7 @@ const struct protocol_ops posthog_ops = {
               .time_form = TIME_FORM_ISO,
               .person = "distinct_id",
               .page_url = {"properties", "$current_url"}},
+    .model = &posthog_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,
     .endpoints = ENDPOINTS,

@@ -44,4 +44,7 @@ void posthog_authorize(struct span credential, struct buf *out);
 void posthog_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
                     uint32_t *refused, struct protocol_answer *ret);
 
+/* posthog_model.c */
+extern const struct protocol_model posthog_model;
+
 #endif

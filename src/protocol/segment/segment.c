@@ -19,6 +19,7 @@ const struct protocol_ops segment_ops = {
               .time_form = TIME_FORM_ISO,
               .page_url = {"context", "page", "url"},
               .links_alone = true},
+    .model = &segment_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,
     .endpoints = 1,

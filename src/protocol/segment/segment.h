@@ -66,4 +66,7 @@ size_t segment_encoded_size(unsigned endpoint, size_t json_len, size_t credentia
 /* What a status means where a body of `taken` is the vendor's yes. */
 void segment_answer_by(unsigned status, bool taken, struct protocol_answer *ret);
 
+/* segment_model.c: of both */
+extern const struct protocol_model segment_model;
+
 #endif

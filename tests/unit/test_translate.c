@@ -1,0 +1,236 @@
+/*
+ * Every recorded item of every SDK in the words of every target, compared to the byte with tests/golden/translate/SOURCE-TARGET.ndjson: what is
+ * written, and the names that are lost. The first item of each call, name and set of keys stands for the others; all are translated.
+ *
+ * BH_GOLDEN=write writes the files anew: read the difference before it is kept.
+ */
+/* depends: protocol mixpanel posthog segment amplitude wire json http model base */
+/* sources: mixpanel_kit.c */
+#define _POSIX_C_SOURCE 200809L
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/hash.h"
+#include "engine/http/http_parse.h"
+#include "protocol/translate.h"
+#include "unit/mixpanel_kit.h"
+
+enum { FILE_MAX = 1 << 20, RECORDS_MAX = 300, SEEN_MAX = 512, OUT_MAX = 1 << 22 };
+
+static const struct {
+    const char *folder;
+    const char *protocol;
+} sources[] = {
+    {"mixpanel-browser", "mixpanel"}, {"mixpanel-node", "mixpanel"},
+    {"posthog-js", "posthog"},        {"posthog-node", "posthog"},
+    {"segment-browser", "segment"},   {"segment-node", "segment"},
+    {"rudder-node", "rudder"},        {"amplitude-browser", "amplitude"},
+    {"amplitude-node", "amplitude"},
+};
+
+static uint8_t http[FILE_MAX];
+static struct json_token tokens[LIMIT_EVENT_TOKENS];
+static struct json_token out_tokens[LIMIT_EVENT_TOKENS];
+static uint8_t out_memory[OUT_MAX];
+static uint8_t line_memory[OUT_MAX];
+static uint8_t golden_memory[OUT_MAX];
+static uint64_t seen[SEEN_MAX];
+static size_t seen_count;
+
+static struct span read_file(const char *path, uint8_t *memory, size_t size) {
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        return SPAN_NONE;
+    }
+    size_t n = fread(memory, 1, size, file);
+    (void)fclose(file);
+    return span_of(memory, n);
+}
+
+/* Call, name and keys. */
+static bool is_new(const struct protocol_item *item, size_t count) {
+    uint64_t h = item->kind;
+    h = hash64(item->event_name.p, item->event_name.n, h);
+    for (size_t i = 0; i < count; i++) {
+        struct span key = json_span(item->json, &tokens[i]);
+        h = tokens[i].kind == JSON_KEY ? hash64(key.p, key.n, h) : h;
+    }
+    for (size_t i = 0; i < seen_count; i++) {
+        if (seen[i] == h) {
+            return false;
+        }
+    }
+    assert_true(seen_count < SEEN_MAX);
+    seen[seen_count++] = h;
+    return true;
+}
+
+struct losses {
+    struct buf *out;
+    bool first;
+};
+
+static void note_lost(void *context, struct span key) {
+    struct losses *l = context;
+    buf_put_str(l->out, l->first ? "\"" : ",\"");
+    buf_put_span(l->out, key);
+    buf_put_byte(l->out, '"');
+    l->first = false;
+}
+
+static bool is_company(void *context, struct span name) {
+    (void)context;
+    return span_is(name, "company");
+}
+
+/* No object has a key twice, and each item is whole. */
+static void check_json(struct span json) {
+    size_t count = 0;
+    size_t offset = 0;
+    if (json_parse(json, LIMIT_JSON_DEPTH, out_tokens, LIMIT_EVENT_TOKENS, &count, &offset) != 0) {
+        fail_msg("%.*s", (int)json.n, (const char *)json.p);
+    }
+    assert_int_equal(out_tokens[0].kind, JSON_OBJECT);
+    for (uint32_t i = 0; i < count; i++) {
+        if (out_tokens[i].kind != JSON_OBJECT) {
+            continue;
+        }
+        for (uint32_t k = i + 1; k < out_tokens[i].next; k = out_tokens[k].next) {
+            for (uint32_t e = out_tokens[k].next; e < out_tokens[i].next; e = out_tokens[e].next) {
+                if (span_equal(json_span(json, &out_tokens[k]), json_span(json, &out_tokens[e]))) {
+                    fail_msg("twice: %.*s", (int)json.n, (const char *)json.p);
+                }
+            }
+        }
+    }
+}
+
+static void translate_item(struct translator *t, const char *name, size_t index,
+                           const struct protocol_item *item, struct buf *lines) {
+    size_t count = 0;
+    size_t offset = 0;
+    assert_int_equal(json_parse(item->json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count,
+                                &offset),
+                     0);
+    struct translate_input input = {.kind = item->kind,
+                                    .item = item->json,
+                                    .tokens = tokens,
+                                    .time_ms = INT64_C(1790000000007),
+                                    .insert_id = SPAN_LIT("aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+                                    .is_group = is_company,
+                                    .only_group = SPAN_LIT("company")};
+    struct buf out = buf_of(out_memory, sizeof out_memory);
+    struct translated result;
+    size_t before = lines->n;
+    struct losses losses = {lines, true};
+    buf_printf(lines, "{\"item\":\"%s #%zu\",\"lost\":[", name, index);
+    assert_int_equal(translate(t, &input, &out, &result, note_lost, &losses), 0);
+    buf_put_str(lines, "],\"items\":[");
+    for (unsigned i = 0; i < result.item_count; i++) {
+        struct span json = span_of(out.p + result.items[i].at, result.items[i].size);
+        check_json(json);
+        buf_put_str(lines, i == 0 ? "\n " : ",\n ");
+        buf_put_span(lines, json);
+    }
+    buf_put_str(lines, "]}\n");
+    if (!is_new(item, count)) {
+        lines->n = before;
+    }
+}
+
+static void translate_request(struct translator *t, const char *folder, int number,
+                              struct buf *lines) {
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/tests/fixtures/sdk-requests/%s/%03d.http",
+                   BULKHEAD_SOURCE_DIR, folder, number);
+    struct span request = read_file(path, http, sizeof http);
+    struct http_head head;
+    unsigned status = 0;
+    if (request.n == 0) {
+        return;
+    }
+    assert_int_equal(http_parse_head(request, LIMIT_HTTP_HEAD, LIMIT_HTTP_TARGET, &head, &status),
+                     0);
+    (void)snprintf(path, sizeof path, "%.*s", (int)head.path.n, (const char *)head.path.p);
+    if (head.method == HTTP_OPTIONS ||
+        kit_decode(head.method, path, head.query, http_header(&head, "authorization"),
+                   span_from(request, head.head_size)) != 0) {
+        return;
+    }
+    const struct protocol_decoded *decoded = &kit_get()->decoded;
+    for (size_t i = 0; i < decoded->item_count; i++) {
+        if (decoded->items[i].reason == REASON_NONE) {
+            char name[64];
+            (void)snprintf(name, sizeof name, "%s/%03d", folder, number);
+            translate_item(t, name, i, &decoded->items[i], lines);
+        }
+    }
+}
+
+static void compare(const char *source, const char *target, struct span lines) {
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/tests/golden/translate/%s-%s.ndjson",
+                   BULKHEAD_SOURCE_DIR, source, target);
+    if (getenv("BH_GOLDEN") != NULL) {
+        FILE *file = fopen(path, "wb");
+        assert_non_null(file);
+        assert_int_equal(fwrite(lines.p, 1, lines.n, file), lines.n);
+        (void)fclose(file);
+        return;
+    }
+    struct span kept = read_file(path, golden_memory, sizeof golden_memory);
+    if (!span_equal(kept, lines)) {
+        size_t i = 0;
+        while (i < kept.n && i < lines.n && kept.p[i] == lines.p[i]) {
+            i++;
+        }
+        fail_msg("%s differs at byte %zu: ...%.*s...", path, i, (int)(lines.n - i < 200 ? lines.n - i : 200),
+                 (const char *)lines.p + i);
+    }
+}
+
+static void test_pair(const struct protocol_ops *source, const struct protocol_ops *target) {
+    struct translator *t = NULL;
+    struct buf lines = buf_of(line_memory, sizeof line_memory);
+    assert_int_equal(translator_new(source, target, &t), 0);
+    kit_use(source);
+    seen_count = 0;
+    for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
+        for (int n = 1; n <= RECORDS_MAX && strcmp(sources[i].protocol, source->name) == 0; n++) {
+            translate_request(t, sources[i].folder, n, &lines);
+        }
+    }
+    translator_free(t);
+    assert_true(seen_count > 3);
+    assert_false(lines.full);
+    compare(source->name, target->name, buf_span(&lines));
+}
+
+static void test_matrix(void **state) {
+    (void)state;
+    size_t count = 0;
+    const char *const *names = protocol_list(&count);
+    for (size_t s = 0; s < count; s++) {
+        for (size_t t = 0; t < count; t++) {
+            const struct protocol_ops *source = protocol_by_name(span_str(names[s]));
+            const struct protocol_ops *target = protocol_by_name(span_str(names[t]));
+            if (s != t && source->decode != NULL) {
+                test_pair(source, target);
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_matrix),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
