@@ -49,6 +49,7 @@ struct reading {
     uint32_t alias;
     uint32_t merged;
     uint32_t call_word;
+    bool is_delete; /* of the whole profile or group: no other protocol has that */
     bool has_outer; /* an operation of the message's own */
     bool is_full;
 };
@@ -187,7 +188,7 @@ static void read_names(struct reading *r, const struct place *at, uint32_t value
                 (struct model_member){.key = i,
                                       .op = OP_UNSET,
                                       .slot = slot,
-                                      .is_reserved = field != NULL && slot == SLOT_NONE});
+                                      .field = slot == SLOT_NONE ? field : NULL});
         }
     }
 }
@@ -256,7 +257,7 @@ static void read_data(struct reading *r, const struct place *at, const struct fi
                                   .value = value,
                                   .op = at->op,
                                   .slot = slot,
-                                  .is_reserved = slot == SLOT_NONE});
+                                  .field = slot == SLOT_NONE ? field : NULL});
     } else if (slot != SLOT_NONE && r->m->facts[slot] == 0) {
         r->m->facts[slot] = value;
     } else if (slot == SLOT_NONE) {
@@ -306,6 +307,7 @@ static void read_field(struct reading *r, const struct place *at, const struct f
         read_names(r, &inside, value);
         return;
     case ROLE_PERSON:
+        r->is_delete = r->is_delete || r->t->op_of[field - r->t->fields] == OP_DELETE;
         read_person(r, field, value);
         return;
     case ROLE_GROUP_KEY:
@@ -314,6 +316,8 @@ static void read_field(struct reading *r, const struct place *at, const struct f
     case ROLE_GROUP_ID:
         if (at->place == PLACE_CONTEXT) {
             add(r, at, (struct model_member){.value = value, .op = OP_MEMBER});
+        } else if (r->t->op_of[field - r->t->fields] == OP_DELETE) {
+            r->is_delete = true;
         } else if (at->op == OP_NONE) {
             r->m->group_id = value;
         }
@@ -358,7 +362,7 @@ static void read_member(struct reading *r, struct place at, uint32_t key, uint32
             (struct model_member){.key = key,
                                   .op = OP_UNSET,
                                   .slot = slot,
-                                  .is_reserved = field != NULL && slot == SLOT_NONE});
+                                  .field = slot == SLOT_NONE ? field : NULL});
     } else if (field != NULL) {
         read_field(r, &at, field, key, value);
     } else {
@@ -539,12 +543,17 @@ int translate(struct translator *translator, const struct translate_input *input
     if (r.is_full) {
         return BH_E_TOO_MANY;
     }
-    r.m->call = call_of(&r);
+    r.m->call = r.is_delete ? (uint8_t)CALL_NONE : call_of(&r);
+    if (r.m->call == CALL_SCREEN && r.m->facts[SLOT_SCREEN_NAME] == 0) {
+        r.m->facts[SLOT_SCREEN_NAME] = r.m->facts[SLOT_PAGE_NAME]; /* of Segment, one key for both */
+        r.m->facts[SLOT_PAGE_NAME] = 0;
+    }
     drop_inner(&r);
     settle_persons(&r);
     translator->writer.out = out;
     translator->writer.item_count = 0;
-    if (r.m->call != CALL_NONE) {
+    bool is_alias = r.m->call == CALL_ALIAS || r.m->call == CALL_MERGE;
+    if (r.m->call != CALL_NONE && !(is_alias && is_same(r.m, r.m->user, r.m->previous))) {
         translator->target.ops->model->write(&translator->writer);
     }
     count_lost(&r);

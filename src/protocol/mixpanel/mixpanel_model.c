@@ -17,7 +17,9 @@ static const struct model_word calls[] = {{"$mp_web_page_view", CALL_PAGE}};
 
 static const struct model_word ops[] = {
     {"$set", OP_SET},     {"$set_once", OP_SET_ONCE}, {"$add", OP_ADD},    {"$append", OP_APPEND},
-    {"$union", OP_UNION}, {"$remove", OP_REMOVE},     {"$unset", OP_UNSET}};
+    {"$union", OP_UNION}, {"$remove", OP_REMOVE},     {"$unset", OP_UNSET}, {"$delete", OP_DELETE}};
+
+enum { OPS_WRITTEN = 7 }; /* a whole profile is deleted by Mixpanel's own SDK only */
 
 static const char device[] = "$device:";
 
@@ -97,7 +99,7 @@ static void put_subject(struct model_writer *w, enum model_section section) {
 
 static void put_updates(struct model_writer *w, enum model_section section) {
     enum event_kind kind = section == OF_GROUP ? EVENT_GROUP : EVENT_PROFILE;
-    for (size_t i = 0; i < BH_COUNT(ops); i++) {
+    for (size_t i = 0; i < OPS_WRITTEN; i++) {
         enum model_op op = (enum model_op)ops[i].meaning;
         if (!model_has_op(w, section, op)) {
             continue;

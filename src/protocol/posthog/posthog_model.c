@@ -54,7 +54,9 @@ static void put_persons(struct model_writer *w) {
     const struct model *m = w->model;
     if (m->call == CALL_IDENTIFY) {
         model_put_id(w, "$anon_distinct_id", "", m->anonymous);
-    } else if (m->call == CALL_ALIAS || m->call == CALL_MERGE) {
+        return;
+    }
+    if (m->call == CALL_ALIAS || m->call == CALL_MERGE) {
         model_put_id(w, "alias", "", m->previous);
         return;
     }

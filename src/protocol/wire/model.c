@@ -239,11 +239,11 @@ static bool is_own_word(struct span key) {
 }
 
 /*
- * Whether a name is free for a plain value at the target, or means plain data there too. A reserved name of the source's must not look like one of the
+ * Whether a name is free for a plain value at the target, or means the same there. A reserved name of the source's must not look like one of the
  * target's.
  */
 static bool is_free(const struct model_writer *w, enum model_section section, uint32_t token,
-                    bool is_reserved) {
+                    const struct field *source) {
     const struct json_token *t = &w->model->tokens[token];
     struct span key = json_span(w->model->text, t);
     uint8_t memory[256];
@@ -253,10 +253,13 @@ static bool is_free(const struct model_writer *w, enum model_section section, ui
     }
     const struct field *field = w->target->ops->field(place_of(section), key);
     if (field == NULL) {
-        return !is_reserved || !is_own_word(key);
+        return source == NULL || !is_own_word(key);
     }
-    return field->role == ROLE_DATA && field->class_id != CLASS_IP_ADDRESS &&
-           field->domain == DOMAIN_NONE && field->inside == PLACE_NONE;
+    bool is_data = field->role == ROLE_DATA && field->inside == PLACE_NONE;
+    if (source != NULL) {
+        return is_data && field->class_id == source->class_id && field->domain == source->domain;
+    }
+    return is_data && field->class_id != CLASS_IP_ADDRESS && field->domain == DOMAIN_NONE;
 }
 
 /* Of a member: the name under which it leaves; empty = it cannot. */
@@ -268,7 +271,7 @@ static struct span name_of(const struct model_writer *w, const struct model_memb
         const char *plain = plain_name(member->slot);
         return fits ? span_str(row->key) : plain != NULL ? span_str(plain) : SPAN_NONE;
     }
-    bool is = is_free(w, section, member->key, member->is_reserved);
+    bool is = is_free(w, section, member->key, member->field);
     return is ? json_span(w->model->text, &w->model->tokens[member->key]) : SPAN_NONE;
 }
 
@@ -405,7 +408,7 @@ void model_put_groups(struct model_writer *w, bool among_properties, bool one) {
         bool is_all = !one || m->tokens[member->value].kind != JSON_ARRAY ||
                       m->tokens[member->value].next == member->value + 2;
         bool may = !among_properties || member->key == 0 ||
-                   is_free(w, OF_EVENT, member->key, false);
+                   is_free(w, OF_EVENT, member->key, NULL);
         if (type.n != 0 && id != 0 && may && names_add(w, type)) {
             put_key(w, type);
             buf_put_span(w->out, raw(m, one ? id : member->value));

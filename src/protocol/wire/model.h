@@ -78,7 +78,7 @@ struct model_member {
     uint8_t section;
     uint8_t op;
     uint8_t slot;
-    bool is_reserved; /* a field of the source's table without a slot, called by its own name */
+    const struct field *field; /* of the source's table, where it has no slot: called by its own name; NULL: the plan's */
     bool is_inner;    /* of an operation that stands in a context: counts where the message has none of its own */
     bool is_written;
 };
