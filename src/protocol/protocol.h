@@ -361,8 +361,8 @@ struct protocol_ops {
     uint16_t table_version;
     struct protocol_names names;
     const struct protocol_model *model; /* wire/model.h: translation from and to other protocols */
-    uint32_t items_max; /* per request to the vendor */
-    uint32_t body_max;  /* bytes of one request to the vendor, uncompressed */
+    uint32_t items_max;                 /* per request to the vendor */
+    uint32_t body_max;                  /* bytes of one request to the vendor, uncompressed */
     /* number of endpoints of the vendor that take items: 1..endpoints, in sending order */
     uint8_t endpoints;
 

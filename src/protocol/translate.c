@@ -179,10 +179,8 @@ static void read_names(struct reading *r, const struct place *at, uint32_t value
     for (uint32_t i = tokens[value].kind == JSON_ARRAY ? value + 1 : value; i < end;
          i = tokens[i].next) {
         if (tokens[i].kind == JSON_STRING) {
-            const struct field *field =
-                r->t->source->field(at->section == OF_GROUP ? PLACE_GROUP_VALUE
-                                                                 : PLACE_PROFILE_VALUE,
-                                    text_of(r, i));
+            const struct field *field = r->t->source->field(
+                at->section == OF_GROUP ? PLACE_GROUP_VALUE : PLACE_PROFILE_VALUE, text_of(r, i));
             uint8_t slot = field != NULL ? r->t->slot_of[field - r->t->fields] : SLOT_NONE;
             add(r, &names,
                 (struct model_member){.key = i,
@@ -250,8 +248,8 @@ static void read_data(struct reading *r, const struct place *at, const struct fi
     }
     uint8_t slot = slot_of(r, field, text_of(r, key));
     bool is_member = at->op != OP_NONE;
-    if (is_member || (slot == SLOT_NONE && field->role == ROLE_DATA &&
-                      field->place == PLACE_EVENT_PROPERTY)) {
+    if (is_member ||
+        (slot == SLOT_NONE && field->role == ROLE_DATA && field->place == PLACE_EVENT_PROPERTY)) {
         add(r, at,
             (struct model_member){.key = key,
                                   .value = value,
@@ -335,11 +333,10 @@ static void read_field(struct reading *r, const struct place *at, const struct f
 }
 
 /* A key that the table does not know: declared by the plan. */
-static void read_declared(struct reading *r, const struct place *at, uint32_t key,
-                          uint32_t value) {
+static void read_declared(struct reading *r, const struct place *at, uint32_t key, uint32_t value) {
     bool is_property = at->place == PLACE_EVENT_PROPERTY && at->op == OP_NONE;
-    bool is_group = is_property && r->in->is_group != NULL &&
-                    r->in->is_group(r->in->context, text_of(r, key));
+    bool is_group =
+        is_property && r->in->is_group != NULL && r->in->is_group(r->in->context, text_of(r, key));
     if (is_group) {
         add(r, at, (struct model_member){.key = key, .value = value, .op = OP_MEMBER});
     } else if (is_property || at->op != OP_NONE) {
@@ -487,8 +484,8 @@ static void drop_inner(struct reading *r) {
     struct model *m = r->m;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < m->member_count; i++) {
-        bool is_repeated = r->has_outer && m->members[i].is_inner &&
-                           m->members[i].section != OF_EVENT;
+        bool is_repeated =
+            r->has_outer && m->members[i].is_inner && m->members[i].section != OF_EVENT;
         if (!is_repeated) {
             m->members[kept++] = m->members[i];
         }
@@ -545,7 +542,8 @@ int translate(struct translator *translator, const struct translate_input *input
     }
     r.m->call = r.is_delete ? (uint8_t)CALL_NONE : call_of(&r);
     if (r.m->call == CALL_SCREEN && r.m->facts[SLOT_SCREEN_NAME] == 0) {
-        r.m->facts[SLOT_SCREEN_NAME] = r.m->facts[SLOT_PAGE_NAME]; /* of Segment, one key for both */
+        r.m->facts[SLOT_SCREEN_NAME] =
+            r.m->facts[SLOT_PAGE_NAME]; /* of Segment, one key for both */
         r.m->facts[SLOT_PAGE_NAME] = 0;
     }
     drop_inner(&r);

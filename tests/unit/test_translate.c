@@ -116,9 +116,8 @@ static void translate_item(struct translator *t, const char *name, size_t index,
                            const struct protocol_item *item, struct buf *lines) {
     size_t count = 0;
     size_t offset = 0;
-    assert_int_equal(json_parse(item->json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count,
-                                &offset),
-                     0);
+    assert_int_equal(
+        json_parse(item->json, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count, &offset), 0);
     struct translate_input input = {.kind = item->kind,
                                     .item = item->json,
                                     .tokens = tokens,
@@ -176,8 +175,8 @@ static void translate_request(struct translator *t, const char *folder, int numb
 
 static void compare(const char *source, const char *target, struct span lines) {
     char path[512];
-    (void)snprintf(path, sizeof path, "%s/tests/golden/translate/%s-%s.ndjson",
-                   BULKHEAD_SOURCE_DIR, source, target);
+    (void)snprintf(path, sizeof path, "%s/tests/golden/translate/%s-%s.ndjson", BULKHEAD_SOURCE_DIR,
+                   source, target);
     if (getenv("BH_GOLDEN") != NULL) {
         FILE *file = fopen(path, "wb");
         assert_non_null(file);
@@ -191,8 +190,8 @@ static void compare(const char *source, const char *target, struct span lines) {
         while (i < kept.n && i < lines.n && kept.p[i] == lines.p[i]) {
             i++;
         }
-        fail_msg("%s differs at byte %zu: ...%.*s...", path, i, (int)(lines.n - i < 200 ? lines.n - i : 200),
-                 (const char *)lines.p + i);
+        fail_msg("%s differs at byte %zu: ...%.*s...", path, i,
+                 (int)(lines.n - i < 200 ? lines.n - i : 200), (const char *)lines.p + i);
     }
 }
 
@@ -228,9 +227,93 @@ static void test_matrix(void **state) {
     }
 }
 
+/* The table of docs/translation.md: what a target has a field for, what becomes a property, what is lost. */
+static void put_table(struct buf *out) {
+    static const struct {
+        const char *path;
+        const char *plain;
+    } slots[] = {
+#define SLOT(name, path, plain) {path, plain},
+#include "protocol/wire/slots.def"
+#undef SLOT
+    };
+    size_t count = 0;
+    const char *const *names = protocol_list(&count);
+    buf_put_str(out, "| |");
+    for (size_t t = 0; t < count; t++) {
+        buf_printf(out, " %s |", names[t]);
+    }
+    buf_put_str(out, "\n| --- |");
+    for (size_t t = 0; t < count; t++) {
+        buf_put_str(out, " --- |");
+    }
+    buf_put_byte(out, '\n');
+    for (unsigned slot = 1; slot < SLOT_LIMIT; slot++) {
+        buf_printf(out, "| `%s` |", slots[slot - 1].path);
+        for (size_t t = 0; t < count; t++) {
+            const struct protocol_model *model = protocol_by_name(span_str(names[t]))->model;
+            const char *key = NULL;
+            for (size_t r = 0; r < model->row_count && key == NULL; r++) {
+                key = model->rows[r].slot == slot ? model->rows[r].key : NULL;
+            }
+            if (key != NULL) {
+                buf_printf(out, " `%s` |", key);
+            } else if (slots[slot - 1].plain != NULL) {
+                buf_printf(out, " (`%s`) |", slots[slot - 1].plain);
+            } else {
+                buf_put_str(out, " lost |");
+            }
+        }
+        buf_put_byte(out, '\n');
+    }
+}
+
+static void test_table(void **state) {
+    (void)state;
+    struct buf table = buf_of(line_memory, sizeof line_memory);
+    put_table(&table);
+    if (getenv("BH_GOLDEN") != NULL) {
+        (void)fwrite(table.p, 1, table.n, stdout);
+        return;
+    }
+    struct span doc =
+        read_file(BULKHEAD_SOURCE_DIR "/docs/translation.md", golden_memory, sizeof golden_memory);
+    if (span_find(doc, buf_span(&table)) == SIZE_MAX) {
+        fail_msg("docs/translation.md is not what the tables say: BH_GOLDEN=write prints it");
+    }
+}
+
+/* A fact that becomes a property does not take the name of a field that means something else. */
+static void test_plain_names(void **state) {
+    (void)state;
+    static const char *const plain[] = {
+#define SLOT(name, path, plain) plain,
+#include "protocol/wire/slots.def"
+#undef SLOT
+    };
+    size_t count = 0;
+    const char *const *names = protocol_list(&count);
+    for (size_t t = 0; t < count; t++) {
+        const struct protocol_ops *ops = protocol_by_name(span_str(names[t]));
+        for (unsigned slot = 1; slot < SLOT_LIMIT; slot++) {
+            bool has_row = plain[slot - 1] == NULL;
+            for (size_t r = 0; r < ops->model->row_count && !has_row; r++) {
+                has_row = ops->model->rows[r].slot == slot;
+            }
+            const struct field *field =
+                has_row ? NULL : ops->field(PLACE_EVENT_PROPERTY, span_str(plain[slot - 1]));
+            if (field != NULL && (field->role != ROLE_DATA || field->domain != DOMAIN_NONE)) {
+                fail_msg("%s: %s", names[t], plain[slot - 1]);
+            }
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_plain_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

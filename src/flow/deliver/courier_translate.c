@@ -43,8 +43,8 @@ static void group(const struct protocol_ops *ops, const struct translated *resul
             continue;
         }
         check(ret->count < PROTOCOL_ENDPOINTS_MAX);
-        ret->list[ret->count++] = (struct outgoing_part){
-            span_of(items->p + item->at, item->size), endpoint, 1};
+        ret->list[ret->count++] =
+            (struct outgoing_part){span_of(items->p + item->at, item->size), endpoint, 1};
     }
 }
 

@@ -122,7 +122,8 @@ struct window_item {
     uint16_t link_at;  /* in `work->links` */
     uint8_t link_count;
     uint8_t endpoint : 4;
-    uint8_t parts : 4; /* items that its JSON holds: one, or what an event is in the vendor's words */
+    uint8_t
+        parts : 4; /* items that its JSON holds: one, or what an event is in the vendor's words */
 };
 
 /* The links of a window; and before it is begun, what a request of the window before it is made of: its items, then its entries for the ledger. */
@@ -343,7 +344,8 @@ struct courier {
     struct journal_reader *reader;
     struct resolve_view *view;
     struct policy *policy;
-    struct translator *translators[PROTOCOL_LIMIT]; /* by the source's protocol; NULL until needed */
+    struct translator
+        *translators[PROTOCOL_LIMIT]; /* by the source's protocol; NULL until needed */
     struct wire *wire;
     struct journal_batch batch;
     uint32_t batch_at;

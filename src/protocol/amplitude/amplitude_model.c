@@ -16,9 +16,9 @@ static const struct model_word calls[] = {{"[Amplitude] Page Viewed", CALL_PAGE}
                                           {"[Amplitude] Screen Viewed", CALL_SCREEN}};
 
 static const struct model_word ops[] = {
-    {"$set", OP_SET},         {"$setOnce", OP_SET_ONCE},   {"$add", OP_ADD},
-    {"$append", OP_APPEND},   {"$prepend", OP_PREPEND},    {"$postInsert", OP_UNION},
-    {"$remove", OP_REMOVE},   {"$unset", OP_UNSET},        {"$preInsert", OP_UNION},
+    {"$set", OP_SET},         {"$setOnce", OP_SET_ONCE}, {"$add", OP_ADD},
+    {"$append", OP_APPEND},   {"$prepend", OP_PREPEND},  {"$postInsert", OP_UNION},
+    {"$remove", OP_REMOVE},   {"$unset", OP_UNSET},      {"$preInsert", OP_UNION},
     {"$clearAll", OP_DELETE},
 };
 enum { OPS_WRITTEN = 8 };

@@ -16,7 +16,7 @@ static const struct model_row rows[] = {
 static const struct model_word calls[] = {{"$mp_web_page_view", CALL_PAGE}};
 
 static const struct model_word ops[] = {
-    {"$set", OP_SET},     {"$set_once", OP_SET_ONCE}, {"$add", OP_ADD},    {"$append", OP_APPEND},
+    {"$set", OP_SET},     {"$set_once", OP_SET_ONCE}, {"$add", OP_ADD},     {"$append", OP_APPEND},
     {"$union", OP_UNION}, {"$remove", OP_REMOVE},     {"$unset", OP_UNSET}, {"$delete", OP_DELETE}};
 
 enum { OPS_WRITTEN = 7 }; /* a whole profile is deleted by Mixpanel's own SDK only */

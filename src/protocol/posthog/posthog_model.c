@@ -11,15 +11,12 @@ static const struct model_row rows[] = {
 
 static const struct model_word calls[] = {{"$pageview", CALL_PAGE}, {"$screen", CALL_SCREEN}};
 
-static const struct model_word ops[] = {{"$set", OP_SET},
-                                        {"$set_once", OP_SET_ONCE},
-                                        {"$unset", OP_UNSET},
-                                        {"$group_set", OP_SET}};
+static const struct model_word ops[] = {
+    {"$set", OP_SET}, {"$set_once", OP_SET_ONCE}, {"$unset", OP_UNSET}, {"$group_set", OP_SET}};
 
 static const char *const names[CALL_LIMIT] = {
-    [CALL_PAGE] = "$pageview",     [CALL_SCREEN] = "$screen",
-    [CALL_IDENTIFY] = "$identify", [CALL_ALIAS] = "$create_alias",
-    [CALL_PROFILE] = "$set",       [CALL_MERGE] = "$merge_dangerously",
+    [CALL_PAGE] = "$pageview",       [CALL_SCREEN] = "$screen", [CALL_IDENTIFY] = "$identify",
+    [CALL_ALIAS] = "$create_alias",  [CALL_PROFILE] = "$set",   [CALL_MERGE] = "$merge_dangerously",
     [CALL_GROUP] = "$groupidentify",
 };
 
@@ -38,8 +35,7 @@ static bool says_something(const struct model_writer *w, bool has_group) {
         return m->user != 0 && m->previous != 0;
     case CALL_PROFILE:
         return (m->user != 0 || m->anonymous != 0) &&
-               (model_has_op(w, OF_PERSON, OP_SET) ||
-                model_has_op(w, OF_PERSON, OP_SET_ONCE) ||
+               (model_has_op(w, OF_PERSON, OP_SET) || model_has_op(w, OF_PERSON, OP_SET_ONCE) ||
                 model_has_op(w, OF_PERSON, OP_UNSET));
     case CALL_GROUP:
         return has_group;

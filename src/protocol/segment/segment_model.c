@@ -9,16 +9,14 @@ static const struct model_row rows[] = {
 #undef ROW
 };
 
-static const struct model_word calls[] = {{"track", CALL_TRACK},
-                                          {"page", CALL_PAGE},
-                                          {"screen", CALL_SCREEN},
-                                          {"alias", CALL_ALIAS}};
+static const struct model_word calls[] = {
+    {"track", CALL_TRACK}, {"page", CALL_PAGE}, {"screen", CALL_SCREEN}, {"alias", CALL_ALIAS}};
 
 static const struct model_word ops[] = {{"traits", OP_SET}};
 
 static const char *const types[CALL_LIMIT] = {
-    [CALL_TRACK] = "track",       [CALL_PAGE] = "page",     [CALL_SCREEN] = "screen",
-    [CALL_IDENTIFY] = "identify", [CALL_ALIAS] = "alias",   [CALL_MERGE] = "alias",
+    [CALL_TRACK] = "track",       [CALL_PAGE] = "page",   [CALL_SCREEN] = "screen",
+    [CALL_IDENTIFY] = "identify", [CALL_ALIAS] = "alias", [CALL_MERGE] = "alias",
     [CALL_PROFILE] = "identify",  [CALL_GROUP] = "group",
 };
 
@@ -52,8 +50,8 @@ static void put_context(struct model_writer *w) {
 
 /* Segment's own SDK says the page twice: integrations look into the properties of a page call. */
 static void put_page(struct model_writer *w) {
-    static const uint8_t said[] = {SLOT_PAGE_URL, SLOT_PAGE_PATH, SLOT_PAGE_SEARCH,
-                                   SLOT_PAGE_TITLE, SLOT_PAGE_REFERRER};
+    static const uint8_t said[] = {SLOT_PAGE_URL, SLOT_PAGE_PATH, SLOT_PAGE_SEARCH, SLOT_PAGE_TITLE,
+                                   SLOT_PAGE_REFERRER};
     static const char *const keys[] = {"url", "path", "search", "title", "referrer"};
     for (size_t i = 0; i < BH_COUNT(said); i++) {
         model_put_fact(w, keys[i], (enum model_slot)said[i]);

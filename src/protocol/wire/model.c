@@ -314,8 +314,7 @@ void model_put_properties(struct model_writer *w) {
 
 /* ---- operations ---- */
 
-static bool is_of(const struct model_member *member, enum model_section section,
-                  enum model_op op) {
+static bool is_of(const struct model_member *member, enum model_section section, enum model_op op) {
     return member->section == section && member->op == op;
 }
 
@@ -402,13 +401,12 @@ void model_put_groups(struct model_writer *w, bool among_properties, bool one) {
         if (member->op != OP_MEMBER) {
             continue;
         }
-        struct span type = member->key != 0 ? json_span(m->text, &m->tokens[member->key])
-                                            : m->only_group;
+        struct span type =
+            member->key != 0 ? json_span(m->text, &m->tokens[member->key]) : m->only_group;
         uint32_t id = first_id(m, member->value);
         bool is_all = !one || m->tokens[member->value].kind != JSON_ARRAY ||
                       m->tokens[member->value].next == member->value + 2;
-        bool may = !among_properties || member->key == 0 ||
-                   is_free(w, OF_EVENT, member->key, NULL);
+        bool may = !among_properties || member->key == 0 || is_free(w, OF_EVENT, member->key, NULL);
         if (type.n != 0 && id != 0 && may && names_add(w, type)) {
             put_key(w, type);
             buf_put_span(w->out, raw(m, one ? id : member->value));
@@ -423,8 +421,8 @@ uint32_t model_one_group(struct model_writer *w) {
     for (uint32_t i = 0; i < m->member_count; i++) {
         struct model_member *member = &m->members[i];
         if (member->op == OP_MEMBER && first_id(m, member->value) != 0) {
-            struct span type = member->key != 0 ? json_span(m->text, &m->tokens[member->key])
-                                                : m->only_group;
+            struct span type =
+                member->key != 0 ? json_span(m->text, &m->tokens[member->key]) : m->only_group;
             bool is_named = m->only_group.n != 0 && span_equal(type, m->only_group);
             best = best == NULL || is_named ? member : best;
         }
@@ -457,8 +455,8 @@ bool model_group(struct model_writer *w, struct span *ret_type, uint32_t *ret_id
 /* Milliseconds that begin a UUIDv7; 0 = it is none. */
 static uint64_t uuid7_ms(struct span id) {
     uint64_t ms = 0;
-    bool is = id.n == 36 && id.p[8] == '-' && id.p[13] == '-' && id.p[14] == '7' && id.p[18] == '-' &&
-              id.p[23] == '-';
+    bool is = id.n == 36 && id.p[8] == '-' && id.p[13] == '-' && id.p[14] == '7' &&
+              id.p[18] == '-' && id.p[23] == '-';
     for (size_t i = 0; i < 13 && is; i++) {
         int digit = i == 8 ? 0 : hex_digit_value(id.p[i]);
         is = digit >= 0;

@@ -30,7 +30,8 @@ enum model_slot {
 enum model_section { OF_EVENT, OF_PERSON, OF_GROUP, OF_LIMIT };
 
 enum model_call {
-    CALL_NONE = 0, /* an event that the source's SDK names for itself, and no other protocol knows */
+    CALL_NONE =
+        0, /* an event that the source's SDK names for itself, and no other protocol knows */
     CALL_TRACK,
     CALL_PAGE,
     CALL_SCREEN,
@@ -78,8 +79,10 @@ struct model_member {
     uint8_t section;
     uint8_t op;
     uint8_t slot;
-    const struct field *field; /* of the source's table, where it has no slot: called by its own name; NULL: the plan's */
-    bool is_inner;    /* of an operation that stands in a context: counts where the message has none of its own */
+    const struct field *
+        field; /* of the source's table, where it has no slot: called by its own name; NULL: the plan's */
+    bool
+        is_inner; /* of an operation that stands in a context: counts where the message has none of its own */
     bool is_written;
 };
 
@@ -103,7 +106,8 @@ struct model {
     struct model_member members[MODEL_MEMBERS_MAX];
     int64_t time_ms;       /* as it may leave */
     struct span insert_id; /* in the target's form; empty: none */
-    struct span only_group; /* the plan's group where it has one only: for protocols whose groups have no type */
+    struct span
+        only_group; /* the plan's group where it has one only: for protocols whose groups have no type */
 };
 
 struct model_writer;
@@ -168,7 +172,8 @@ void model_put_insert_id(struct model_writer *w, const char *key, const char *mo
 void model_put_name(struct model_writer *w, const char *key);
 
 bool model_has(const struct model_writer *w, enum model_slot slot);
-struct span model_fact(const struct model_writer *w, enum model_slot slot); /* raw JSON; empty = none */
+struct span model_fact(const struct model_writer *w,
+                       enum model_slot slot); /* raw JSON; empty = none */
 void model_put_fact(struct model_writer *w, const char *key, enum model_slot slot);
 /* All facts whose row at the target is of this place. */
 void model_put_facts(struct model_writer *w, enum field_place place);
