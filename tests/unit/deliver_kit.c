@@ -318,12 +318,17 @@ static const char *plan_text =
 static const char *allow_text =
     "  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n  user.behavior: raw\n  system.operations: raw\n";
 static kit_write_fn *write_text;
+static uint8_t spoken = PROTOCOL_MIXPANEL;
 static void (*show_to)(void *context, const struct tap_line *line);
 
 void kit_use(const char *plan, const char *allow, kit_write_fn *write) {
     plan_text = plan;
     allow_text = allow;
     write_text = write;
+}
+
+void kit_speak(uint8_t protocol) {
+    spoken = protocol;
 }
 
 void kit_show_to(void (*tap)(void *context, const struct tap_line *line)) {
@@ -520,7 +525,7 @@ uint32_t kit_put_sized(struct kit_world *world, size_t n, enum event_kind kind, 
     unsigned answered = 0;
     while (n != 0) {
         size_t count = n < BATCH ? n : BATCH;
-        struct record_request request = {.protocol = PROTOCOL_MIXPANEL,
+        struct record_request request = {.protocol = spoken,
                                          .kind = 1,
                                          .source = 1,
                                          .events = (uint16_t)count,
