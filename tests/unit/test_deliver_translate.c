@@ -87,11 +87,12 @@ static int set_up(void **state) {
     atomic_store(&engage_posts, 0);
     atomic_store(&engage_status, 0);
     atomic_store(&refuses_bad, false);
-    kit_use("events:\n  Step *: {}\ntraits:\n  tokens: { type: number }\n  count: { type: number }\n"
-            "  steps: { type: number }\n",
-            "  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n"
-            "  user.device.device_id: pseudonym\n  user.behavior: raw\n  system.operations: raw\n",
-            write_identify);
+    kit_use(
+        "events:\n  Step *: {}\ntraits:\n  tokens: { type: number }\n  count: { type: number }\n"
+        "  steps: { type: number }\n",
+        "  user.unique_id: pseudonym\n  user.unique_id.pseudonymous: pseudonym\n"
+        "  user.device.device_id: pseudonym\n  user.behavior: raw\n  system.operations: raw\n",
+        write_identify);
     kit_speak(PROTOCOL_AMPLITUDE);
     kit_world_new(&world);
     world.vendor.behave = behave;

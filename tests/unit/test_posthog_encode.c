@@ -37,17 +37,21 @@ struct item_row {
 
 static const struct item_row rows[] = {
     {"{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"n\":1},\"uuid\":\"i\"}",
-     "{\"properties\":{\"$geoip_disable\":true,\"n\":1},\"event\":\"a\",\"distinct_id\":\"u\",\"uuid\":\"i\"}"},
-    /* Without properties, and with the id in them. */
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$geoip_disable\":true,\"n\":1},\"uuid\":\"i\"}"},
+    /* An empty object, white space; without properties, and with the id in them. */
+    {"{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{}}",
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$geoip_disable\":true}}"},
+    {"{ \"event\" : \"a\\\"b\" , \"distinct_id\" : \"u\" , \"properties\" : { \"n\" : 1 } }",
+     "{ \"event\" : \"a\\\"b\" , \"distinct_id\" : \"u\" , \"properties\" : {\"$geoip_disable\":true, \"n\" : 1 } }"},
     {"{\"event\":\"a\",\"distinct_id\":\"u\"}",
      "{\"properties\":{\"$geoip_disable\":true},\"event\":\"a\",\"distinct_id\":\"u\"}"},
     {"{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u\"}}",
-     "{\"properties\":{\"$geoip_disable\":true,\"distinct_id\":\"u\"},\"event\":\"a\"}"},
+     "{\"event\":\"a\",\"properties\":{\"$geoip_disable\":true,\"distinct_id\":\"u\"}}"},
     /* The address left: the vendor may look where it is. The item's own wish is not said twice. */
     {"{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$ip\":\"1.2.3.0\"}}",
-     "{\"properties\":{\"$ip\":\"1.2.3.0\"},\"event\":\"a\",\"distinct_id\":\"u\"}"},
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$ip\":\"1.2.3.0\"}}"},
     {"{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$geoip_disable\":false}}",
-     "{\"properties\":{\"$geoip_disable\":false},\"event\":\"a\",\"distinct_id\":\"u\"}"},
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$geoip_disable\":false}}"},
     /* Nobody: an id of the event's own, and no profile, whatever the SDK said. */
     {"{\"event\":\"a\",\"properties\":{\"$process_person_profile\":true,\"n\":1},\"distinct_id\":\"\",\"uuid\":\"i\"}",
      "{\"properties\":{\"$geoip_disable\":true,\"$process_person_profile\":false,\"n\":1},\"event\":\"a\",\"uuid\":\"i\",\"distinct_id\":\"i\"}"},

@@ -44,32 +44,36 @@ struct parts {
 
 struct part_row {
     const char *key;
+    size_t key_len;
     size_t offset;
     bool is_moved; /* is not written where it stood */
 };
 
+#define PART(key, member, is_moved) \
+    { (key), sizeof(key) - 1, offsetof(struct parts, member), (is_moved) }
+
 static const struct part_row root_parts[] = {
-    {"event", offsetof(struct parts, event), false},
-    {"uuid", offsetof(struct parts, uuid), false},
-    {"distinct_id", offsetof(struct parts, distinct_id), false},
-    {"properties", offsetof(struct parts, properties), true},
-    {"session_id", offsetof(struct parts, session_id), true},
-    {"window_id", offsetof(struct parts, window_id), true},
-    {"options", offsetof(struct parts, options), true},
+    PART("event", event, false),
+    PART("uuid", uuid, false),
+    PART("distinct_id", distinct_id, false),
+    PART("properties", properties, true),
+    PART("session_id", session_id, true),
+    PART("window_id", window_id, true),
+    PART("options", options, true),
 };
 
 static const struct part_row property_parts[] = {
-    {"distinct_id", offsetof(struct parts, inner_distinct_id), false},
-    {"$ip", offsetof(struct parts, ip), false},
-    {"$geoip_disable", offsetof(struct parts, geoip_disable), false},
-    {"$process_person_profile", offsetof(struct parts, process_profile), false},
-    {"$session_id", offsetof(struct parts, inner_session_id), false},
-    {"$window_id", offsetof(struct parts, inner_window_id), false},
+    PART("distinct_id", inner_distinct_id, false),
+    PART("$ip", ip, false),
+    PART("$geoip_disable", geoip_disable, false),
+    PART("$process_person_profile", process_profile, false),
+    PART("$session_id", inner_session_id, false),
+    PART("$window_id", inner_window_id, false),
 };
 
 static const struct part_row *row_of(const struct part_row *rows, size_t count, struct span key) {
     for (size_t i = 0; i < count; i++) {
-        if (span_is(key, rows[i].key)) {
+        if (key.n == rows[i].key_len && memcmp(key.p, rows[i].key, key.n) == 0) {
             return &rows[i];
         }
     }
@@ -114,12 +118,10 @@ static void put_member(struct buf *out, bool *has_members, struct span key, stru
     buf_put_span(out, value);
 }
 
-static void put_properties(struct buf *out, const struct parts *p, bool is_nobody) {
-    struct span key;
-    struct span value;
-    size_t i = 1;
+/* What an event's properties get beside what the item says. */
+static void put_additions(struct buf *out, const struct parts *p, bool is_nobody,
+                          bool *ret_has_members) {
     bool has_members = false;
-    buf_put_byte(out, '{');
     if (p->ip.n == 0 && p->geoip_disable.n == 0) {
         put_member(out, &has_members, SPAN_LIT("$geoip_disable"), SPAN_LIT("true"));
     }
@@ -139,6 +141,16 @@ static void put_properties(struct buf *out, const struct parts *p, bool is_nobod
     if (p->window_id.n != 0 && p->inner_window_id.n == 0) {
         put_member(out, &has_members, SPAN_LIT("$window_id"), p->window_id);
     }
+    *ret_has_members = has_members;
+}
+
+static void put_properties(struct buf *out, const struct parts *p, bool is_nobody) {
+    struct span key;
+    struct span value;
+    size_t i = 1;
+    bool has_members = false;
+    buf_put_byte(out, '{');
+    put_additions(out, p, is_nobody, &has_members);
     while (loose_next_key(p->properties, &i, &key) && loose_take_value(p->properties, &i, &value)) {
         if (!is_nobody || !span_is(key, "$process_person_profile")) {
             put_member(out, &has_members, key, value);
@@ -161,6 +173,19 @@ static int put_item(struct span item, struct buf *out) {
     bool is_nobody = is_unnamed && !span_is(p.event, "\"$groupidentify\"");
     if (is_unnamed && (!is_id(p.uuid) || p.uuid.n > UUID_MAX)) {
         return BH_E_SYNTAX;
+    }
+    bool is_moved = p.session_id.n != 0 || p.window_id.n != 0 || p.options.n != 0;
+    if (!is_unnamed && !is_moved && p.properties.n >= 2) {
+        /* Most items: all stays as it stands but for the additions. */
+        bool has_additions = false;
+        size_t inside = (size_t)(p.properties.p - item.p) + 1;
+        buf_put_span(out, span_cut(item, 0, inside));
+        put_additions(out, &p, false, &has_additions);
+        if (has_additions && p.properties.n > 2) {
+            buf_put_byte(out, ',');
+        }
+        buf_put_span(out, span_from(item, inside));
+        return 0;
     }
     bool has_members = true;
     buf_put_str(out, "{\"properties\":");

@@ -12,6 +12,7 @@
  */
 #include "base/check.h"
 #include "protocol/segment/segment_int.h"
+#include "protocol/wire/loose.h"
 #include "protocol/wire/wire.h"
 
 enum { MESSAGE_MAX = 32 * 1024 };
@@ -39,11 +40,10 @@ struct place {
 
 /* From its opening quote (*i) to its closing one: what lies between. */
 static struct span skip_string(struct span item, size_t *i) {
-    size_t start = ++*i;
-    while (*i < item.n && item.p[*i] != '"') {
-        *i += item.p[*i] == '\\' ? 2 : 1;
-    }
-    return *i < item.n ? span_cut(item, start, *i - start) : SPAN_NONE;
+    size_t start = *i + 1;
+    size_t end = loose_skip_string(item, *i);
+    *i = end != SIZE_MAX ? end - 1 : item.n;
+    return end != SIZE_MAX ? span_cut(item, start, end - 1 - start) : SPAN_NONE;
 }
 
 /*

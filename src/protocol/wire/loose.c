@@ -7,9 +7,26 @@ size_t loose_skip_space(struct span s, size_t i) {
     return i;
 }
 
-/* At a quote: index after the closing one, or SIZE_MAX. */
-static size_t skip_string(struct span s, size_t i) {
-    for (i++; i < s.n; i++) {
+/* The high bit of each byte that is `c`, and perhaps of some that follow one. */
+static inline uint64_t bytes_that_are(uint64_t word, uint8_t c) {
+    uint64_t x = word ^ UINT64_C(0x0101010101010101) * c;
+    return (x - UINT64_C(0x0101010101010101)) & ~x & UINT64_C(0x8080808080808080);
+}
+
+size_t loose_skip_string(struct span s, size_t i) {
+    for (i++; i + 8 <= s.n; i += 8) {
+        uint64_t word = get_u64(s.p + i);
+        uint64_t hit = bytes_that_are(word, '"') | bytes_that_are(word, '\\');
+        if (hit == 0) {
+            continue;
+        }
+        i += (size_t)__builtin_ctzll(hit) / 8;
+        if (s.p[i] == '"') {
+            return i + 1;
+        }
+        i -= 8 - 2; /* the loop goes on behind what is escaped */
+    }
+    for (; i < s.n; i++) {
         if (s.p[i] == '\\') {
             i++;
         } else if (s.p[i] == '"') {
@@ -25,7 +42,7 @@ static size_t skip_value(struct span s, size_t i) {
     while (i < s.n) {
         uint8_t c = s.p[i];
         if (c == '"') {
-            i = skip_string(s, i);
+            i = loose_skip_string(s, i);
             if (i == SIZE_MAX) {
                 return SIZE_MAX;
             }
@@ -58,7 +75,7 @@ bool loose_next_key(struct span object, size_t *i, struct span *ret_key) {
     if (at >= object.n || object.p[at] != '"') {
         return false;
     }
-    size_t end = skip_string(object, at);
+    size_t end = loose_skip_string(object, at);
     if (end == SIZE_MAX) {
         return false;
     }

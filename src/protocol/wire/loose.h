@@ -13,6 +13,8 @@
 #include "base/bytes.h"
 
 size_t loose_skip_space(struct span s, size_t i);
+/* At a quote: index after the closing one, or SIZE_MAX. */
+size_t loose_skip_string(struct span s, size_t i);
 /* Steps over the comma before the next element or member, if there is one. */
 size_t loose_skip_comma(struct span container, size_t i);
 /* Key of the object's next member; *i starts at 1 and stands at the member's value afterwards. */
