@@ -145,6 +145,10 @@ static void lose(struct reading *r, uint32_t key) {
     }
 }
 
+static bool is_id(const struct json_token *token) {
+    return token->kind == JSON_STRING || token->kind == JSON_NUMBER;
+}
+
 static void enter(struct reading *r, uint32_t token, struct place place) {
     const struct json_token *t = &r->in->tokens[token];
     if (r->depth == PLACES_DEEP || t->kind != JSON_OBJECT) {
@@ -256,9 +260,9 @@ static void read_data(struct reading *r, const struct place *at, const struct fi
                                   .op = at->op,
                                   .slot = slot,
                                   .field = slot == SLOT_NONE ? field : NULL});
-    } else if (slot != SLOT_NONE && r->m->facts[slot] == 0) {
+    } else if (slot != SLOT_NONE && token->kind != JSON_OBJECT && r->m->facts[slot] == 0) {
         r->m->facts[slot] = value;
-    } else if (slot == SLOT_NONE) {
+    } else if (slot == SLOT_NONE || token->kind == JSON_OBJECT) {
         lose(r, key);
     }
 }
@@ -279,12 +283,40 @@ static void read_operation(struct reading *r, const struct place *at, const stru
     enter(r, value, inside);
 }
 
+/* Its text is written between quotes, so it must be one. */
+static bool is_name_or_id(const struct field *field) {
+    switch ((enum field_role)field->role) {
+    case ROLE_EVENT_NAME:
+    case ROLE_CALL:
+    case ROLE_GROUP_KEY:
+    case ROLE_GROUP_ID:
+        return true;
+    case ROLE_PERSON:
+        return field->person != PERSON_MERGED;
+    case ROLE_DATA:
+    case ROLE_PROPERTIES:
+    case ROLE_OPERATION:
+    case ROLE_NAMES:
+    case ROLE_INSERT_ID:
+    case ROLE_TIME:
+    case ROLE_TOKEN:
+    case ROLE_PLUMBING:
+    case ROLE_ONWARD:
+        break;
+    }
+    return false;
+}
+
 static void read_field(struct reading *r, const struct place *at, const struct field *field,
                        uint32_t key, uint32_t value) {
     struct place inside = *at;
+    if (is_name_or_id(field) && !is_id(&r->in->tokens[value])) {
+        lose(r, key);
+        return;
+    }
     switch ((enum field_role)field->role) {
     case ROLE_EVENT_NAME:
-        r->m->name = value;
+        r->m->name = r->in->tokens[value].kind == JSON_STRING ? value : 0;
         return;
     case ROLE_CALL:
         r->call_word = value;
@@ -418,9 +450,9 @@ static uint8_t call_of(const struct reading *r) {
     if (call == CALL_NONE && word != 0) {
         struct span name = text_of(r, word);
         bool is_own = name.n == 0 || name.p[0] == '$' || name.p[0] == '[';
-        return is_own ? CALL_NONE : CALL_TRACK;
+        call = is_own ? CALL_NONE : CALL_TRACK;
     }
-    return call;
+    return call == CALL_TRACK && r->m->name == 0 ? (uint8_t)CALL_NONE : call;
 }
 
 /* The id that an event is filed under says nothing of itself; what stands beside it does. */
@@ -439,7 +471,8 @@ static void settle_merge(struct reading *r) {
     struct model *m = r->m;
     m->previous = r->alias;
     if (r->merged != 0 && tokens[r->merged].kind == JSON_ARRAY &&
-        tokens[r->merged].next == r->merged + 3) {
+        tokens[r->merged].next == r->merged + 3 && is_id(&tokens[r->merged + 1]) &&
+        is_id(&tokens[r->merged + 2])) {
         m->user = r->merged + 1;
         m->previous = r->merged + 2;
     }

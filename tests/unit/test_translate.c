@@ -138,9 +138,9 @@ static void check_round_trip(const struct protocol_ops *target, const struct tra
     char path[64];
     unsigned endpoint = target->endpoint((enum event_kind)kind);
     assert_in_range(endpoint, 1, target->endpoints);
-    assert_int_equal(target->encode(endpoint, &json, 1, SPAN_LIT("vendor_token"), wire, &plain,
-                                    &packed, &post),
-                     0);
+    assert_int_equal(
+        target->encode(endpoint, &json, 1, SPAN_LIT("vendor_token"), wire, &plain, &packed, &post),
+        0);
     assert_true(post.plain.n <= 64 + target->encoded_size(endpoint, json.n, 12));
     if (target->decode == NULL) {
         return;

@@ -88,7 +88,8 @@ static struct span raw(const struct model *m, uint32_t token) {
 /* ---- ids and time ---- */
 
 struct span model_id(const struct model *model, uint32_t token) {
-    if (token == 0) {
+    const struct json_token *t = &model->tokens[token];
+    if (token == 0 || (t->kind != JSON_STRING && t->kind != JSON_NUMBER)) {
         return SPAN_NONE;
     }
     struct span id = json_span(model->text, &model->tokens[token]);
@@ -385,10 +386,8 @@ bool model_put_unset(struct model_writer *w, const char *key, enum model_section
 /* The value's one id, or the first of an array's; 0 = none. */
 static uint32_t first_id(const struct model *m, uint32_t value) {
     const struct json_token *t = &m->tokens[value];
-    if (t->kind == JSON_ARRAY) {
-        return t->next > value + 1 ? value + 1 : 0;
-    }
-    return value;
+    uint32_t first = t->kind != JSON_ARRAY ? value : t->next > value + 1 ? value + 1 : 0;
+    return model_id(m, first).n != 0 ? first : 0;
 }
 
 void model_put_groups(struct model_writer *w, bool among_properties, bool one) {
