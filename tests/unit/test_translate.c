@@ -373,9 +373,105 @@ static void test_plain_names(void **state) {
     }
 }
 
+/* -- one item ------------------------------------------------------------------------------------------ */
+
+struct case_row {
+    const char *source;
+    const char *target;
+    uint8_t kind;
+    const char *item;
+    const char *out; /* items, joined; "" = none */
+    unsigned lost;
+};
+
+static const struct case_row cases[] = {
+    /* Declared names that mean something else at the target. */
+    {"segment", "mixpanel", EVENT_TRACK,
+     "{\"type\":\"track\",\"event\":\"a\",\"userId\":\"u\",\"properties\":{\"distinct_id\":\"x\",\"time\":1,\"ip\":\"192.0.2.1\",\"n\":1}}",
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u\",\"$user_id\":\"u\",\"time\":1790000000.007,\"$insert_id\":\"i\",\"n\":1}}",
+     3},
+    /* No name, no text for an id, a whole object where a name should be. */
+    {"segment", "mixpanel", EVENT_TRACK, "{\"type\":\"identify\",\"userId\":\"u\"}", "", 0},
+    {"amplitude", "mixpanel", EVENT_TRACK,
+     "{\"event_type\":{\"a\":1},\"user_id\":\"u\",\"event_properties\":{}}", "", 1},
+    {"amplitude", "segment", EVENT_TRACK,
+     "{\"event_type\":\"a\",\"user_id\":{\"a\":1},\"event_properties\":{}}", "", 1},
+    /* Who: the device alone, both, and neither. */
+    {"mixpanel", "posthog", EVENT_TRACK,
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"$device:d\",\"$device_id\":\"d\"}}",
+     "{\"event\":\"a\",\"distinct_id\":\"d\",\"timestamp\":\"2026-09-21T14:13:20.007Z\",\"uuid\":\"i\",\"properties\":{\"$device_id\":\"d\"}}",
+     0},
+    {"mixpanel", "segment", EVENT_TRACK,
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u\",\"$user_id\":\"u\",\"$device_id\":\"d\"}}",
+     "{\"type\":\"track\",\"userId\":\"u\",\"anonymousId\":\"d\",\"messageId\":\"i\",\"timestamp\":\"2026-09-21T14:13:20.007Z\",\"event\":\"a\"}",
+     0},
+    {"mixpanel", "posthog", EVENT_TRACK,
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"\",\"n\":1}}",
+     "{\"event\":\"a\",\"distinct_id\":\"\",\"timestamp\":\"2026-09-21T14:13:20.007Z\",\"uuid\":\"i\",\"properties\":{\"n\":1}}",
+     0},
+    {"mixpanel", "segment", EVENT_TRACK, "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"\",\"n\":1}}",
+     "", 1},
+    /* Operations: one update each; what the target has no word for is lost, and with nothing left there is no item. */
+    {"amplitude", "mixpanel", EVENT_PROFILE,
+     "{\"event_type\":\"$identify\",\"user_id\":\"u\",\"user_properties\":{\"$add\":{\"n\":1},\"$postInsert\":{\"l\":\"x\"},\"$prepend\":{\"l\":\"y\"},\"$unset\":{\"o\":\"-\"}}}",
+     "{\"$distinct_id\":\"u\",\"$add\":{\"n\":1}}\x1e{\"$distinct_id\":\"u\",\"$union\":{\"l\":[\"x\"]}}\x1e{\"$distinct_id\":\"u\",\"$unset\":[\"o\"]}",
+     1},
+    {"amplitude", "segment", EVENT_PROFILE,
+     "{\"event_type\":\"$identify\",\"user_id\":\"u\",\"user_properties\":{\"$add\":{\"n\":1}}}", "", 1},
+    {"mixpanel", "posthog", EVENT_PROFILE, "{\"$distinct_id\":\"u\",\"$delete\":\"\"}", "", 0},
+    /* Sessions. */
+    {"amplitude", "posthog", EVENT_TRACK,
+     "{\"event_type\":\"a\",\"user_id\":\"u\",\"session_id\":1790000000000,\"event_properties\":{}}",
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"timestamp\":\"2026-09-21T14:13:20.007Z\",\"uuid\":\"i\",\"properties\":{\"$session_id\":\"01a0c450-6c00-7",
+     0},
+    {"posthog", "amplitude", EVENT_TRACK,
+     "{\"event\":\"a\",\"distinct_id\":\"u\",\"properties\":{\"$session_id\":\"01a0c450-6c00-7abc-8def-0123456789ab\"}}",
+     "{\"event_type\":\"a\",\"user_id\":\"u\",\"time\":1790000000007,\"insert_id\":\"i\",\"session_id\":1790000000000}",
+     0},
+    {"mixpanel", "amplitude", EVENT_TRACK,
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"u\",\"$session_id\":\"xyz\"}}",
+     "{\"event_type\":\"a\",\"user_id\":\"u\",\"time\":1790000000007,\"insert_id\":\"i\"}", 1},
+    /* An alias of oneself says nothing; of three that are merged no pair is right. */
+    {"segment", "mixpanel", EVENT_ALIAS,
+     "{\"type\":\"alias\",\"userId\":\"u\",\"previousId\":\"u\"}", "", 0},
+    {"mixpanel", "posthog", EVENT_MERGE,
+     "{\"event\":\"$merge\",\"properties\":{\"$distinct_ids\":[\"a\",\"b\",\"c\"]}}", "", 0},
+};
+
+static void test_cases(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct case_row *row = &cases[i];
+        struct translator *t = NULL;
+        struct translated result;
+        size_t count = 0;
+        size_t offset = 0;
+        assert_int_equal(translator_new(protocol_by_name(span_str(row->source)),
+                                        protocol_by_name(span_str(row->target)), &t),
+                         0);
+        struct span item = span_str(row->item);
+        assert_int_equal(
+            json_parse(item, LIMIT_JSON_DEPTH, tokens, LIMIT_EVENT_TOKENS, &count, &offset), 0);
+        struct translate_input input = {.kind = row->kind,
+                                        .item = item,
+                                        .tokens = tokens,
+                                        .time_ms = INT64_C(1790000000007),
+                                        .insert_id = SPAN_LIT("i")};
+        struct buf out = buf_of(out_memory, sizeof out_memory);
+        assert_int_equal(translate(t, &input, &out, &result, NULL, NULL), 0);
+        bool fits = row->out[0] == '\0' ? out.n == 0 : span_starts(buf_span(&out), span_str(row->out));
+        if (!fits || result.lost != row->lost) {
+            fail_msg("%s to %s, lost %u: %s\n%.*s", row->source, row->target, result.lost, row->item,
+                     (int)out.n, (const char *)out.p);
+        }
+        translator_free(t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_cases),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_plain_names),
     };
