@@ -409,15 +409,16 @@ static const struct case_row cases[] = {
      "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"\",\"n\":1}}",
      "{\"event\":\"a\",\"distinct_id\":\"\",\"timestamp\":\"2026-09-21T14:13:20.007Z\",\"uuid\":\"i\",\"properties\":{\"n\":1}}",
      0},
-    {"mixpanel", "segment", EVENT_TRACK, "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"\",\"n\":1}}",
-     "", 1},
+    {"mixpanel", "segment", EVENT_TRACK,
+     "{\"event\":\"a\",\"properties\":{\"distinct_id\":\"\",\"n\":1}}", "", 1},
     /* Operations: one update each; what the target has no word for is lost, and with nothing left there is no item. */
     {"amplitude", "mixpanel", EVENT_PROFILE,
      "{\"event_type\":\"$identify\",\"user_id\":\"u\",\"user_properties\":{\"$add\":{\"n\":1},\"$postInsert\":{\"l\":\"x\"},\"$prepend\":{\"l\":\"y\"},\"$unset\":{\"o\":\"-\"}}}",
      "{\"$distinct_id\":\"u\",\"$add\":{\"n\":1}}\x1e{\"$distinct_id\":\"u\",\"$union\":{\"l\":[\"x\"]}}\x1e{\"$distinct_id\":\"u\",\"$unset\":[\"o\"]}",
      1},
     {"amplitude", "segment", EVENT_PROFILE,
-     "{\"event_type\":\"$identify\",\"user_id\":\"u\",\"user_properties\":{\"$add\":{\"n\":1}}}", "", 1},
+     "{\"event_type\":\"$identify\",\"user_id\":\"u\",\"user_properties\":{\"$add\":{\"n\":1}}}",
+     "", 1},
     {"mixpanel", "posthog", EVENT_PROFILE, "{\"$distinct_id\":\"u\",\"$delete\":\"\"}", "", 0},
     /* Sessions. */
     {"amplitude", "posthog", EVENT_TRACK,
@@ -459,10 +460,11 @@ static void test_cases(void **state) {
                                         .insert_id = SPAN_LIT("i")};
         struct buf out = buf_of(out_memory, sizeof out_memory);
         assert_int_equal(translate(t, &input, &out, &result, NULL, NULL), 0);
-        bool fits = row->out[0] == '\0' ? out.n == 0 : span_starts(buf_span(&out), span_str(row->out));
+        bool fits =
+            row->out[0] == '\0' ? out.n == 0 : span_starts(buf_span(&out), span_str(row->out));
         if (!fits || result.lost != row->lost) {
-            fail_msg("%s to %s, lost %u: %s\n%.*s", row->source, row->target, result.lost, row->item,
-                     (int)out.n, (const char *)out.p);
+            fail_msg("%s to %s, lost %u: %s\n%.*s", row->source, row->target, result.lost,
+                     row->item, (int)out.n, (const char *)out.p);
         }
         translator_free(t);
     }
