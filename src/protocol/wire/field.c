@@ -182,6 +182,14 @@ static bool is_package(struct span s) {
            all_in(span_from(s, slash + 1), 1, WORD_MAX, &version_bytes);
 }
 
+static bool is_library(struct span s) {
+    size_t slash = span_find_byte(s, '/');
+    struct span version = slash != SIZE_MAX ? span_from(s, slash + 1) : SPAN_NONE;
+    return version.n > 0 && is_digit(version.p[0]) &&
+           all_in(version, 1, VERSION_MAX, &version_bytes) &&
+           all_in(span_cut(s, 0, slash), 1, WORD_MAX, &word_bytes);
+}
+
 static bool is_phone(struct span s) {
     unsigned digits = 0;
     for (size_t i = 0; i < s.n; i++) {
@@ -221,6 +229,10 @@ static bool string_fits(enum field_type type, struct span s) {
         return all_in(s, 1, LABEL_MAX, &label_bytes);
     case TYPE_PACKAGE:
         return is_package(s);
+    case TYPE_LIBRARY:
+        return is_library(s);
+    case TYPE_DASH:
+        return span_is(s, "-");
     case TYPE_VERSION:
         return all_in(s, 1, VERSION_MAX, &version_bytes);
     case TYPE_URL:
