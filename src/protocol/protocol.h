@@ -141,7 +141,7 @@ enum field_type {
     TYPE_NAMES, /* an array of property names */
     TYPE_PACKAGE, /* of a library: a word, or @word/word: the sign stands first, so that no e-mail fits */
     TYPE_LIBRARY, /* name and version of one in one: a word, /, and a version that begins with a digit */
-    TYPE_DASH,    /* the sign - alone: of an operation that needs no value */
+    TYPE_DASH, /* the sign - alone: of an operation that needs no value */
 };
 
 struct field {

@@ -129,6 +129,30 @@ static void test_forms_and_side_paths(void **state) {
     assert_int_equal(kit_post("/elsewhere", "{}"), BH_E_NOTFOUND);
 }
 
+static void test_fields(void **state) {
+    (void)state;
+    size_t count;
+    const struct field *rows = amplitude_ops.fields(&count);
+    for (size_t i = 0; i < count; i++) {
+        char key[64];
+        (void)snprintf(key, sizeof key, "%s%s", rows[i].name, rows[i].is_prefix ? "zz" : "");
+        const struct field *found =
+            amplitude_ops.field((enum field_place)rows[i].place, span_str(key));
+        assert_ptr_equal(found, &rows[i]);
+    }
+    /* A plain member of user_properties means what it means inside $set; an operation inside one is none. */
+    const struct field *plain = amplitude_ops.field(PLACE_USER_PROPERTIES, SPAN_LIT("email"));
+    assert_ptr_equal(plain, amplitude_ops.field(PLACE_PROFILE_VALUE, SPAN_LIT("email")));
+    assert_non_null(plain);
+    assert_null(amplitude_ops.field(PLACE_PROFILE_VALUE, SPAN_LIT("$set")));
+    static const char *const nobody[] = {"",       "0",       "Anonymous",
+                                         "(none)", "not set", "[object Object]"};
+    for (size_t i = 0; i < BH_COUNT(nobody); i++) {
+        assert_true(amplitude_ops.is_placeholder(span_str(nobody[i])));
+    }
+    assert_false(amplitude_ops.is_placeholder(SPAN_LIT("u_10001")));
+}
+
 /* -- the vendor -------------------------------------------------------------------------------------- */
 
 static void test_encode(void **state) {
@@ -138,24 +162,31 @@ static void test_encode(void **state) {
                         SPAN_LIT("{\"group_properties\":{}}"),
                         SPAN_LIT("{\"group_type\":\"c\",\"group_properties\":{},\"group_value\":"
                                  "\"x\",\"insert_id\":\"i\"}")};
+    static uint8_t packed_memory[1 << 16];
     struct buf plain = buf_of(out_memory, sizeof out_memory);
+    struct buf packed = buf_of(packed_memory, sizeof packed_memory);
     struct protocol_post out;
-    assert_int_equal(amplitude_ops.encode(1, in, 4, SPAN_LIT("k\"1"), NULL, &plain, NULL, &out), 0);
+    assert_int_equal(amplitude_ops.encode(1, in, 4, SPAN_LIT("k\"1"), kit_get()->work.wire, &plain,
+                                          &packed, &out),
+                     0);
     assert_true(span_is(
-        out.body, "{\"api_key\":\"k\\\"1\",\"events\":[{\"event_type\":\"a\",\"ip\":\"1.2.3.4\"},"
-                  "{\"event_type\":\"$identify\",\"ip\":\"0.0.0.0\",\"user_properties\":"
-                  "{\"event_type\":1}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
-                  "\"group_properties\":{}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
-                  "\"device_id\":\"i\",\"groups\":{\"c\":\"x\"},\"group_properties\":{},"
-                  "\"insert_id\":\"i\"}],\"options\":{\"min_id_length\":1}}"));
+        out.plain, "{\"api_key\":\"k\\\"1\",\"events\":[{\"event_type\":\"a\",\"ip\":\"1.2.3.4\"},"
+                   "{\"event_type\":\"$identify\",\"ip\":\"0.0.0.0\",\"user_properties\":"
+                   "{\"event_type\":1}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
+                   "\"group_properties\":{}},{\"event_type\":\"$groupidentify\",\"ip\":\"0.0.0.0\","
+                   "\"device_id\":\"i\",\"groups\":{\"c\":\"x\"},\"group_properties\":{},"
+                   "\"insert_id\":\"i\"}],\"options\":{\"min_id_length\":1}}"));
     assert_string_equal(out.path, "/2/httpapi");
-    assert_false(out.gzip || out.basic_auth);
+    assert_true(out.gzip && !out.basic_auth);
+    assert_true(out.body.n > 18 && out.body.p[0] == 0x1f && out.body.p[1] == 0x8b);
     plain = buf_of(out_memory, 40);
-    assert_int_equal(amplitude_ops.encode(1, in, 4, SPAN_LIT("k"), NULL, &plain, NULL, &out),
-                     BH_E_FULL);
+    assert_int_equal(
+        amplitude_ops.encode(1, in, 4, SPAN_LIT("k"), kit_get()->work.wire, &plain, &packed, &out),
+        BH_E_FULL);
     struct span cut = SPAN_LIT("{\"event_type\":\"a\"");
     plain = buf_of(out_memory, sizeof out_memory);
-    assert_int_equal(amplitude_ops.encode(1, &cut, 1, SPAN_LIT("k"), NULL, &plain, NULL, &out),
+    assert_int_equal(amplitude_ops.encode(1, &cut, 1, SPAN_LIT("k"), kit_get()->work.wire, &plain,
+                                          &packed, &out),
                      BH_E_SYNTAX);
 }
 
@@ -197,6 +228,7 @@ int main(void) {
         cmocka_unit_test(test_recorded),
         cmocka_unit_test(test_partly_bad),
         cmocka_unit_test(test_forms_and_side_paths),
+        cmocka_unit_test(test_fields),
         cmocka_unit_test(test_encode),
         cmocka_unit_test(test_answers),
     };

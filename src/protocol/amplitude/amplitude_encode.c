@@ -1,5 +1,5 @@
 /*
- * Items -> POST /2/httpapi, and what its answers mean.
+ * Items -> POST /2/httpapi, gzip as its SDKs do there, and what its answers mean.
  *
  *   {"api_key":...,"events":[{<additions>,...},...],"options":{"min_id_length":1}}
  *
@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "protocol/amplitude/amplitude_int.h"
 #include "protocol/wire/loose.h"
+#include "protocol/wire/wire.h"
 
 enum {
     INSERT_ID_MAX = 64, /* policy writes 28 bytes */
@@ -135,9 +136,8 @@ int amplitude_encode(unsigned endpoint, const struct span *items, size_t item_co
                      struct span credential, struct wire *wire, struct buf *plain,
                      struct buf *packed, struct protocol_post *ret) {
     check(endpoint == AMPLITUDE_SEND);
-    (void)wire;
-    (void)packed;
     size_t before = plain->n;
+    size_t packed_before = packed->n;
     buf_put_str(plain, "{\"api_key\":");
     json_put_string(plain, credential);
     buf_put_str(plain, ",\"events\":[");
@@ -156,9 +156,11 @@ int amplitude_encode(unsigned endpoint, const struct span *items, size_t item_co
     }
     *ret = (struct protocol_post){.path = "/2/httpapi",
                                   .content_type = "application/json",
+                                  .gzip = true,
                                   .plain = span_of(plain->p + before, plain->n - before)};
-    ret->body = ret->plain;
-    return 0;
+    int rc = wire_gzip(wire, ret->plain, packed);
+    ret->body = span_of(packed->p + packed_before, packed->n - packed_before);
+    return rc;
 }
 
 /* Of a 400: whether the key is what Amplitude does not like. */

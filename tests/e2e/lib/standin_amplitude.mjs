@@ -33,12 +33,13 @@ export class AmplitudeStandin extends Vendor {
     if (req.headers['content-type'] !== 'application/json' || stray) {
       return this.bad(stray ?? 'the content type');
     }
-    if (raw.length > bytesMax) {
+    const text = this.unpack(req, raw);
+    if (text !== undefined && Buffer.byteLength(text) > bytesMax) {
       return this.refuse(413, 'payload too large', { code: 413, error: 'Payload too large' });
     }
     let body;
     try {
-      body = JSON.parse(this.unpack(req, raw));
+      body = JSON.parse(text);
     } catch {
       return this.bad('invalid JSON request body');
     }
