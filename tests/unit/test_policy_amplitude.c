@@ -102,7 +102,7 @@ static void test_operations(void **state) {
         "one", rules,
         "{\"event_type\":\"$identify\",\"user_id\":\"u_10001\",\"ip\":\"$remote\",\"library\":\"x\","
         "\"user_properties\":{\"plan\":\"pro\",\"email\":\"a@b.example\",\"$set\":{\"plan\":\"free\","
-        "\"secret\":\"s\",\"email\":\"a@b.example\"},\"$unset\":{\"plan\":\"-\",\"secret\":\"-\","
+        "\"secret\":\"s\",\"email\":\"a@b.example\"},\"$unset\":{\"plan\":\"-\",\"secret\":\"-\",\"nick\":\"-\","
         "\"email\":\"-\",\"utm_source\":\"a@b.example\"},\"$clearAll\":\"-\"}}",
         &reason);
     assert_non_null(strstr(out,
