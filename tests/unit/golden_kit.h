@@ -1,5 +1,6 @@
 /*
  * Golden files of policy: what leaves of every recorded item, compared to the byte with a kept file below tests/golden/policy.
+ * A line is: request, item, withheld leaves, what was disclosed, the item as the vendor receives it.
  * BH_GOLDEN=write writes that file anew; the change is then read in review.
  */
 #ifndef GOLDEN_KIT_H

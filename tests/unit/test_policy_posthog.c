@@ -1,9 +1,9 @@
 /*
  * PostHog's items under a contract: every recorded request of its SDKs compared to the byte with tests/golden/policy/posthog-contract.txt,
- * and what its items have that Mixpanel's have not. BH_GOLDEN=write writes the file anew; the change is then read in review.
+ * and what its items have that Mixpanel's have not.
  */
 /* depends: policy inspect posthog mixpanel protocol wire http json crypto resolve model base */
-/* sources: policy_keys.c policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
+/* sources: policy_keys.c policy_kit.c golden_kit.c recorded_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,22 +13,16 @@
 
 #include <cmocka.h>
 
-#include "base/compiler.h"
 #include "cli/init_files.h"
-#include "model/class.h"
 #include "protocol/posthog/posthog.h"
+#include "unit/golden_kit.h"
 #include "unit/mixpanel_kit.h"
-#include "unit/policy_kit.h"
 
-enum { OUT_MAX = 4 << 20, TOKENS_MAX = 1 << 16, TEXT_MAX = 16384 };
+enum { TEXT_MAX = 16384 };
 
 static const char plan_text[] =
     "events:\n  Run: {}\nproperties:\n  tokens: { type: number }\n"
     "traits:\n  plan: { enum: [free, pro] }\ngroups:\n  company: { class: user.workplace }\n";
-
-static struct json_token tokens[TOKENS_MAX];
-static struct buf out;
-static unsigned item_count;
 
 /* The contract that init has for PostHog, with some lines exchanged: pairs of old and new, NULL ends them. */
 static struct ruleset *rules_of(const char *plan, const char *const *changes) {
@@ -231,94 +225,24 @@ static void test_sessions(void **state) {
     ruleset_free(exact);
 }
 
-static void run_items(struct policy *policy, const struct ruleset *rules, const char *name,
-                      struct span text, uint32_t batch) {
-    unsigned index = 0;
-    for (uint32_t at = batch + 1; at < tokens[batch].next; at = tokens[at].next, index++) {
-        static char item[LIMIT_EVENT_BYTES];
-        struct span json = json_span(text, &tokens[at]);
-        assert_true(json.n < sizeof item);
-        (void)snprintf(item, sizeof item, "%.*s", (int)json.n, (const char *)json.p);
-        const struct policy_kit_result *r = apply(policy, rules, item);
-        const struct verdict *v = &r->verdict;
-        item_count++;
-        buf_printf(&out, "%s %u withheld=%u ", name, index, v->withheld_leaves);
-        for (unsigned i = 0; i < v->disclosed_count; i++) {
-            buf_printf(&out, "%s%s=%s", i != 0 ? "," : "", class_name(v->disclosed[i].class_id),
-                       form_name(v->disclosed[i].form));
-        }
-        buf_printf(&out, " %s", v->sends ? "" : reason_word(v->reason));
-        buf_put_str(&out, r->json);
-        buf_put_byte(&out, '\n');
-    }
-}
-
-static void run_file(struct policy *policy, const struct ruleset *rules, const char *sdk,
-                     unsigned number) {
-    char name[64];
-    char file[256];
-    (void)snprintf(name, sizeof name, "%s/%03u", sdk, number);
-    (void)snprintf(file, sizeof file, "tests/fixtures/sdk-requests/%s.json", name);
-    size_t size = 0;
-    char *bytes = policy_kit_file(file, &size);
-    if (bytes == NULL) {
-        return;
-    }
-    struct span text = span_of(bytes, size);
-    size_t count = 0;
-    size_t offset = 0;
-    assert_int_equal(json_parse(text, 64, tokens, TOKENS_MAX, &count, &offset), 0);
-    uint32_t decoded = json_get(text, tokens, 0, SPAN_LIT("decoded"));
-    uint32_t batch = decoded != 0 && tokens[decoded].kind == JSON_OBJECT
-                         ? json_get(text, tokens, decoded, SPAN_LIT("batch"))
-                         : 0;
-    if (batch != 0) {
-        run_items(policy, rules, name, text, batch);
-    }
-    free(bytes);
-}
-
 static void test_recorded_requests(void **state) {
     (void)state;
-    static const char golden[] = "tests/golden/policy/posthog-contract.txt";
-    uint8_t *memory = malloc(OUT_MAX);
+    static const struct golden_sdk node = {
+        {"posthog-node", "batch", NULL}, "/e", {NULL, NULL}, 199};
+    /* Of the browsers', those of four visits: the others say the same. */
+    static const struct golden_sdk browser = {
+        {"posthog-js", "batch", NULL}, "/e", {NULL, NULL}, 39};
     size_t size = 0;
     char *plan = policy_kit_file("tests/golden/policy/plan.yaml", &size);
-    assert_true(memory != NULL && plan != NULL);
+    assert_non_null(plan);
     struct ruleset *rules = rules_of(plan, NULL);
     struct policy *policy = policy_kit_vendor("golden");
-    out = buf_of(memory, OUT_MAX - 1);
-    for (unsigned number = 1; number < 200; number++) {
-        run_file(policy, rules, "posthog-node", number);
-    }
-    /* Of the browsers', those of four visits: the others say the same. */
-    for (unsigned number = 1; number < 40; number++) {
-        run_file(policy, rules, "posthog-js", number);
-    }
-    memory[out.n] = '\0';
-    assert_false(out.full);
-    assert_true(item_count > 300);
-    static const char *const marks[] = {"@example", "user_1",    "org_a",
-                                        "phc_",     "203.0.113", "+1-555"};
-    for (size_t i = 0; i < BH_COUNT(marks); i++) {
-        assert_null(strstr((const char *)memory, marks[i]));
-    }
-    const char *mode = getenv("BH_GOLDEN");
-    if (mode != NULL && strcmp(mode, "write") == 0) {
-        char path[1024];
-        (void)snprintf(path, sizeof path, "%s/%s", BULKHEAD_SOURCE_DIR, golden);
-        FILE *file = fopen(path, "wb");
-        assert_non_null(file);
-        assert_int_equal(fwrite(out.p, 1, out.n, file), out.n);
-        assert_int_equal(fclose(file), 0);
-    }
-    char *kept = policy_kit_file(golden, &size);
-    assert_non_null(kept);
-    assert_int_equal(out.n, size);
-    assert_memory_equal(out.p, kept, size);
-    free(kept);
+    golden_begin();
+    golden_run(&node, policy, rules);
+    golden_run(&browser, policy, rules);
+    golden_end("tests/golden/policy/posthog-contract.txt", 300,
+               LIST("@example", "user_1", "org_a", "phc_", "203.0.113", "+1-555"));
     free(plan);
-    free(memory);
     policy_free(policy);
     ruleset_free(rules);
 }

@@ -1,9 +1,9 @@
 /*
  * Segment's and RudderStack's messages under the contract that `init` writes: by hand what matters, and every recorded message compared to the byte with
- * tests/golden/policy/segment-contract.txt (BH_GOLDEN=write writes it anew; the change is then read in review).
+ * tests/golden/policy/segment-contract.txt.
  */
 /* depends: policy inspect segment mixpanel protocol wire http json crypto resolve model base */
-/* sources: policy_keys.c policy_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
+/* sources: policy_keys.c policy_kit.c golden_kit.c recorded_kit.c mixpanel_kit.c ../../src/cli/init_files.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,13 +15,10 @@
 
 #include "base/compiler.h"
 #include "cli/init_files.h"
-#include "model/class.h"
 #include "protocol/segment/rudder.h"
 #include "protocol/segment/segment.h"
+#include "unit/golden_kit.h"
 #include "unit/mixpanel_kit.h"
-#include "unit/policy_kit.h"
-
-enum { OUT_MAX = 4 << 20, TOKENS_MAX = 1 << 16 };
 
 #define HOME \
     "\"type\":\"page\",\"userId\":\"u1\",\"anonymousId\":\"6ba7b810-9dad-11d1-80b4-00c04fd430c8\""
@@ -29,9 +26,6 @@ enum { OUT_MAX = 4 << 20, TOKENS_MAX = 1 << 16 };
 #define PLAN                                                                                         \
     "events: { Run: {} }\nproperties: { name: { enum: [Home, Price] }, tokens: { type: number } }\n" \
     "traits: { plan: { enum: [pro] } }\n"
-
-static struct json_token tokens[TOKENS_MAX];
-static struct buf out;
 
 static void check_has(const char *text, const char *part, bool has) {
     if ((strstr(text, part) != NULL) != has) {
@@ -140,106 +134,38 @@ static void test_alias(void **state) {
 
 /* -- the recorded population --------------------------------------------------------------------- */
 
-static void run_item(struct policy *policy, const struct ruleset *const *rules, const char *name,
-                     unsigned index, struct span item) {
-    buf_printf(&out, "%s %u ", name, index);
-    if (!policy_kit_item("/v1/track", item, true)) {
-        buf_put_str(&out, "refused\n");
-        return;
-    }
-    const struct policy_kit_result *r = policy_kit_apply(policy, rules, false);
-    const struct verdict *v = &r->verdict;
-    buf_printf(&out, "withheld=%u ", v->withheld_leaves);
-    for (unsigned i = 0; i < v->disclosed_count; i++) {
-        buf_printf(&out, "%s%s=%s", i != 0 ? "," : "", class_name(v->disclosed[i].class_id),
-                   form_name(v->disclosed[i].form));
-    }
-    buf_printf(&out, " %s", v->sends ? "" : reason_word(v->reason));
-    buf_put_str(&out, r->json);
-    buf_put_byte(&out, '\n');
-}
-
-static unsigned run_file(struct policy *policy, const struct ruleset *const *rules, const char *sdk,
-                         unsigned number) {
-    char name[64];
-    char file[256];
-    size_t size = 0;
-    size_t count = 0;
-    size_t offset = 0;
-    (void)snprintf(name, sizeof name, "%s/%03u", sdk, number);
-    (void)snprintf(file, sizeof file, "tests/fixtures/sdk-requests/%s.json", name);
-    char *bytes = policy_kit_file(file, &size);
-    if (bytes == NULL) {
-        return 0;
-    }
-    struct span text = span_of(bytes, size);
-    assert_int_equal(json_parse(text, 64, tokens, TOKENS_MAX, &count, &offset), 0);
-    uint32_t decoded = json_get(text, tokens, 0, SPAN_LIT("decoded"));
-    uint32_t list = decoded != 0 && tokens[decoded].kind == JSON_OBJECT
-                        ? json_get(text, tokens, decoded, SPAN_LIT("batch"))
-                        : 0;
-    unsigned n = 0;
-    if (list != 0) {
-        for (uint32_t at = list + 1; at < tokens[list].next; at = tokens[at].next) {
-            run_item(policy, rules, name, n++, json_span(text, &tokens[at]));
-        }
-    } else if (decoded != 0 && tokens[decoded].kind == JSON_OBJECT &&
-               json_get(text, tokens, decoded, SPAN_LIT("type")) != 0) {
-        run_item(policy, rules, name, n++, json_span(text, &tokens[decoded]));
-    }
-    free(bytes);
-    return n;
-}
-
 static void test_recorded_requests(void **state) {
     (void)state;
     static const struct {
         const struct protocol_ops *ops;
         const char *contract;
-        const char *sdk;
-    } runs[] = {{&segment_ops, "vendors/segment.yaml", "segment-node"},
-                {&segment_ops, "vendors/segment.yaml", "segment-browser"},
-                {&rudder_ops, "vendors/rudder.yaml", "rudder-node"}};
-    static const char golden[] = "tests/golden/policy/segment-contract.txt";
+        struct golden_sdk sdk;
+    } runs[] = {
+        {&segment_ops,
+         "vendors/segment.yaml",
+         {{"segment-node", "batch", "type"}, "/v1/track", {NULL, NULL}, 999}},
+        {&segment_ops,
+         "vendors/segment.yaml",
+         {{"segment-browser", "batch", "type"}, "/v1/track", {NULL, NULL}, 999}},
+        {&rudder_ops,
+         "vendors/rudder.yaml",
+         {{"rudder-node", "batch", "type"}, "/v1/track", {NULL, NULL}, 999}},
+    };
+    static const char *const marks[] = {"@example", "user_10", "org_a", NULL};
     size_t size = 0;
-    unsigned count = 0;
-    uint8_t *memory = malloc(OUT_MAX);
     char *plan = policy_kit_file("tests/golden/policy/plan.yaml", &size);
-    assert_true(memory != NULL && plan != NULL);
-    out = buf_of(memory, OUT_MAX - 1);
+    assert_non_null(plan);
+    golden_begin();
     for (size_t i = 0; i < BH_COUNT(runs); i++) {
         kit_use(runs[i].ops);
-        struct ruleset *compiled = policy_kit_rules(init_file_text(runs[i].contract), plan);
-        const struct ruleset *const rules[] = {compiled, NULL};
+        struct ruleset *rules = policy_kit_rules(init_file_text(runs[i].contract), plan);
         struct policy *policy = policy_kit_vendor("golden");
-        for (unsigned number = 1; number < 1000; number++) {
-            count += run_file(policy, rules, runs[i].sdk, number);
-        }
+        golden_run(&runs[i].sdk, policy, rules);
         policy_free(policy);
-        ruleset_free(compiled);
+        ruleset_free(rules);
     }
-    memory[out.n] = '\0';
-    assert_false(out.full);
-    assert_true(count > 400);
-    const char *mode = getenv("BH_GOLDEN");
-    if (mode != NULL && strcmp(mode, "write") == 0) {
-        char path[1024];
-        (void)snprintf(path, sizeof path, "%s/%s", BULKHEAD_SOURCE_DIR, golden);
-        FILE *file = fopen(path, "wb");
-        assert_non_null(file);
-        assert_int_equal(fwrite(out.p, 1, out.n, file), out.n);
-        assert_int_equal(fclose(file), 0);
-    }
-    char *kept = policy_kit_file(golden, &size);
-    assert_non_null(kept);
-    assert_int_equal(out.n, size);
-    assert_memory_equal(out.p, kept, size);
-    check_has(kept, "@example", false);
-    check_has(kept, "user_10", false);
-    check_has(kept, "org_a", false);
-    free(kept);
+    golden_end("tests/golden/policy/segment-contract.txt", 400, marks);
     free(plan);
-    free(memory);
 }
 
 int main(void) {
