@@ -77,7 +77,7 @@ async function nodeSdk(base, options = {}) {
   await client.init(KEY, { serverUrl: `${base}/2/httpapi`, flushIntervalMillis: 100, flushQueueSize: 50, logLevel: 0, ...options }).promise;
   const results = [];
   const call = (name, ...args) => results.push(client[name](...args).promise);
-  return { amplitude, client, call, done: async () => (await Promise.all(results)).map((r) => r.code) };
+  return { amplitude, call, done: async () => (await Promise.all(results)).map((r) => r.code) };
 }
 
 function identify(amplitude, values) {
@@ -192,7 +192,7 @@ const SEEN = [...STEPS, '$groupidentify', 'session_start', '[Amplitude] Page Vie
 for (const [name, config] of [['as it is', {}], ['with gzip', { enableRequestBodyCompression: true }]]) {
   test(`browser SDK, ${name}: every event once, one person and one session each, and a page without an error`, async () => {
     standin.clear();
-    const people = count(2, 8);
+    const people = count(config.enableRequestBodyCompression ? 1 : 2, 8);
     const all = [];
     const raw = [];
     for (let i = 0; i < people; i++) {
@@ -294,7 +294,7 @@ test('the vendor fails, cuts the line after keeping, and the gateway is killed i
 test('the node SDK while the gateway is killed in mid-flow: what it was told is kept arrives, and nothing arrives twice', async () => {
   standin.clear();
   const events = count(100, 1000);
-  const { client, call, done } = await nodeSdk(`${proxy.url}/amplitude`, { flushQueueSize: 5 });
+  const { call, done } = await nodeSdk(`${proxy.url}/amplitude`, { flushQueueSize: 5 });
   const sending = (async () => {
     for (let i = 0; i < events; i++) {
       call('track', { event_type: 'Step 7', device_id: `a-device-${i % 7}`, event_properties: { tokens: i } });
@@ -306,15 +306,17 @@ test('the node SDK while the gateway is killed in mid-flow: what it was told is 
   await sleep(100);
   await gateway.start();
   await sending;
-  await client.flush().promise;
+  for (let i = 0; i < events; i++) {
+    call('track', { event_type: 'Step 7', device_id: `a-device-${i % 7}`, event_properties: { tokens: events + i } });
+  }
   const codes = await done();
   await drained();
   const arrived = standin.named('Step 7').map((e) => e.event_properties.tokens);
   assert.equal(new Set(arrived).size, arrived.length, 'none twice');
   assert.deepEqual(codes.map((code, i) => [code, i]).filter(([code, i]) => code === 200 && !arrived.includes(i)), [], 'none lost that was acknowledged');
-  assert.ok(codes.filter((code) => code === 200).length > events / 2);
+  assert.ok(codes.slice(events).every((code) => code === 200), 'once it is back, all is taken');
   /* A connection that fails before any answer costs this SDK what it was sending: see docs/sdk.md. */
-  note(`${events} events, ${codes.filter((code) => code !== 200).length} given up by the SDK, ${arrived.length} at the vendor`);
+  note(`${2 * events} events, ${codes.filter((code) => code !== 200).length} given up by the SDK, ${arrived.length} at the vendor`);
 });
 
 test('a refusal is bisected: a silenced device and a bad event do not hold the others', async () => {

@@ -2,12 +2,10 @@
 // in every place that nobody declared.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
-import path from 'node:path';
 import zlib from 'node:zlib';
-import { count, finish, note, onEnd, person, root, seeded, tempFolder, test, until } from './lib/harness.mjs';
+import { count, finish, note, onEnd, person, seeded, test, until } from './lib/harness.mjs';
 import { ALLOW, Gateway, PLAN, post } from './lib/gateway.mjs';
-import { exchange } from './lib/raw.mjs';
+import { load, replay } from './lib/recordings.mjs';
 import { nodeSdk, PostHogBrowser } from './lib/sdk_posthog.mjs';
 import { idOf, isSessionId, PostHogStandin } from './lib/standin_posthog.mjs';
 
@@ -15,10 +13,7 @@ const TOKEN = 'phc_fixtureProjectKeyA000000000000';
 const WEB_TOKEN = 'phc_web0000000000000000000000000000';
 const VENDOR_KEY = 'phc_vendor';
 const random = seeded();
-const folder = tempFolder('ph');
-const bodies = path.join(folder, 'bodies');
-fs.writeFileSync(bodies, '');
-const standin = await new PostHogStandin({ token: VENDOR_KEY, bodies }).start();
+const standin = await new PostHogStandin({ token: VENDOR_KEY }).start();
 onEnd(() => standin.stop());
 const gateway = new Gateway({ name: 'ph', vendors: [{ vendor: 'posthog', connector: 'posthog', endpoint: standin.url }],
   env: { MIXPANEL_TOKEN: VENDOR_KEY, BULKHEAD_API_TOKEN: TOKEN }, sources: [
@@ -39,44 +34,20 @@ test('the gateway starts with its vendor cut, and is opened', async () => {
 
 // -- recorded ----------------------------------------------------------------------------------------------------------
 
-function load(sdk) {
-  const base = path.join(root, 'tests/fixtures/sdk-requests', sdk);
-  return fs.readdirSync(base).filter((f) => f.endsWith('.json')).sort().map((file) => ({
-    name: `${sdk}/${file.replace('.json', '')}`,
-    http: fs.readFileSync(path.join(base, file.replace('.json', '.http'))),
-    ...JSON.parse(fs.readFileSync(path.join(base, file), 'utf8')),
-  }));
-}
-
-const prefixed = (bytes) => {
-  const at = bytes.indexOf(' ') + 1;
-  return Buffer.concat([bytes.subarray(0, at), Buffer.from('/posthog'), bytes.subarray(at)]);
-};
 /* Ours differ on purpose there: flags that are known stay, and the SDK is told to ask for none. */
 const OWN_ANSWER = /\/(flags|decide|array|i\/v1)\b/;
 
 test('every recorded request gets the answer that the SDK was content with, and its events are counted', async () => {
   const recorded = [...load('posthog-node'), ...load('posthog-js')];
-  const accepted = async () => (await gateway.metrics()).sum('bulkhead_events_accepted_total');
-  let events = 0;
-  let before = await accepted();
-  for (const request of recorded) {
-    const answer = await exchange(gateway.ports.ingest, prefixed(request.http), {});
-    assert.ok(answer, request.name);
-    assert.equal(answer.status, request.response.status, request.name);
-    if (request.method !== 'OPTIONS' && !OWN_ANSWER.test(request.path)) {
-      assert.equal(answer.body, request.response.body, request.name);
-    }
-    assert.ok(!answer.body.includes('quota_limited'), request.name);
-    if (request.headers.origin) {
-      assert.equal(answer.headers['access-control-allow-origin'], request.headers.origin, request.name);
-    }
-    const sent = request.decoded?.batch?.length ?? 0;
-    const now = await accepted();
-    assert.equal(now - before, sent, request.name);
-    before = now;
-    events += sent;
-  }
+  const events = await replay(gateway, 'posthog', recorded, {
+    items: (request) => request.decoded?.batch?.length ?? 0,
+    same: (request, answer) => {
+      if (request.method !== 'OPTIONS' && !OWN_ANSWER.test(request.path)) {
+        assert.equal(answer.body, request.response.body, request.name);
+      }
+      assert.ok(!answer.body.includes('quota_limited'), request.name);
+    },
+  });
   await drained();
   assert.deepEqual(standin.refusals, []);
   const uuids = new Set();
@@ -93,9 +64,8 @@ test('every recorded request gets the answer that the SDK was content with, and 
 });
 
 test('nothing personal of the recorded population reached the vendor', () => {
-  const text = fs.readFileSync(bodies, 'utf8');
   for (const mark of ['@example.', '%40example', 'user_1', 'org_a', '203.0.113.', '+1-555', TOKEN, 'Thackeray', 'Northlight', 'priya']) {
-    assert.ok(!text.includes(mark), mark);
+    assert.ok(!standin.text.includes(mark), mark);
   }
 });
 
@@ -274,14 +244,14 @@ test('marked values in every place that nobody declared: none at the vendor', as
     batch.push(event(mark(), mark(), { [mark()]: mark() }));
     batch.push(event('$identify', mark(), { $anon_distinct_id: mark(), $set: { name: form(mark()) } }));
   }
-  const start = fs.statSync(bodies).size;
+  const start = standin.text.length;
   for (let i = 0; i < batch.length; i += 50) {
     await send(batch.slice(i, i + 50));
   }
   await drained();
   assert.ok(standin.items.length > keys.length, 'events arrived');
   assert.deepEqual(standin.refusals, []);
-  const text = fs.readFileSync(bodies, 'utf8').slice(start);
+  const text = standin.text.slice(start);
   const found = marks.filter((m) => text.includes(m) || text.includes(Buffer.from(m).toString('base64').slice(0, 12)));
   const where = standin.items.filter((e) => found.some((m) => JSON.stringify(e).includes(m) || JSON.stringify(e).includes(Buffer.from(m).toString('base64').slice(0, 12))));
   assert.deepEqual(where.map((e) => JSON.stringify(e.properties)), [], `${found.length} of ${marks.length} marks`);

@@ -3,25 +3,16 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import http from 'node:http';
 import path from 'node:path';
-import { count, finish, modulePath, need, note, onEnd, person, root, seeded, test, until } from './lib/harness.mjs';
+import { count, finish, modulePath, need, note, onEnd, person, seeded, test, until } from './lib/harness.mjs';
 import { Gateway } from './lib/gateway.mjs';
-import { exchange } from './lib/raw.mjs';
+import { Page } from './lib/page.mjs';
+import { load, replay } from './lib/recordings.mjs';
 import { SegmentStandin } from './lib/standin_segment.mjs';
 
 const random = seeded();
 const KEYS = { segment: 'sg_vendor_key', rudder: 'rs_vendor_key' };
 const TOKENS = { 'segment-node': 'sgNodeWriteKeyA', 'segment-browser': 'sgBrowserKeyA', 'rudder-node': 'rsWriteKeyA' };
-
-function load(sdk) {
-  const base = path.join(root, 'tests/fixtures/sdk-requests', sdk);
-  return fs.readdirSync(base).filter((f) => f.endsWith('.json')).sort().map((file) => ({
-    name: `${sdk}/${file.replace('.json', '')}`,
-    http: fs.readFileSync(path.join(base, file.replace('.json', '.http'))),
-    ...JSON.parse(fs.readFileSync(path.join(base, file), 'utf8')),
-  }));
-}
 
 /* The recorded keys are the sources' tokens. */
 function tokenOf(requests) {
@@ -65,39 +56,22 @@ test('the gateway starts with its vendors cut, and is opened', async () => {
   }
 }, { vital: true });
 
-const prefixed = (bytes, prefix) => {
-  const at = bytes.indexOf(' ') + 1;
-  return Buffer.concat([bytes.subarray(0, at), Buffer.from(`/${prefix}`), bytes.subarray(at)]);
-};
-
 for (const [sdk, requests] of Object.entries(recorded)) {
   test(`${sdk}: every recorded request gets the answer that the SDK was content with, and its messages are counted`, async () => {
-    const accepted = async () => (await gateway.metrics()).sum('bulkhead_events_accepted_total');
-    let before = await accepted();
-    let sum = 0;
-    for (const request of requests) {
-      const answer = await exchange(gateway.ports.ingest, prefixed(request.http, sdk.split('-')[0]), {});
-      assert.ok(answer, request.name);
-      assert.equal(answer.status, request.response.status, request.name);
-      if (request.method === 'POST') {
-        assert.equal(answer.body, request.response.body, request.name);
-      } else if (request.method === 'GET') {
-        const { integrations } = JSON.parse(answer.body);
-        assert.deepEqual(Object.keys(integrations), ['Segment.io'], request.name);
-      }
-      if (request.headers.origin) {
-        assert.equal(answer.headers['access-control-allow-origin'], request.headers.origin, request.name);
-      }
-      const sent = request.method !== 'POST' || /\/m$/.test(request.path) ? 0 : request.decoded.batch?.length ?? 1;
-      const now = await accepted();
-      assert.equal(now - before, sent, request.name);
-      before = now;
-      sum += sent;
-    }
+    const [protocol] = sdk.split('-');
+    const sum = await replay(gateway, protocol, requests, {
+      items: (request) => (request.method !== 'POST' || /\/m$/.test(request.path) ? 0 : request.decoded.batch?.length ?? 1),
+      same: (request, answer) => {
+        if (request.method === 'POST') {
+          assert.equal(answer.body, request.response.body, request.name);
+        } else if (request.method === 'GET') {
+          assert.deepEqual(Object.keys(JSON.parse(answer.body).integrations), ['Segment.io'], request.name);
+        }
+      },
+    });
     await drained();
-    const standin = standins[sdk.split('-')[0]];
-    assert.deepEqual(standin.refusals, []);
-    note(`${requests.length} requests, ${sum} messages, ${standin.items.length} at the vendor so far`);
+    assert.deepEqual(standins[protocol].refusals, []);
+    note(`${requests.length} requests, ${sum} messages, ${standins[protocol].items.length} at the vendor so far`);
   });
 }
 
@@ -180,7 +154,7 @@ for (const [protocol, sdk] of [['segment', 'segment-node'], ['rudder', 'rudder-n
 
 test('a vendor that fails, asks for patience and is fine gets every message once', async () => {
   segment.clear();
-  segment.modes = [503, 429, 500];
+  [503, 429, 500].forEach((status) => segment.fail(status));
   const { client, wait, end } = makers.segment(TOKENS['segment-node']);
   await story(client, person(random, 900), random.uuid(), wait);
   await end();
@@ -210,24 +184,13 @@ test('the gateway is killed in mid-flow: what it acknowledged arrives once', asy
 
 test('analytics.js in a browser: settings from here, every call once, no error in the page', async () => {
   segment.clear();
-  const sdk = fs.readFileSync(path.join(modulePath('@segment/analytics-next'), 'dist/umd/standalone.js'));
-  const server = http.createServer((req, res) => {
-    const file = req.url.startsWith('/sdk/') ? path.join(modulePath('@segment/analytics-next'), 'dist/umd', path.basename(req.url)) : undefined;
-    const isThere = file !== undefined && fs.existsSync(file);
-    res.writeHead(file === undefined || isThere ? 200 : 404, { 'Content-Type': file === undefined ? 'text/html' : 'text/javascript' });
-    res.end(isThere ? fs.readFileSync(file) : '<!doctype html><meta charset="utf-8"><title>Dashboard of Ada</title><script src="/sdk/index.js"></script>');
-  });
-  assert.ok(sdk.length > 1000);
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onEnd(() => server.close());
-  const { chromium } = need('playwright-core');
-  const browser = await chromium.launch({ executablePath: process.env.BH_CHROMIUM ?? '/usr/bin/chromium', headless: true,
-    args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
-  onEnd(() => browser.close());
-  const page = await browser.newPage();
-  const errors = [];
-  page.on('pageerror', (error) => errors.push(error.message));
-  await page.goto(`http://127.0.0.1:${server.address().port}/users/ada?email=ada@example.com`, { waitUntil: 'load' });
+  const folder = path.join(modulePath('@segment/analytics-next'), 'dist/umd');
+  const browser = await new Page('<!doctype html><meta charset="utf-8"><title>Dashboard of Ada</title><script src="/sdk/index.js"></script>', (url) => {
+    const file = path.join(folder, path.basename(url));
+    return fs.existsSync(file) ? fs.readFileSync(file) : undefined;
+  }).start();
+  onEnd(() => browser.stop());
+  const { page, errors } = await browser.open('/users/ada?email=ada@example.com');
   const someone = person(random, 4000);
   await page.evaluate(async ([base, key, who]) => {
     const [analytics] = await window.AnalyticsNext.AnalyticsBrowser.load({ writeKey: key, cdnURL: base },

@@ -4,30 +4,14 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import { finish, note, onEnd, root, seeded, tempFolder, test } from './lib/harness.mjs';
+import { finish, note, onEnd, seeded, tempFolder, test } from './lib/harness.mjs';
 import { BROWSER_TOKEN, Gateway, VENDOR_TOKEN } from './lib/gateway.mjs';
 import { exchange } from './lib/raw.mjs';
+import { load, prefixed } from './lib/recordings.mjs';
 import { Standin } from './lib/standin.mjs';
 
-const FIXTURES = path.join(root, 'tests/fixtures/sdk-requests');
 const folder = tempFolder('recorded');
 seeded();
-
-function load(sdk) {
-  const base = path.join(FIXTURES, sdk);
-  return fs.readdirSync(base).filter((f) => f.endsWith('.json')).sort().map((file) => ({
-    name: `${sdk}/${file.replace('.json', '')}`,
-    sdk,
-    http: fs.readFileSync(path.join(base, file.replace('.json', '.http'))),
-    ...JSON.parse(fs.readFileSync(path.join(base, file), 'utf8')),
-  }));
-}
-
-/* The recording has a bare path; the gateway's paths begin with the protocol. Nothing else is changed. */
-function prefixed(bytes) {
-  const at = bytes.indexOf(' ') + 1;
-  return Buffer.concat([bytes.subarray(0, at), Buffer.from('/mixpanel'), bytes.subarray(at)]);
-}
 
 const itemsOf = (request) => (request.decoded === null || request.method === 'OPTIONS' || /\/(settings|flags|decide)\/?$/.test(request.path)
   ? []
@@ -54,7 +38,7 @@ for (const sdk of ['mixpanel-node', 'mixpanel-browser']) {
     test(`${request.name} ${request.method} ${request.path}`, async () => {
       const accepted = async () => (await gateway.metrics()).sum('bulkhead_events_accepted_total', { source });
       const before = await accepted();
-      const answer = await exchange(gateway.ports.ingest, prefixed(request.http), { head: request.method === 'HEAD' });
+      const answer = await exchange(gateway.ports.ingest, prefixed(request.http, 'mixpanel'), { head: request.method === 'HEAD' });
       assert.ok(answer, 'an answer');
       assert.equal(answer.status, request.response.status);
       assert.equal(answer.body, request.response.body);

@@ -1,63 +1,38 @@
-// Drives the unmodified Mixpanel browser SDK in a real headless Chromium. The page is served on loopback from another
-// port than the gateway's, so CORS is real too.
+// Drives the unmodified Mixpanel browser SDK in a real headless Chromium.
 
 import fs from 'node:fs';
-import http from 'node:http';
 import path from 'node:path';
-import { modulePath, need, sleep } from './harness.mjs';
-
-const CHROMIUM = process.env.BH_CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
+import { modulePath, sleep } from './harness.mjs';
+import { Page } from './page.mjs';
 
 const PAGE = `<!doctype html><meta charset="utf-8"><title>Dashboard</title>
 <h1>Dashboard</h1><form id="f"><input id="q" name="q"><button id="go" type="button">Run</button></form>
 <script src="/sdk.js"></script>`;
 
-export class Browser {
-  async start() {
-    const sdk = fs.readFileSync(path.join(modulePath('mixpanel-browser'), 'dist/mixpanel.umd.js'));
-    this.server = http.createServer((req, res) => {
-      const script = req.url.startsWith('/sdk.js');
-      res.writeHead(200, { 'Content-Type': script ? 'text/javascript' : 'text/html' });
-      res.end(script ? sdk : PAGE);
-    });
-    await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    this.origin = `http://127.0.0.1:${this.server.address().port}`;
-    const { chromium } = need('playwright-core');
-    this.browser = await chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS });
-    return this;
-  }
-
-  async stop() {
-    await this.browser?.close();
-    this.server?.closeAllConnections();
-    this.server?.close();
+export class Browser extends Page {
+  constructor() {
+    super(PAGE, () => fs.readFileSync(path.join(modulePath('mixpanel-browser'), 'dist/mixpanel.umd.js')));
   }
 
   /* A fresh visitor with an SDK of its own; `where` is the page's path and query. */
   async visit(apiHost, token, config = {}, where = '/dashboard') {
-    const context = await this.browser.newContext();
-    const page = await context.newPage();
-    const visitor = new Visitor(this, context, page);
-    page.on('pageerror', (error) => visitor.errors.push(error.message));
-    await page.goto(`${this.origin}${where}`, { waitUntil: 'load' });
+    const { page, context, errors } = await this.open(where);
     await page.evaluate(([host, key, options]) => {
       const started = performance.now();
       window.mixpanel.init(key, { api_host: host, persistence: 'localStorage', remote_settings_mode: 'disabled',
         batch_flush_interval_ms: 200, record_sessions_percent: 0, ...options });
       window.sdkStarted = started;
     }, [apiHost, token, config]);
-    return visitor;
+    return new Visitor(this, context, page, errors);
   }
 }
 
 export class Visitor {
-  constructor(browser, context, page) {
+  constructor(browser, context, page, errors) {
     this.browser = browser;
     this.context = context;
     this.page = page;
-    this.errors = [];
+    this.errors = errors;
   }
 
   /* call('track', 'Signed Up', {plan:'pro'}) · call('people.set', {…}) */

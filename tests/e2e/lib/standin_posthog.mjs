@@ -4,9 +4,7 @@
 // every event that reaches it, counts people as PostHog's identify and alias would, and misbehaves on command. It is a
 // judge, so it shares no code with the product.
 
-import fs from 'node:fs';
-import http from 'node:http';
-import zlib from 'node:zlib';
+import { Vendor } from './vendor.mjs';
 
 const BATCH_MAX = 20 * 1024 * 1024;
 const EVENT_MAX = 2 * 1024 * 1024;
@@ -19,111 +17,45 @@ const PERSON_EVENTS = new Set(['$identify', '$create_alias', '$merge_dangerously
 const ILLEGAL_IDS = new Set(['anonymous', 'guest', 'distinctid', 'distinct_id', 'id', 'not_authenticated', 'email',
   'undefined', 'true', 'false', 'null', 'none', 'nan', 'nil', '0', '[object object]', '']);
 
-export class PostHogStandin {
-  constructor(options = {}) {
-    this.token = options.token ?? 'phc_vendor';
-    this.bodiesFile = options.bodies;
-    this.clear();
-  }
-
-  clear() {
-    this.items = [];
-    this.refusals = [];
-    this.seen = new Set();
-    this.repeated = 0;
-    this.requests = 0;
-    this.spoiled = 0;
-    this.faults = [];
-  }
-
-  async start() {
-    this.server = http.createServer((req, res) => this.request(req, res));
-    await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    this.url = `http://127.0.0.1:${this.server.address().port}`;
-    return this;
-  }
-
-  stop() {
-    this.server.closeAllConnections();
-    return new Promise((resolve) => this.server.close(resolve));
-  }
-
-  /* The next n requests are answered so, with nothing kept; 'after' keeps them first and then cuts the line. */
-  fail(status, n) {
-    this.faults.push(...Array(n).fill(status));
-  }
-
-  request(req, res) {
-    const chunks = [];
-    req.on('data', (chunk) => chunks.push(chunk));
-    req.on('error', () => {});
-    req.on('end', () => {
-      this.requests++;
-      const fault = this.faults.shift();
-      const answer = typeof fault === 'number' ? [fault, `spoiled ${fault}`] : this.take(req, Buffer.concat(chunks));
-      this.spoiled += fault === undefined ? 0 : 1;
-      if (fault === 'after') {
-        req.socket.resetAndDestroy();
-        return;
-      }
-      const body = typeof answer[1] === 'string' ? answer[1] : JSON.stringify(answer[1]);
-      res.writeHead(answer[0], { 'Content-Type': answer[0] === 200 ? 'application/json' : 'text/plain' });
-      res.end(body);
-    });
+export class PostHogStandin extends Vendor {
+  constructor({ token = 'phc_vendor' } = {}) {
+    super();
+    this.token = token;
   }
 
   take(req, raw) {
-    const refuse = (status, why) => {
-      this.refusals.push({ status, why });
-      return [status, why];
-    };
     if (req.method !== 'POST' || req.url !== '/batch/') {
-      return refuse(404, `${req.method} ${req.url}`);
+      return this.refuse(404, `${req.method} ${req.url}`);
     }
-    let text;
-    try {
-      text = (req.headers['content-encoding'] === 'gzip' ? zlib.gunzipSync(raw) : raw).toString('utf8');
-    } catch {
-      return refuse(400, 'failed to decompress');
+    const text = this.unpack(req, raw);
+    if (text === undefined) {
+      return this.refuse(400, 'failed to decompress');
     }
     if (text.length > BATCH_MAX) {
-      return refuse(413, 'batch too big');
-    }
-    if (this.bodiesFile) {
-      fs.appendFileSync(this.bodiesFile, `${text}\n`);
+      return this.refuse(413, 'batch too big');
     }
     let body;
     try {
       body = JSON.parse(text);
     } catch {
-      return refuse(400, 'failed to parse');
+      return this.refuse(400, 'failed to parse');
     }
     if (body.api_key !== this.token) {
-      return refuse(401, 'invalid project API key');
+      return this.refuse(401, 'invalid project API key');
     }
     if (!Array.isArray(body.batch) || body.batch.length === 0) {
-      return refuse(400, 'empty batch');
+      return this.refuse(400, 'empty batch');
     }
     for (const event of body.batch) {
       const why = fault(event);
       if (why) {
-        return refuse(400, why); /* the whole batch, without a word on which */
+        return this.refuse(400, why); /* the whole batch, without a word on which */
       }
     }
     for (const event of body.batch) {
-      this.keep(event);
+      this.keep(`${event.event} ${idOf(event)} ${event.uuid}`, event);
     }
     return [200, { status: 'Ok' }];
-  }
-
-  keep(event) {
-    const key = `${event.event} ${idOf(event)} ${event.uuid}`;
-    if (this.seen.has(key)) {
-      this.repeated++;
-      return;
-    }
-    this.seen.add(key);
-    this.items.push(event);
   }
 
   named(name) {

@@ -1,93 +1,60 @@
 // A strict stand-in of the batch API that Segment and RudderStack share. It refuses what their documentation refuses, and
 // writes down each message once by its messageId. A judge: it shares no code with the product.
 
-import http from 'node:http';
-import zlib from 'node:zlib';
+import { Vendor } from './vendor.mjs';
 
 const TYPES = new Set(['track', 'page', 'screen', 'identify', 'group', 'alias']);
 
-export class SegmentStandin {
+export class SegmentStandin extends Vendor {
   constructor({ key, batchMax = 500 * 1024, messageMax = 32 * 1024, yes }) {
-    Object.assign(this, { key, batchMax, messageMax, yes });
-    this.seen = new Set(); /* for ever: what comes again after a kill is the same message */
-    this.clear();
-    this.text = '';
-    this.modes = [];
+    super();
+    Object.assign(this, { key, batchMax, messageMax, yes: yes ?? { success: true } });
   }
 
-  clear() {
-    this.items = [];
-    this.refusals = [];
-    this.repeated = 0;
+  spoil() {
+    return { success: false, message: 'on command' };
   }
 
-  async start() {
-    this.server = http.createServer((req, res) => {
-      const chunks = [];
-      req.on('data', (chunk) => chunks.push(chunk));
-      req.on('end', () => this.answer(req, Buffer.concat(chunks), res));
-    });
-    await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    this.url = `http://127.0.0.1:${this.server.address().port}`;
-    return this;
+  refuse(status, why) {
+    return super.refuse(status, why, { success: false, message: why });
   }
 
-  stop() {
-    this.server.closeAllConnections();
-    this.server.close();
-  }
-
-  answer(req, body, res) {
-    const mode = this.modes.shift();
-    const [status, text] = mode === undefined ? this.judge(req, body) : [mode, 'on command'];
-    if (status !== 200 && mode === undefined) {
-      this.refusals.push(`${status} ${text}`);
-    }
-    res.writeHead(status, { 'Content-Type': 'application/json', ...(status === 429 ? { 'Retry-After': '1' } : {}) });
-    res.end(status === 200 && this.yes ? this.yes : JSON.stringify({ success: status === 200, message: text }));
-  }
-
-  judge(req, raw) {
+  take(req, raw) {
     if (req.method !== 'POST' || req.url !== '/v1/batch') {
-      return [404, `${req.method} ${req.url}`];
+      return this.refuse(404, `${req.method} ${req.url}`);
     }
     const user = Buffer.from((req.headers.authorization ?? '').replace(/^Basic /, ''), 'base64').toString();
     if (user !== `${this.key}:`) {
-      return [401, 'write key'];
+      return this.refuse(401, 'write key');
     }
     for (const header of ['cookie', 'referer', 'x-forwarded-for']) {
       if (req.headers[header] !== undefined) {
-        return [400, header];
+        return this.refuse(400, header);
       }
     }
-    const body = req.headers['content-encoding'] === 'gzip' ? zlib.gunzipSync(raw) : raw;
-    this.text += body.toString();
-    if (body.length > this.batchMax) {
-      return [413, 'batch'];
+    const text = this.unpack(req, raw) ?? '';
+    if (Buffer.byteLength(text) > this.batchMax) {
+      return this.refuse(413, 'batch');
     }
     let batch;
     try {
-      ({ batch } = JSON.parse(body.toString()));
+      ({ batch } = JSON.parse(text));
     } catch {
-      return [400, 'no JSON'];
+      return this.refuse(400, 'no JSON');
     }
     if (!Array.isArray(batch)) {
-      return [400, 'no batch'];
+      return this.refuse(400, 'no batch');
     }
     for (const message of batch) {
       const wrong = this.wrong(message);
       if (wrong) {
-        return [400, wrong];
+        return this.refuse(400, wrong);
       }
     }
     for (const message of batch) {
-      this.repeated += this.seen.has(message.messageId) ? 1 : 0;
-      if (!this.seen.has(message.messageId)) {
-        this.seen.add(message.messageId);
-        this.items.push(message);
-      }
+      this.keep(message.messageId, message);
     }
-    return [200, 'taken'];
+    return [200, this.yes];
   }
 
   wrong(message) {
