@@ -397,7 +397,7 @@ static int put_all(struct loop *loop, const struct http_request *request,
                    const struct ingest_batch *batch, struct slot *slot, uint64_t now_us) {
     uint8_t env_room[ENV_MAX];
     struct buf env = buf_of(env_room, sizeof env_room);
-    batch->protocol->env(&batch->decoded.envelope, &env);
+    ingest_env(batch, &env);
     check(!env.full);
     if (slot->part_count == 1) {
         slot->waiting = 1;

@@ -34,6 +34,7 @@
 #include "base/errors.h"
 #include "engine/json/json.h"
 #include "model/class.h"
+#include "model/consent.h"
 #include "model/event.h"
 #include "model/form.h"
 #include "model/limits.h"
@@ -335,6 +336,23 @@ struct protocol_answer {
 enum time_form { TIME_FORM_SECONDS, TIME_FORM_MS, TIME_FORM_ISO };
 enum insert_form { INSERT_FORM_BASE32, INSERT_FORM_UUID };
 
+/* How an item says what its person agreed to. */
+enum consent_form {
+    CONSENT_FORM_NONE = 0,
+    CONSENT_FORM_CATEGORIES,   /* an object of category: true, "granted", ... */
+    CONSENT_FORM_GIVEN,        /* a list of categories that are given */
+    CONSENT_FORM_REFUSED,      /* a list of categories that are refused */
+    CONSENT_FORM_TRUE_REFUSES, /* true refuses `refuses` */
+    CONSENT_FORM_FALSE_REFUSES,
+};
+
+/* Where an SDK writes it: keys from the root, NULL behind them. */
+struct consent_place {
+    const char *keys[4];
+    uint8_t form;    /* enum consent_form; NONE ends the list */
+    uint8_t refuses; /* enum consent_bit, of the last two forms */
+};
+
 /* What policy writes into an item, whatever the SDK wrote there; and where it finds what it asks for. */
 struct protocol_names {
     bool
@@ -352,6 +370,7 @@ struct protocol_names {
      * person into one.
      */
     bool links_alone;
+    const struct consent_place *consents; /* up to CONSENT_FORM_NONE; NULL: the SDKs write none */
 };
 
 struct protocol_model;

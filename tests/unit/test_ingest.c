@@ -154,6 +154,39 @@ static void test_a_client_is_named_by_trusted_proxies_alone(void **state) {
     assert_client("10.0.0.1", "10.0.0.2", NULL, "10.0.0.2");
 }
 
+/* What the headers say for the user is kept, in front of what the protocol keeps; nothing else of them is. */
+static void test_signals_are_kept_with_the_request(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *value;
+        const char *env;
+    } cases[] = {
+        {"Accept", "1", "{\"ip\":false,\"path\":\"/track\",\"verbose\":false}"},
+        {"Sec-GPC", "1", "{\"Sec-GPC\":true,\"ip\":false,\"path\":\"/track\",\"verbose\":false}"},
+        {"dnt", "1", "{\"DNT\":true,\"ip\":false,\"path\":\"/track\",\"verbose\":false}"},
+        {"DNT", "0", "{\"ip\":false,\"path\":\"/track\",\"verbose\":false}"},
+        {"DNT", "1, 1", "{\"ip\":false,\"path\":\"/track\",\"verbose\":false}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t room[512];
+        struct buf env = buf_of(room, sizeof room);
+        struct ingest_batch batch;
+        struct http_head head = {.method = HTTP_POST,
+                                 .path = SPAN_LIT("/mixpanel/track"),
+                                 .header_count = 2,
+                                 .headers = {{SPAN_LIT("User-Agent"), SPAN_LIT("someone")},
+                                             {span_str(cases[i].name), span_str(cases[i].value)}}};
+        memcpy(body, ITEM, sizeof ITEM - 1);
+        struct http_request request = {.head = &head, .body = body, .body_size = sizeof ITEM - 1};
+        ingest_read(ingester, sources, &request, 1790000000000, &batch);
+        assert_int_equal(batch.verdict, REPLY_KEPT);
+        ingest_env(&batch, &env);
+        assert_true(span_is(buf_span(&env), cases[i].env));
+        ingest_wipe(ingester);
+    }
+}
+
 int main(void) {
     if (crypto_init() != 0) {
         return 1;
@@ -164,6 +197,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_ids_of_a_packed_body_are_overwritten, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_signals_are_kept_with_the_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_query_is_overwritten_to_its_end, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

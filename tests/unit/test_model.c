@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "model/class.h"
+#include "model/consent.h"
 #include "model/event.h"
 #include "model/form.h"
 #include "model/reason.h"
@@ -125,6 +126,54 @@ static void test_reasons_and_times(void **state) {
     assert_false(aid_is_zero(&somebody));
 }
 
+static void check_env(uint8_t signals, const char *env, const char *expected) {
+    uint8_t room[256];
+    struct buf out = buf_of(room, sizeof room);
+    signals_put(signals, span_str(env), &out);
+    assert_true(span_is(buf_span(&out), expected));
+    assert_int_equal(signals_of_env(buf_span(&out)), signals);
+}
+
+static void test_consent_words(void **state) {
+    (void)state;
+    size_t count = 0;
+    const char *const *words = consent_words(&count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(consent_by_name(span_str(words[i])), 1U << i);
+        assert_string_equal(consent_name((uint8_t)(1U << i)), words[i]);
+    }
+    assert_int_equal(consent_by_name(SPAN_LIT("Analytics")), 0);
+    assert_int_equal(consent_of_category(SPAN_LIT("Analytics")), CONSENT_ANALYTICS);
+    assert_int_equal(consent_of_category(SPAN_LIT("ad_user_data")), CONSENT_ADVERTISING);
+    assert_int_equal(consent_of_category(SPAN_NONE), 0);
+    assert_int_equal(signal_by_name(SPAN_LIT("gpc")), SIGNAL_GPC);
+    assert_string_equal(signal_name(SIGNAL_DNT), "dnt");
+    assert_int_equal(signals_refuse(SIGNAL_GPC), CONSENT_ADVERTISING | CONSENT_SOCIAL);
+    assert_int_equal(signals_refuse(SIGNAL_DNT), 0);
+}
+
+/* Only "1" says anything, and only of these two headers. */
+static void test_signals_in_an_env(void **state) {
+    (void)state;
+    assert_int_equal(signal_of_header(SPAN_LIT("sec-gpc"), SPAN_LIT("1")), SIGNAL_GPC);
+    assert_int_equal(signal_of_header(SPAN_LIT("DNT"), SPAN_LIT("1")), SIGNAL_DNT);
+    assert_int_equal(signal_of_header(SPAN_LIT("DNT"), SPAN_LIT("0")), 0);
+    assert_int_equal(signal_of_header(SPAN_LIT("DNT"), SPAN_LIT("11")), 0);
+    assert_int_equal(signal_of_header(SPAN_LIT("DNT"), SPAN_NONE), 0);
+    assert_int_equal(signal_of_header(SPAN_LIT("X-DNT"), SPAN_LIT("1")), 0);
+    check_env(SIGNAL_GPC, "{\"ip\":true}", "{\"Sec-GPC\":true,\"ip\":true}");
+    check_env(SIGNAL_DNT, "{\"ip\":true}", "{\"DNT\":true,\"ip\":true}");
+    check_env(SIGNAL_DNT | SIGNAL_GPC, "{\"ip\":true}",
+              "{\"DNT\":true,\"Sec-GPC\":true,\"ip\":true}");
+    check_env(SIGNAL_DNT | SIGNAL_GPC, "{}", "{\"DNT\":true,\"Sec-GPC\":true}");
+    check_env(0, "{\"ip\":true}", "{\"ip\":true}");
+    check_env(0, "{}", "{}");
+    assert_int_equal(signals_of_env(SPAN_NONE), 0);
+    assert_int_equal(signals_of_env(SPAN_LIT("{\"path\":\"/DNT\"}")), 0);
+    assert_int_equal(signals_of_env(SPAN_LIT("{\"DNTX\":true}")), 0);
+    assert_int_equal(signals_of_env(SPAN_LIT("{\"DNT\":fals")), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_and_numbers_agree),
@@ -133,6 +182,8 @@ int main(void) {
         cmocka_unit_test(test_form_words),
         cmocka_unit_test(test_meet_is_a_meet),
         cmocka_unit_test(test_reasons_and_times),
+        cmocka_unit_test(test_consent_words),
+        cmocka_unit_test(test_signals_in_an_env),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

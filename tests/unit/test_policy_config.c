@@ -68,6 +68,25 @@ static void test_contract_mistakes(void **state) {
     contract_refused(HEAD "undeclared: keep\n", 7, 13, "hold or drop");
     contract_refused(HEAD "backlog: { max: 5 }\n", 7, 17, "size");
     contract_refused(HEAD "allow: [a]\n", 7, 8, "allow is a mapping");
+    contract_refused(HEAD "requires: analytics\n", 7, 11, "did you mean 'consent.analytics'?");
+    contract_refused(HEAD "requires: [consent.analytics, consent.advertsing]\n", 7, 31,
+                     "did you mean 'consent.advertising'?");
+    contract_refused(HEAD "requires: []\n", 7, 11, "at least one");
+    contract_refused(HEAD "requires: { a: b }\n", 7, 11, "requires is consent.analytics");
+    contract_refused(HEAD "requires:\n", 7, 1, "requires is");
+    contract_refused(HEAD "honour: gpc\n", 7, 9, "honour is a list");
+    contract_refused(HEAD "honour: [gcp]\n", 7, 10, "did you mean 'gpc'?");
+    contract_refused(HEAD "honor: [gpc]\n", 7, 1, "did you mean 'honour'?");
+    contract_refused(HEAD "allow:\n  user.device: { requires: consent.social }\n", 8, 16,
+                     "a form is one word");
+    contract_refused(HEAD "allow:\n  user.device: { coarse: family, requires: social }\n", 8, 44,
+                     "did you mean 'consent.social'?");
+    contract_refused(HEAD "allow:\n  user.device: { raw, mask, requires: consent.social }\n", 8, 16,
+                     "a form is one word");
+    contract_refused(HEAD "allow:\n  user.device: { mask, requires: consent.social }\n", 8, 16,
+                     "does not fit");
+    contract_refused(HEAD "allow:\n  user.device: { coarse, requires: consent.social }\n", 8, 18,
+                     "coarse needs its level");
     contract_refused("vendor: mixpanel\n", 1, 1, "a contract needs connector");
     contract_refused("vendor: Mix\n", 1, 9, "vendor is a name");
     contract_refused("vendor: m\nconnector: mixpanle\n", 2, 12, "did you mean 'mixpanel'?");
@@ -197,6 +216,12 @@ static void test_parents_and_children(void **state) {
 
 static void test_plan_mistakes(void **state) {
     (void)state;
+    plan_refused("consent: { property: x }\n", 1, 12, "did you mean 'properties'?");
+    plan_refused("consent: { properties: { ok: analytic } }\n", 1, 30, "did you mean 'analytics'?");
+    plan_refused("consent: { properties: { ok: [analytics] } }\n", 1, 30, "expected analytics");
+    plan_refused("consent: { categories: { C0002: gpc } }\n", 1, 33, "or social");
+    plan_refused("consent: { categories: [a] }\n", 1, 24, "expected a mapping");
+    plan_refused("consent: [a]\n", 1, 10, "mapping");
     plan_refused("event: {}\n", 1, 1, "did you mean 'events'?");
     plan_refused("properties:\n  a: { type: strng }\n", 2, 14, "did you mean 'string'?");
     plan_refused("properties:\n  a: { type: string }\n", 2, 6,
@@ -288,7 +313,8 @@ static const char big_plan[] =
     "events:\n  Signed Up: { properties: { plan: { enum: [pro, free, plus] } } }\n  'Step *': {}\n  'Ümläut \"q\"': {}\n"
     "properties:\n  tokens: { type: number }\n  code: { pattern: '[A-Z]+\\d{2}' }\n  model: { type: string, max_distinct: 50 }\n"
     "  email: { class: user.contact.email, pattern: '[a-z]+@x' }\n  pw: { class: user.authorization.password }\n"
-    "traits: { plan: { enum: [free] } }\ngroups: { company: {}, team: { class: user.contact.organization } }\n";
+    "traits: { plan: { enum: [free] } }\ngroups: { company: {}, team: { class: user.contact.organization } }\n"
+    "consent: { properties: { ok: categories, seen: gpc, ads: advertising }, categories: { C2: social, A*: analytics } }\n";
 
 static void test_normal_form(void **state) {
     (void)state;
@@ -297,7 +323,8 @@ static void test_normal_form(void **state) {
     struct err err = {0};
     struct ruleset *r = compile(
         HEAD
-        "allow: { user.device: { coarse: major }, user.device.ip_address: { coarse: /48 }, user.unique_id: pseudonym }\ntime: minute\n",
+        "allow: { user.device: { coarse: major, requires: [consent.social, consent.analytics] }, user.device.ip_address: { coarse: /48 }, user.unique_id: pseudonym }\n"
+        "time: minute\nrequires: [consent.social, consent.analytics, consent.social]\n",
         big_plan);
     struct buf first = buf_of(a, sizeof a);
     assert_int_equal(ruleset_write(r, &first), 0);
@@ -313,10 +340,18 @@ static void test_normal_form(void **state) {
     assert_int_equal(again->classes[CLASS_IP_ADDRESS].form.level, LEVEL_NET);
     a[first.n] = '\0';
     assert_non_null(strstr((char *)a, "\"sources\":[3,7]"));
+    assert_non_null(strstr((char *)a, "\"honour\":[\"dnt\",\"gpc\"]"));
+    assert_non_null(strstr((char *)a, "\"requires\":[\"consent.analytics\",\"consent.social\"]"));
+    assert_non_null(strstr((char *)a, "\"user.device\":{\"form\":\"coarse:major\",\"requires\":["));
+    assert_non_null(
+        strstr((char *)a, "\"consent\":{\"categories\":{\"A*\":\"analytics\",\"C2\":\"social\"}"));
+    assert_int_equal(again->requires, CONSENT_ANALYTICS | CONSENT_SOCIAL);
+    assert_int_equal(again->honour, SIGNAL_ALL);
     assert_null(strstr((char *)a, "TOKEN")); /* the credential decides nothing */
     /* The order of lines in the files makes no difference. */
     struct ruleset *other = compile(
-        "purpose: analytics\ntime: minute\nretention: 400d\nallow: { user.unique_id: pseudonym, user.device.ip_address: { coarse: /24 }, user.device: { coarse: major } }\n"
+        "purpose: analytics\ntime: minute\nretention: 400d\nallow: { user.unique_id: pseudonym, user.device.ip_address: { coarse: /24 }, user.device: { requires: [consent.analytics, consent.social], coarse: major } }\n"
+        "honour: [gpc, dnt]\nrequires: [consent.analytics, consent.social]\n"
         "credential: { file: X }\nendpoint: https://api-eu.mixpanel.com\nconnector: mixpanel\nvendor: mixpanel\n",
         big_plan);
     assert_true(ruleset_equal(r, other));
@@ -348,8 +383,8 @@ static void test_damaged_normal_form(void **state) {
         assert_true(ruleset_read(span_of(bytes, i), &read, &err) != 0);
     }
     static const char newer[] =
-        "{\"contract\":{},\"format\":2,\"plan\":{},\"sources\":[],\"tables\":{}}";
-    assert_int_equal(ruleset_read(SPAN_LIT("{\"format\":2}"), &read, &err), BH_E_VERSION);
+        "{\"contract\":{},\"format\":3,\"plan\":{},\"sources\":[],\"tables\":{}}";
+    assert_int_equal(ruleset_read(SPAN_LIT("{\"format\":3}"), &read, &err), BH_E_VERSION);
     assert_int_equal(ruleset_read(span_str(newer), &read, &err), BH_E_VERSION);
     assert_int_equal(ruleset_read(SPAN_LIT("[]"), &read, &err), BH_E_CORRUPT);
     assert_int_equal(ruleset_read(SPAN_NONE, &read, &err), BH_E_CORRUPT);

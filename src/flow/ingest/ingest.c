@@ -8,7 +8,7 @@
 #include "os/thread.h"
 #include "protocol/wire/wire.h"
 
-enum { ORIGIN_MAX = 256, ITEMS_MAX = LIMIT_REQUEST_EVENTS };
+enum { ORIGIN_MAX = 256, ENV_MAX = 512, ITEMS_MAX = LIMIT_REQUEST_EVENTS };
 
 /* -- sources -------------------------------------------------------------------------------------------------------------------- */
 
@@ -242,6 +242,14 @@ static uint32_t authenticate(struct ingester *g, const struct ingest_sources *so
     return good;
 }
 
+static uint8_t signals_of(const struct http_head *head) {
+    uint8_t signals = 0;
+    for (uint32_t i = 0; i < head->header_count; i++) {
+        signals |= signal_of_header(head->headers[i].name, head->headers[i].value);
+    }
+    return signals;
+}
+
 void ingest_read(struct ingester *g, const struct ingest_sources *sources,
                  const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch) {
@@ -274,12 +282,25 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
         return;
     }
     bool known = false;
+    ret_batch->signals = signals_of(request->head);
     ret_batch->good = authenticate(g, sources, ret_batch, &known);
     if (!known) {
         ret_batch->verdict = REPLY_UNAUTHORIZED;
     } else {
         ret_batch->verdict = ret_batch->good != 0 ? REPLY_KEPT : REPLY_MALFORMED;
     }
+}
+
+void ingest_env(const struct ingest_batch *batch, struct buf *out) {
+    if (batch->signals == 0) {
+        batch->protocol->env(&batch->decoded.envelope, out);
+        return;
+    }
+    uint8_t room[ENV_MAX];
+    struct buf env = buf_of(room, sizeof room);
+    batch->protocol->env(&batch->decoded.envelope, &env);
+    check(!env.full);
+    signals_put(batch->signals, buf_span(&env), out);
 }
 
 void ingest_wipe(struct ingester *g) {

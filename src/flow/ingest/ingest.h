@@ -16,6 +16,7 @@
 #include "base/errors.h"
 #include "engine/http/http_server.h"
 #include "engine/json/json.h"
+#include "model/consent.h"
 #include "model/event.h"
 #include "model/reason.h"
 #include "protocol/protocol.h"
@@ -55,13 +56,17 @@ struct ingest_batch {
     struct protocol_decoded decoded; /* the envelope is always filled when there is a protocol */
     /* Parallel to decoded.items: the source of each item, NULL where its token is unknown (its reason is then set). */
     const struct ingest_source *const *sources;
-    uint32_t good; /* items without a reason */
+    uint32_t good;   /* items without a reason */
+    uint8_t signals; /* enum signal_bit: what the request's headers say for the user */
 };
 
 /* Unwraps, decodes and authenticates. All in *ret_batch lives until the next call or the end of the request. */
 void ingest_read(struct ingester *g, const struct ingest_sources *sources,
                  const struct http_request *request, int64_t now_ms,
                  struct ingest_batch *ret_batch);
+
+/* What the record keeps of the request: the protocol's env, and of the headers the signals alone. */
+void ingest_env(const struct ingest_batch *batch, struct buf *out);
 
 /*
  * When the request is done: what was unwrapped, and each id whose escapes were decoded, is overwritten, so that a secret does not outlive its request

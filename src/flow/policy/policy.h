@@ -11,7 +11,8 @@
  *  Q2 A never-class withholds its leaf whatever a contract says; the compiler refuses such a rule as well.
  *  Q3 The verdict of an event is the meet of all rulesets from its seq until now (form_meet, the stricter time and undeclared).
  *  Q4 No identifier leaves as sent unless the contract says raw; equal ids give equal pseudonyms within a vendor and domain, and unequal across vendors.
- *  Q5 Output is valid JSON of the item's own protocol shape; keys are unique.
+ *  Q5 What requires consent leaves only where the event itself, or its request, says that it is given, and nothing says that it is refused.
+ *  Q6 Output is valid JSON of the item's own protocol shape; keys are unique.
  * Threads: rulesets are immutable and shared; a policy (scratch) belongs to one courier.
  * Errors: CONFIG with file, line, column, caret; at sending time only FULL (the item's output exceeds its buffer) which withholds the event as too_big.
  */
@@ -82,6 +83,10 @@ int ruleset_read(struct span json, struct ruleset **ret_ruleset, struct err *err
 bool ruleset_equal(const struct ruleset *a, const struct ruleset *b);
 /* `undeclared: hold`: what it holds back is listed for a person; `drop` asks for no list. */
 bool ruleset_lists_undeclared(const struct ruleset *ruleset);
+/* "requires consent.analytics; honours dnt, gpc": what of consent a rule set asks, for people; nothing where it asks nothing. */
+void ruleset_put_consent(const struct ruleset *ruleset, struct buf *out);
+/* False: it requires consent that neither the protocol's SDKs nor the plan's properties can say, so what requires it never leaves. */
+bool ruleset_hears_consent(const struct ruleset *ruleset);
 /* A plan alone, under a contract of this protocol that opens nothing and that source 1 feeds: for asking what is declared. */
 int ruleset_of_plan(const struct plan *plan, const char *connector, struct ruleset **ret_ruleset,
                     struct err *err) BH_MUST_USE;

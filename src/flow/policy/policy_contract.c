@@ -150,20 +150,119 @@ static int read_credential(struct contract *c, const struct yaml_node *root, str
     return rc;
 }
 
+/* One word or a list of them, each one of `words` behind the prefix, as bits. */
+static int read_bits(const struct yaml_node *node, const char *prefix, const char *const *words,
+                     size_t count, uint8_t *ret_bits, const char *expected, struct err *err) {
+    char full[8][40];
+    const char *all[8];
+    check(count <= BH_COUNT(all));
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(full[i], sizeof full[i], "%s%s", prefix, words[i]);
+        all[i] = full[i];
+    }
+    bool is_list = yaml_kind_of(node) == YAML_SEQUENCE;
+    *ret_bits = 0;
+    for (size_t i = 0; i < (is_list ? yaml_count(node) : 1); i++) {
+        const struct yaml_node *one = is_list ? yaml_at(node, i) : node;
+        uint8_t bit = 0;
+        for (size_t k = 0; k < count; k++) {
+            if (yaml_kind_of(one) == YAML_SCALAR && span_is(yaml_text(one), all[k])) {
+                bit = (uint8_t)(1U << k);
+            }
+        }
+        if (bit == 0) {
+            const char *near = yaml_nearest(yaml_text(one), all, count);
+            const char *bare = yaml_nearest(yaml_text(one), words, count);
+            for (size_t k = 0; near == NULL && k < count; k++) {
+                near = words[k] == bare ? all[k] : NULL;
+            }
+            return yaml_error(err, one, "%s%s%s%s", expected,
+                              near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                              near != NULL ? "'?" : "");
+        }
+        *ret_bits |= bit;
+    }
+    return 0;
+}
+
+static int read_requires(const struct yaml_node *node, uint8_t *ret_consents, struct err *err) {
+    size_t count = 0;
+    const char *const *words = consent_words(&count);
+    int rc = read_bits(node, "consent.", words, count, ret_consents,
+                       "requires is consent.analytics, consent.functional, "
+                       "consent.personalization, consent.advertising, consent.social, or a list",
+                       err);
+    return rc == 0 && *ret_consents == 0
+               ? yaml_error(err, node, "requires needs at least one consent")
+               : rc;
+}
+
+/* {"form":…,"requires":[…]}, or the list alone. */
+static void write_consents(struct buf *out, uint8_t consents) {
+    const char *before = "";
+    buf_put_byte(out, '[');
+    for (uint8_t bit = 1; (bit & CONSENT_ALL) != 0; bit = (uint8_t)(bit << 1)) {
+        if ((consents & bit) != 0) {
+            buf_printf(out, "%s\"consent.%s\"", before, consent_name(bit));
+            before = ",";
+        }
+    }
+    buf_put_byte(out, ']');
+}
+
+/* Unless said, every objection that a browser can send is heeded: whom the law exempts says so. */
+static int write_consent(struct buf *out, const struct yaml_node *root, struct err *err) {
+    size_t count = 0;
+    const char *const *words = signal_words(&count);
+    const struct yaml_node *node = yaml_get(root, "requires");
+    uint8_t bits = 0;
+    int rc = node != NULL ? read_requires(node, &bits, err) : 0;
+    if (rc == 0 && node != NULL) {
+        buf_put_str(out, ",\"requires\":");
+        write_consents(out, bits);
+    }
+    node = yaml_get(root, "honour");
+    bits = SIGNAL_ALL;
+    if (rc == 0 && node != NULL) {
+        rc = yaml_kind_of(node) == YAML_SEQUENCE
+                 ? read_bits(node, "", words, count, &bits, "a signal is gpc or dnt", err)
+                 : yaml_error(err, node, "honour is a list: [gpc, dnt], one of them, or []");
+    }
+    const char *before = "";
+    buf_put_str(out, ",\"honour\":[");
+    for (size_t i = 0; i < count; i++) {
+        if ((bits >> i & 1U) != 0) {
+            buf_printf(out, "%s\"%s\"", before, words[i]);
+            before = ",";
+        }
+    }
+    buf_put_byte(out, ']');
+    return rc;
+}
+
 /* "coarse" alone says too little, and a level belongs to coarse alone. */
 /* NOLINTNEXTLINE(readability-function-cognitive-complexity): one refusal after the other */
-static int read_form(const struct yaml_node *node, struct form *ret_form, struct err *err) {
+static int read_form(const struct yaml_node *node, struct form *ret_form, uint8_t *ret_requires,
+                     struct err *err) {
     static const char *const words[] = {"raw", "drop", "redact", "pseudonym", "mask", "coarse"};
     static const char *const levels[] = {"country", "region", "family", "major", "path",
                                          "/24",     "/48",    "hour",   "day",   "year"};
     const struct yaml_node *word = node;
     const struct yaml_node *level = NULL;
     if (yaml_kind_of(node) == YAML_MAPPING) {
-        if (yaml_count(node) != 1) {
-            return yaml_error(err, node, "a form is one word, or { coarse: LEVEL }");
+        const struct yaml_node *requires = yaml_get(node, "requires");
+        size_t at = requires != NULL && span_is(yaml_text(yaml_key_at(node, 0)), "requires");
+        if (yaml_count(node) != (requires != NULL ? 2 : 1)) {
+            return yaml_error(err, node,
+                              "a form is one word, or { coarse: LEVEL }; with { FORM, requires: "
+                              "consent.WORD } it needs consent");
         }
-        word = yaml_key_at(node, 0);
-        level = yaml_at(node, 0);
+        int rc = requires != NULL ? read_requires(requires, ret_requires, err) : 0;
+        if (rc != 0) {
+            return rc;
+        }
+        word = yaml_key_at(node, at);
+        level = yaml_is_null(yaml_at(node, at)) ? NULL : yaml_at(node, at);
     }
     struct span text = yaml_text(word);
     uint8_t id = form_by_name(text);
@@ -199,10 +298,10 @@ static int read_form(const struct yaml_node *node, struct form *ret_form, struct
 }
 
 static int read_rule(const struct yaml_node *key, const struct yaml_node *node, uint16_t *ret_class,
-                     struct form *ret_form, struct err *err) {
+                     struct form *ret_form, uint8_t *ret_requires, struct err *err) {
     int rc = class_read(key, ret_class, err);
     if (rc == 0) {
-        rc = read_form(node, ret_form, err);
+        rc = read_form(node, ret_form, ret_requires, err);
     }
     if (rc != 0) {
         return rc;
@@ -240,12 +339,19 @@ static int write_allow(struct buf *out, const struct yaml_node *root, struct err
         for (size_t i = 0; i < yaml_count(allow); i++) {
             uint16_t class_id;
             struct form form;
-            int rc = read_rule(yaml_key_at(allow, i), yaml_at(allow, i), &class_id, &form, err);
+            uint8_t requires = 0;
+            int rc = read_rule(yaml_key_at(allow, i), yaml_at(allow, i), &class_id, &form,
+                               &requires, err);
             if (rc != 0) {
                 return rc;
             }
-            buf_printf(out, "%s\"%s\":\"%s\"", i == 0 ? "" : ",", class_name(class_id),
-                       form_name(form));
+            buf_printf(out, "%s\"%s\":%s\"%s\"", i == 0 ? "" : ",", class_name(class_id),
+                       requires != 0 ? "{\"form\":" : "", form_name(form));
+            if (requires != 0) {
+                buf_put_str(out, ",\"requires\":");
+                write_consents(out, requires);
+                buf_put_byte(out, '}');
+            }
         }
     }
     buf_put_byte(out, '}');
@@ -312,11 +418,11 @@ static int read_rest(struct contract *c, const struct yaml_node *root, struct er
 }
 
 static int check_words(const struct yaml_node *root, struct err *err) {
-    static const char *const keys[] = {"vendor",     "connector", "endpoint", "credential",
-                                       "purpose",    "retention", "allow",    "time",
-                                       "undeclared", "ca",        "backlog"};
-    static const char *const later[] = {"seal",   "alias", "minors", "requires",
-                                        "onward", "flags", "routes", "lanes"};
+    static const char *const keys[] = {
+        "vendor", "connector",  "endpoint", "credential", "purpose",  "retention", "allow",
+        "time",   "undeclared", "ca",       "backlog",    "requires", "honour"};
+    static const char *const later[] = {"seal",  "alias",  "minors", "onward",
+                                        "flags", "routes", "lanes"};
     if (yaml_kind_of(root) != YAML_MAPPING) {
         return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
     }
@@ -345,6 +451,9 @@ static int read_contract(struct contract *c, const struct yaml_node *root, struc
     buf_put_byte(out, '{');
     if (rc == 0) {
         rc = write_allow(out, root, err);
+    }
+    if (rc == 0) {
+        rc = write_consent(out, root, err);
     }
     if (rc == 0) {
         rc = write_word(out, root, "time", time_words, BH_COUNT(time_words), "second", err);

@@ -63,10 +63,16 @@ static const char *cost_of(uint16_t class_id) {
     return NULL;
 }
 
-static void put_closed(struct buf *out, const struct class_rule *rule, uint16_t class_id,
-                       bool is_found) {
+static void put_closed(const struct policy *p, struct buf *out, const struct class_rule *rule,
+                       uint16_t class_id, bool is_found) {
     const char *name = class_name(class_id) != NULL ? class_name(class_id) : "unknown";
     const char *found = is_found ? "found " : "";
+    if (rule->state == CLASS_NO_CONSENT) {
+        buf_printf(out, "allow %s requires ", class_name(rule->rule_class));
+        consents_put((uint8_t)(rule->requires & ~p->given), out);
+        buf_put_str(out, ": not given");
+        return;
+    }
     if (rule->state == CLASS_NEVER_OPEN) {
         buf_printf(out, "never: %s%s", found, name);
         return;
@@ -163,12 +169,36 @@ static void put_withheld(struct policy *p, struct buf *out, const struct decisio
                                                  : ": the value has no such form");
             break;
         }
-        put_closed(out, &rule, class_id, found != CLASS_NONE);
+        put_closed(p, out, &rule, class_id, found != CLASS_NONE);
         break;
     default:
-        put_closed(out, &rule, class_id, found != CLASS_NONE);
+        put_closed(p, out, &rule, class_id, found != CLASS_NONE);
         break;
     }
+}
+
+/* The contract as a whole, or the line that an event's name needs. */
+static void put_no_consent(struct policy *p, struct buf *out) {
+    uint8_t requires = 0;
+    uint8_t honour = 0;
+    for (size_t i = 0; i < p->in->ruleset_count; i++) {
+        requires |= p->in->rulesets[i]->requires;
+        honour |= p->in->rulesets[i]->honour;
+    }
+    requires &= (uint8_t)~p->given;
+    if (p->reason == REASON_OPTED_OUT) {
+        buf_put_str(out, "honour: ");
+        signals_list(honour & p->signals, out);
+        return;
+    }
+    if (requires == 0) {
+        struct class_rule rule = policy_class(p, CLASS_BEHAVIOR);
+        put_closed(p, out, &rule, CLASS_BEHAVIOR, false);
+        return;
+    }
+    buf_put_str(out, "requires ");
+    consents_put(requires, out);
+    buf_put_str(out, ": not given");
 }
 
 /* Nothing of the item leaves, whatever each leaf might. */
@@ -178,7 +208,9 @@ static void put_item_reason(struct policy *p, struct buf *out) {
         buf_put_str(out, any_drops(p) ? "drop" : "hold");
     } else if (p->reason == REASON_NOT_ALLOWED) {
         struct class_rule rule = policy_class(p, CLASS_BEHAVIOR);
-        put_closed(out, &rule, CLASS_BEHAVIOR, false);
+        put_closed(p, out, &rule, CLASS_BEHAVIOR, false);
+    } else if (p->reason == REASON_NO_CONSENT || p->reason == REASON_OPTED_OUT) {
+        put_no_consent(p, out);
     } else if (p->reason == REASON_SOURCE_NOT_FED) {
         buf_put_str(out, "the source does not list this vendor");
     } else {

@@ -18,7 +18,7 @@
 #include "flow/policy/policy.h"
 
 enum {
-    RULESET_FORMAT = 1, /* of the normal form */
+    RULESET_FORMAT = 2, /* of the normal form; 1 had no consent */
     POLICY_TABLES =
         2, /* grows with every change of what a form does to a value: part of rule sets */
     NAME_BYTES_MAX = 127, /* a name in plan and contract */
@@ -67,6 +67,13 @@ struct contract {
     char purpose[NAME_BYTES_MAX + 1];
     char retention[32];
     uint64_t backlog_max;
+};
+
+/* What a property that the plan names under `consent` says: one of the three. */
+struct consent_rule {
+    uint8_t consents; /* enum consent_bit: a category */
+    uint8_t signals;  /* enum signal_bit: a signal */
+    bool is_categories;
 };
 
 /* -- rule sets (policy_rules.c) --------------------------------------------------------------------- */
@@ -172,12 +179,19 @@ struct key_rule {
     const struct rule_field *plan;
 };
 
-enum class_state { CLASS_CLOSED = 0, CLASS_OPEN, CLASS_NEVER_OPEN, CLASS_UNFIT };
+enum class_state {
+    CLASS_CLOSED = 0,
+    CLASS_OPEN,
+    CLASS_NEVER_OPEN,
+    CLASS_UNFIT,
+    CLASS_NO_CONSENT, /* its line requires more than is given */
+};
 
 struct class_rule {
     struct form form;    /* FORM_DROP unless open */
     uint16_t rule_class; /* class of the line that decides; CLASS_NONE = no line */
     uint8_t state;       /* enum class_state */
+    uint8_t requires;    /* enum consent_bit: what its line requires */
 };
 
 struct block;
@@ -191,9 +205,16 @@ struct ruleset {
     const struct protocol_ops *connector;
     uint8_t time; /* enum time_precision */
     bool undeclared_drop;
-    struct class_rule classes[CLASS_LIMIT];
-    struct names events;     /* struct rule_event */
-    struct names properties; /* struct rule_field */
+    uint8_t requires;                       /* enum consent_bit: of every event */
+    uint8_t honour;                         /* enum signal_bit */
+    bool asks_consent;                      /* an item's own words decide something */
+    struct class_rule classes[CLASS_LIMIT]; /* with every consent given */
+    /* The same by the consents that are given, CONSENT_SETS of them; NULL: no line requires any. */
+    const struct class_rule (*without)[CLASS_LIMIT];
+    struct names consent_properties; /* struct consent_rule */
+    struct names consent_categories; /* uint8_t: enum consent_bit */
+    struct names events;             /* struct rule_event */
+    struct names properties;         /* struct rule_field */
     struct names traits;
     struct names groups;
     struct names keys
@@ -203,6 +224,11 @@ struct ruleset {
 
 static inline bool ruleset_feeds(const struct ruleset *r, uint16_t source) {
     return (r->fed[source >> 6] >> (source & 63) & 1) != 0;
+}
+
+/* The classes as they are open where these consents are given. */
+static inline const struct class_rule *ruleset_classes(const struct ruleset *r, uint8_t given) {
+    return BH_LIKELY(r->without == NULL) ? r->classes : r->without[given];
 }
 
 /* -- the item in hand ---------------------------------------------------------------------------- */
@@ -299,8 +325,10 @@ struct policy {
     bool is_broken;                 /* J2: its leaves were not all judged */
     bool is_fused;                  /* each leaf is written as soon as it is judged */
     bool writes;                    /* of the walk in hand: it writes */
-    uint8_t time;                   /* enum time_precision: the strictest */
-    const struct ruleset *judging;  /* whose word alone counts; NULL = the meet of all */
+    uint8_t given;   /* enum consent_bit: what every rule set that asks finds given */
+    uint8_t signals; /* enum signal_bit: of the request, and of the item where a rule set asks */
+    uint8_t time;    /* enum time_precision: the strictest */
+    const struct ruleset *judging; /* whose word alone counts; NULL = the meet of all */
     struct span device_prefix;
     uint64_t space_hash;
     struct span own_host; /* of the page's own address */
@@ -373,6 +401,16 @@ void policy_write_begin(struct policy *p);
 bool policy_write(struct policy *p);
 /* Says a leaf's story. */
 void policy_tell(struct policy *p, uint32_t token, const struct decision *d);
+
+/* -- consent (policy_consent.c) --------------------------------------------------------------------- */
+
+/* Fills given and adds to signals, where a rule set asks. */
+void policy_consent_read(struct policy *p);
+/* Why nothing of the item leaves under a rule set: OPTED_OUT, NO_CONSENT or NONE. */
+uint8_t policy_consent_reason(struct policy *p, const struct ruleset *rules);
+/* "consent.analytics, consent.social", "gpc, dnt" */
+void consents_put(uint8_t consents, struct buf *out);
+void signals_list(uint8_t signals, struct buf *out);
 
 /* -- pseudonyms (policy_id.c) ---------------------------------------------------------------------- */
 

@@ -98,6 +98,7 @@ struct span policy_key_escaped(struct policy *p, uint32_t token) {
 struct judge {
     struct policy *p;
     const struct ruleset *rules;
+    const struct class_rule *classes; /* of the rule set, under the consents given */
     const struct rule_event *event;
     bool has_own_properties; /* the event declares some for itself */
     bool is_first;
@@ -144,14 +145,15 @@ static void withhold(struct decision *d, uint8_t reason, const struct field *fie
 
 /* The contract's word on a class. */
 static void take_class(const struct judge *j, struct decision *d) {
-    const struct class_rule *rule = &j->rules->classes[d->class_id];
+    const struct class_rule *rule = &j->classes[d->class_id];
     d->form = rule->form;
     d->act = ACT_SHAPE;
     if (rule->state != CLASS_OPEN) {
         d->act = ACT_WITHHOLD;
-        d->reason = rule->state == CLASS_NEVER_OPEN ? REASON_NEVER
-                    : rule->state == CLASS_UNFIT    ? REASON_FORM_UNFIT
-                                                    : REASON_NOT_ALLOWED;
+        d->reason = rule->state == CLASS_NEVER_OPEN   ? REASON_NEVER
+                    : rule->state == CLASS_UNFIT      ? REASON_FORM_UNFIT
+                    : rule->state == CLASS_NO_CONSENT ? REASON_NO_CONSENT
+                                                      : REASON_NOT_ALLOWED;
     }
 }
 
@@ -403,11 +405,12 @@ static void meet(struct decision *all, const struct decision *one) {
 
 struct class_rule policy_class(const struct policy *p, uint16_t class_id) {
     if (p->judging != NULL) {
-        return p->judging->classes[class_id];
+        return ruleset_classes(p->judging, p->given)[class_id];
     }
-    struct class_rule all = p->in->rulesets[p->in->ruleset_count - 1]->classes[class_id];
+    struct class_rule all =
+        ruleset_classes(p->in->rulesets[p->in->ruleset_count - 1], p->given)[class_id];
     for (size_t i = 0; i + 1 < p->in->ruleset_count; i++) {
-        const struct class_rule *one = &p->in->rulesets[i]->classes[class_id];
+        const struct class_rule *one = &ruleset_classes(p->in->rulesets[i], p->given)[class_id];
         all.form = form_meet(all.form, one->form);
         if (one->state != CLASS_OPEN && all.state == CLASS_OPEN) {
             all = *one;
@@ -453,12 +456,12 @@ static uint8_t key_reason(struct judge *j, uint32_t key) {
     for (uint32_t i = j->finding_next; i < event->finding_count && event->findings[i].leaf == key;
          i++) {
         uint16_t class_id = event->findings[i].class_id;
-        const struct class_rule *rule = &j->rules->classes[class_id < CLASS_LIMIT ? class_id : 0];
+        const struct class_rule *rule = &j->classes[class_id < CLASS_LIMIT ? class_id : 0];
         if (rule->state == CLASS_NEVER_OPEN) {
             return REASON_NEVER;
         }
         if (rule->state != CLASS_OPEN || rule->form.id != FORM_RAW) {
-            reason = REASON_NOT_ALLOWED;
+            reason = rule->state == CLASS_NO_CONSENT ? REASON_NO_CONSENT : REASON_NOT_ALLOWED;
         }
     }
     return reason;
@@ -681,10 +684,10 @@ static uint8_t judge_event_name(struct judge *j) {
     if (j->event == NULL && !is_reserved) {
         return REASON_EVENT_UNDECLARED;
     }
-    const struct class_rule *rule = &j->rules->classes[CLASS_BEHAVIOR];
+    const struct class_rule *rule = &j->classes[CLASS_BEHAVIOR];
     if (!event_is_link(p->in->event->kind) &&
         (rule->state != CLASS_OPEN || rule->form.id != FORM_RAW)) {
-        return REASON_NOT_ALLOWED;
+        return rule->state == CLASS_NO_CONSENT ? REASON_NO_CONSENT : REASON_NOT_ALLOWED;
     }
     return REASON_NONE;
 }
@@ -692,8 +695,9 @@ static uint8_t judge_event_name(struct judge *j) {
 static void judge_ruleset(struct judge *j) {
     struct policy *p = j->p;
     uint8_t kind = p->in->event->kind;
-    uint8_t reason =
-        ruleset_feeds(j->rules, p->in->request->source) ? REASON_NONE : REASON_SOURCE_NOT_FED;
+    uint8_t reason = ruleset_feeds(j->rules, p->in->request->source)
+                         ? policy_consent_reason(p, j->rules)
+                         : (uint8_t)REASON_SOURCE_NOT_FED;
     p->group = NULL;
     if (kind == EVENT_GROUP) {
         uint32_t key = find_group_key(p);
@@ -743,12 +747,25 @@ struct span policy_own_host(struct policy *p) {
     return p->own_host;
 }
 
+static bool asks_consent(const struct policy *p) {
+    bool asks = false;
+    for (size_t i = 0; i < p->in->ruleset_count; i++) {
+        asks = asks || p->in->rulesets[i]->asks_consent;
+    }
+    return asks;
+}
+
 bool policy_judge(struct policy *p) {
     bool is_event = p->in->event->kind != EVENT_PROFILE && p->in->event->kind != EVENT_GROUP;
     p->reason = REASON_NONE;
     p->is_broken = false;
     p->has_own_host = false;
     p->time = TIME_MS;
+    p->given = CONSENT_ALL;
+    p->signals = signals_of_env(p->in->request->env);
+    if (asks_consent(p)) {
+        policy_consent_read(p);
+    }
     p->name_token = is_event ? find_role(p, 0, PLACE_EVENT, ROLE_EVENT_NAME) : 0;
     if (is_event && p->name_token == 0) {
         p->name_token = find_role(p, 0, PLACE_EVENT, ROLE_CALL);
@@ -765,6 +782,7 @@ bool policy_judge(struct policy *p) {
     }
     for (size_t i = 0; i < p->in->ruleset_count; i++) {
         struct judge j = {.p = p, .rules = p->in->rulesets[i], .is_first = i == 0};
+        j.classes = ruleset_classes(j.rules, p->given);
         judge_ruleset(&j);
         if (p->reason != REASON_NONE && p->explain == NULL) {
             continue; /* nothing of it leaves, and nobody asks about the leaves */

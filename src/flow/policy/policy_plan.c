@@ -306,13 +306,65 @@ static int write_group(struct plan_reader *r, const struct yaml_node *key,
     return rc;
 }
 
+/* What a property says of consent, or which of ours a category of another name is. */
+static int write_consent_word(struct plan_reader *r, const struct yaml_node *key,
+                              const struct yaml_node *node, const char *what) {
+    static const char *const words[] = {"analytics",   "functional", "personalization",
+                                        "advertising", "social",     "categories",
+                                        "gpc",         "dnt"};
+    bool is_category = strcmp(what, "a category") == 0;
+    size_t count = is_category ? 5 : BH_COUNT(words);
+    int rc = read_name(r, key, what);
+    if (rc == 0 && ++r->field_count > FIELDS_MAX) {
+        rc = yaml_error(r->err, key, "more than %d names", FIELDS_MAX);
+    }
+    bool good = false;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        good = good || (yaml_kind_of(node) == YAML_SCALAR && span_is(yaml_text(node), words[i]));
+    }
+    if (rc == 0 && !good) {
+        const char *near = yaml_nearest(yaml_text(node), words, count);
+        rc = yaml_error(r->err, node,
+                        "expected analytics, functional, personalization, advertising%s%s%s%s",
+                        is_category ? " or social" : ", social, categories, gpc or dnt",
+                        near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                        near != NULL ? "'?" : "");
+    }
+    if (rc == 0) {
+        json_put_string(&r->out, yaml_text(key));
+        buf_put_byte(&r->out, ':');
+        json_put_string(&r->out, yaml_text(node));
+    }
+    return rc;
+}
+
+static int write_consent(struct plan_reader *r, const struct yaml_node *node) {
+    static const char *const keys[] = {"properties", "categories"};
+    int rc = yaml_only_keys(node, keys, BH_COUNT(keys), r->err);
+    if (rc == 0) {
+        buf_put_str(&r->out, "\"consent\":{\"categories\":");
+        rc = write_section(r, yaml_get(node, "categories"), "a category", write_consent_word);
+    }
+    if (rc == 0) {
+        buf_put_str(&r->out, ",\"properties\":");
+        rc = write_section(r, yaml_get(node, "properties"), "a property", write_consent_word);
+    }
+    buf_put_str(&r->out, "},");
+    return rc;
+}
+
 static int write_plan(struct plan_reader *r, const struct yaml_node *root) {
-    static const char *const keys[] = {"events", "properties", "traits", "groups"};
+    static const char *const keys[] = {"events", "properties", "traits", "groups", "consent"};
     int rc = yaml_is_null(root) ? 0 : yaml_only_keys(root, keys, BH_COUNT(keys), r->err);
     if (rc != 0) {
         return rc;
     }
-    buf_put_str(&r->out, "{\"events\":");
+    const struct yaml_node *consent = yaml_get(root, "consent");
+    buf_put_byte(&r->out, '{');
+    if (consent != NULL && !yaml_is_null(consent) && (rc = write_consent(r, consent)) != 0) {
+        return rc;
+    }
+    buf_put_str(&r->out, "\"events\":");
     rc = write_section(r, yaml_get(root, "events"), "an event", write_event);
     if (rc == 0) {
         buf_put_str(&r->out, ",\"groups\":");

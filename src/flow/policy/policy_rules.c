@@ -1,11 +1,13 @@
 /*
  * Rule sets: the normal form, and the tables that are read from it.
  *
- *   {"contract":{"allow":{CLASS:FORM},"connector":…,"endpoint":…,"purpose":…,"retention":…,"time":…,"undeclared":…,"vendor":…},
- *    "format":1,
- *    "plan":{"events":{NAME:{PROPERTY:FIELD}},"groups":{NAME:CLASS},"properties":{NAME:FIELD},"traits":{NAME:FIELD}},
+ *   {"contract":{"allow":{CLASS:RULE},"connector":…,"endpoint":…,"honour":[SIGNAL],"purpose":…,"requires":[CONSENT],"retention":…,"time":…,
+ *                "undeclared":…,"vendor":…},
+ *    "format":2,
+ *    "plan":{"consent":{"categories":{NAME:WORD},"properties":{NAME:WORD}},"events":{NAME:{PROPERTY:FIELD}},"groups":{NAME:CLASS},"properties":{NAME:FIELD},"traits":{NAME:FIELD}},
  *    "sources":[NUMBER,…],
  *    "tables":{"policy":1,"protocol":1}}
+ *   RULE = FORM or {"form":FORM,"requires":[CONSENT]}
  *   FIELD = {"class":…,"enum":[…],"max_distinct":n,"pattern":…,"type":…}
  *
  * `sources` are those that feed the vendor. `tables` are the versions of the field table and of the forms under which the rule set was
@@ -378,11 +380,81 @@ static int read_events(struct rules_reader *r, uint32_t object) {
     return rc;
 }
 
+/* A name's word under `consent: properties` or `consent: categories`, kept with the rule set; NULL with CORRUPT or NOMEM. */
+static int read_consent_word(struct rules_reader *r, struct span word, bool is_category,
+                             const void **ret_value) {
+    if (is_category) {
+        uint8_t *bit = take(r->rules, sizeof *bit);
+        if (bit == NULL) {
+            return BH_E_NOMEM;
+        }
+        *bit = consent_by_name(word);
+        *ret_value = bit;
+        return *bit != 0 ? 0 : corrupt(r, "a category of consent");
+    }
+    struct consent_rule *rule = take(r->rules, sizeof *rule);
+    if (rule == NULL) {
+        return BH_E_NOMEM;
+    }
+    *rule = (struct consent_rule){consent_by_name(word), signal_by_name(word),
+                                  span_is(word, "categories")};
+    *ret_value = rule;
+    return rule->consents != 0 || rule->signals != 0 || rule->is_categories
+               ? 0
+               : corrupt(r, "a property of consent");
+}
+
+static int read_consent_names(struct rules_reader *r, uint32_t object, bool are_categories,
+                              struct names *ret_names) {
+    if (!is_kind(r, object, JSON_OBJECT)) {
+        return corrupt(r, "consent");
+    }
+    uint32_t end = r->tokens[object].next;
+    size_t count = 0;
+    for (uint32_t t = object + 1; t < end; t = r->tokens[t].next) {
+        count++;
+    }
+    struct name_slot *entries = calloc(count + 1, sizeof *entries);
+    int rc = entries == NULL ? BH_E_NOMEM : 0;
+    size_t n = 0;
+    for (uint32_t t = object + 1; t < end && rc == 0; t = r->tokens[t].next, n++) {
+        rc = take_text(r, &r->tokens[t], &entries[n].name);
+        entries[n].hash = name_hash(entries[n].name);
+        struct span word =
+            is_kind(r, t + 1, JSON_STRING) ? json_span(r->text, &r->tokens[t + 1]) : SPAN_NONE;
+        rc = rc == 0 ? read_consent_word(r, word, are_categories, &entries[n].value) : rc;
+    }
+    if (rc == 0) {
+        rc = names_build(r->rules, entries, n, true, ret_names);
+    }
+    free(entries);
+    return rc;
+}
+
+static int read_consent(struct rules_reader *r, uint32_t consent) {
+    struct ruleset *rules = r->rules;
+    int rc = 0;
+    if (consent != 0) {
+        rc = read_consent_names(r, member(r, consent, "categories"), true,
+                                &rules->consent_categories);
+        rc = rc == 0 ? read_consent_names(r, member(r, consent, "properties"), false,
+                                          &rules->consent_properties)
+                     : rc;
+    }
+    rules->asks_consent = rules->requires != 0 || rules->without != NULL ||
+                          (rules->honour != 0 && rules->consent_properties.slots != NULL);
+    return rc;
+}
+
 static int read_plan(struct rules_reader *r, uint32_t plan) {
     if (!is_kind(r, plan, JSON_OBJECT)) {
         return corrupt(r, "plan");
     }
-    int rc = read_events(r, member(r, plan, "events"));
+    int rc = read_consent(r, member(r, plan, "consent"));
+    if (rc != 0) {
+        return rc;
+    }
+    rc = read_events(r, member(r, plan, "events"));
     if (rc == 0) {
         rc = read_section(r, member(r, plan, "properties"), "property", &r->rules->properties);
     }
@@ -409,17 +481,23 @@ static bool form_read(struct span word, struct form *ret_form) {
            (ret_form->id == FORM_COARSE) == (ret_form->level != LEVEL_NONE);
 }
 
+/* A line of `allow`. */
+struct line {
+    struct form form;
+    uint8_t requires; /* enum consent_bit */
+};
+
 /* The line that decides a class: its own, else the nearest ancestor's, unless something on the way needs its own line. */
-static void decide_class(struct ruleset *rules, const struct form lines[CLASS_LIMIT],
+static void decide_class(struct ruleset *rules, const struct line lines[CLASS_LIMIT],
                          uint16_t class_id) {
     struct class_rule *rule = &rules->classes[class_id];
-    *rule = (struct class_rule){{FORM_DROP, LEVEL_NONE}, CLASS_NONE, CLASS_CLOSED};
+    *rule = (struct class_rule){{FORM_DROP, LEVEL_NONE}, CLASS_NONE, CLASS_CLOSED, 0};
     if (class_is_never(class_id)) {
         rule->state = CLASS_NEVER_OPEN;
         return;
     }
     for (uint16_t c = class_id; c != CLASS_NONE; c = class_parent(c)) {
-        if (lines[c].id != FORM_NONE) {
+        if (lines[c].form.id != FORM_NONE) {
             rule->rule_class = c;
             break;
         }
@@ -430,7 +508,8 @@ static void decide_class(struct ruleset *rules, const struct form lines[CLASS_LI
     if (rule->rule_class == CLASS_NONE) {
         return;
     }
-    struct form form = lines[rule->rule_class];
+    struct form form = lines[rule->rule_class].form;
+    rule->requires = lines[rule->rule_class].requires;
     if (!form_fits_class(form, class_id)) {
         rule->state = CLASS_UNFIT;
     } else if (form.id != FORM_DROP) {
@@ -439,27 +518,95 @@ static void decide_class(struct ruleset *rules, const struct form lines[CLASS_LI
     }
 }
 
+/* A list of words, each with this prefix, as bits; an absent one is empty. */
+static int read_bits(struct rules_reader *r, uint32_t list, const char *prefix,
+                     uint8_t (*bit_of)(struct span word), uint8_t *ret_bits) {
+    *ret_bits = 0;
+    if (list == 0) {
+        return 0;
+    }
+    if (!is_kind(r, list, JSON_ARRAY)) {
+        return corrupt(r, "a list of consents or signals");
+    }
+    for (uint32_t t = list + 1; t < r->tokens[list].next; t = r->tokens[t].next) {
+        struct span word =
+            is_kind(r, t, JSON_STRING) ? json_span(r->text, &r->tokens[t]) : SPAN_NONE;
+        uint8_t bit =
+            span_starts(word, span_str(prefix)) ? bit_of(span_from(word, strlen(prefix))) : 0;
+        if (bit == 0) {
+            return corrupt(r, "a word of consent");
+        }
+        *ret_bits |= bit;
+    }
+    return 0;
+}
+
+static int read_line(struct rules_reader *r, uint32_t value, struct line *ret_line) {
+    uint32_t form = value;
+    ret_line->requires = 0;
+    if (is_kind(r, value, JSON_OBJECT)) {
+        form = member(r, value, "form");
+        int rc = read_bits(r, member(r, value, "requires"), "consent.", consent_by_name,
+                           &ret_line->requires);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return is_kind(r, form, JSON_STRING) &&
+                   form_read(json_span(r->text, &r->tokens[form]), &ret_line->form)
+               ? 0
+               : corrupt(r, "allow");
+}
+
+/* The classes for every set of consents, so that nothing of it is asked leaf by leaf. */
+static int build_without(struct ruleset *rules) {
+    bool any = false;
+    for (unsigned c = 0; c < CLASS_LIMIT; c++) {
+        any = any || (rules->classes[c].state == CLASS_OPEN && rules->classes[c].requires != 0);
+    }
+    if (!any) {
+        return 0;
+    }
+    struct class_rule(*tables)[CLASS_LIMIT] = take(rules, CONSENT_SETS * sizeof *tables);
+    if (tables == NULL) {
+        return BH_E_NOMEM;
+    }
+    for (unsigned given = 0; given < CONSENT_SETS; given++) {
+        memcpy(tables[given], rules->classes, sizeof rules->classes);
+        for (unsigned c = 0; c < CLASS_LIMIT; c++) {
+            struct class_rule *rule = &tables[given][c];
+            if (rule->state == CLASS_OPEN && (rule->requires & ~given) != 0) {
+                rule->state = CLASS_NO_CONSENT;
+                rule->form = (struct form){FORM_DROP, LEVEL_NONE};
+            }
+        }
+    }
+    rules->without = (const struct class_rule(*)[CLASS_LIMIT])tables;
+    return 0;
+}
+
 static int read_allow(struct rules_reader *r, uint32_t allow) {
-    struct form lines[CLASS_LIMIT];
+    struct line lines[CLASS_LIMIT];
     memset(lines, 0, sizeof lines);
     if (!is_kind(r, allow, JSON_OBJECT)) {
         return corrupt(r, "allow");
     }
     for (uint32_t t = allow + 1; t < r->tokens[allow].next; t = r->tokens[t].next) {
         uint16_t class_id = class_by_name(json_span(r->text, &r->tokens[t]));
-        struct form form;
-        if (class_id == CLASS_NONE || !is_kind(r, t + 1, JSON_STRING) ||
-            !form_read(json_span(r->text, &r->tokens[t + 1]), &form)) {
+        if (class_id == CLASS_NONE) {
             return corrupt(r, "allow");
         }
-        lines[class_id] = form;
+        int rc = read_line(r, t + 1, &lines[class_id]);
+        if (rc != 0) {
+            return rc;
+        }
     }
     unsigned count = 0;
     const uint16_t *all = class_all(&count);
     for (unsigned i = 0; i < count; i++) {
         decide_class(r->rules, lines, all[i]);
     }
-    return 0;
+    return build_without(r->rules);
 }
 
 static int read_contract_rules(struct rules_reader *r, uint32_t contract) {
@@ -480,7 +627,12 @@ static int read_contract_rules(struct rules_reader *r, uint32_t contract) {
         r->rules->connector == NULL) {
         return corrupt(r, "contract");
     }
-    return read_allow(r, member(r, contract, "allow"));
+    int rc = read_bits(r, member(r, contract, "requires"), "consent.", consent_by_name,
+                       &r->rules->requires);
+    if (rc == 0) {
+        rc = read_bits(r, member(r, contract, "honour"), "", signal_by_name, &r->rules->honour);
+    }
+    return rc == 0 ? read_allow(r, member(r, contract, "allow")) : rc;
 }
 
 static int read_sources(struct rules_reader *r, uint32_t list) {

@@ -156,7 +156,7 @@ static uint8_t check_found(struct policy *p, const struct finding *f, const stru
         return REASON_NEVER;
     }
     if (rule.state != CLASS_OPEN) {
-        return REASON_NOT_ALLOWED;
+        return rule.state == CLASS_NO_CONSENT ? REASON_NO_CONSENT : REASON_NOT_ALLOWED;
     }
     if (rule.form.id == FORM_REDACT || rule.form.id == FORM_MASK) {
         if (!add_edit(edits, start, end, f->class_id, rule.form.id, value)) {

@@ -10,6 +10,12 @@ enum {
     SEND_BODY_MAX = 1024 * 1024,
 };
 
+/* Sent without cookies, since storing was refused (or was never asked for): no consent to anything. */
+static const struct consent_place consents[] = {
+    {{"properties", "$cookieless_mode"}, CONSENT_FORM_TRUE_REFUSES, CONSENT_ALL},
+    {{NULL}, CONSENT_FORM_NONE, 0},
+};
+
 const struct protocol_ops posthog_ops = {
     .id = PROTOCOL_POSTHOG,
     .name = "posthog",
@@ -21,7 +27,8 @@ const struct protocol_ops posthog_ops = {
               .time = "timestamp",
               .time_form = TIME_FORM_ISO,
               .person = "distinct_id",
-              .page_url = {"properties", "$current_url"}},
+              .page_url = {"properties", "$current_url"},
+              .consents = consents},
     .model = &posthog_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,

@@ -9,6 +9,15 @@ enum {
     SEND_BODY_MAX = 480 * 1024, /* of 500 KB: what Segment's own SDK allows itself */
 };
 
+/* Segment's consent object, RudderStack's, and what a phone's system says of advertising. */
+const struct consent_place segment_consents[] = {
+    {{"context", "consent", "categoryPreferences"}, CONSENT_FORM_CATEGORIES, 0},
+    {{"context", "consentManagement", "allowedConsentIds"}, CONSENT_FORM_GIVEN, 0},
+    {{"context", "consentManagement", "deniedConsentIds"}, CONSENT_FORM_REFUSED, 0},
+    {{"context", "device", "adTrackingEnabled"}, CONSENT_FORM_FALSE_REFUSES, CONSENT_ADVERTISING},
+    {{NULL}, CONSENT_FORM_NONE, 0},
+};
+
 const struct protocol_ops segment_ops = {
     .id = PROTOCOL_SEGMENT,
     .name = "segment",
@@ -18,7 +27,8 @@ const struct protocol_ops segment_ops = {
               .time = "timestamp",
               .time_form = TIME_FORM_ISO,
               .page_url = {"context", "page", "url"},
-              .links_alone = true},
+              .links_alone = true,
+              .consents = segment_consents},
     .model = &segment_model,
     .items_max = SEND_ITEMS_MAX,
     .body_max = SEND_BODY_MAX,

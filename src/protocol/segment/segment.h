@@ -59,6 +59,7 @@ bool segment_is_placeholder(struct span id);
 void segment_person_begin(struct person_iter *it, struct span text, const struct json_token *tokens,
                           uint32_t root, enum event_kind kind, struct buf *scratch);
 bool segment_person_next(struct person_iter *it, struct person_ref *ret);
+extern const struct consent_place segment_consents[];
 unsigned segment_endpoint_of(enum event_kind kind);
 /* {"batch":[...]} of messages that say where they may be passed on and that no address is known; BH_E_SYNTAX: one is too large for the vendor. */
 int segment_put_batch(const struct span *items, size_t item_count, struct buf *plain);
