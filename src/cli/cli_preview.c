@@ -6,6 +6,7 @@
 #include "cli/cli_items.h"
 #include "gateway/snapshot.h"
 #include "model/class.h"
+#include "model/consent.h"
 #include "os/file.h"
 
 enum { OUT_MAX = 2 * LIMIT_EVENT_BYTES };
@@ -21,6 +22,7 @@ struct preview {
     struct translator *translator;       /* NULL: the vendor speaks the source's protocol */
     const struct protocol_ops *vendor_protocol;
     struct json_token *tokens; /* scratch of a translation */
+    struct span env; /* as of a request whose browser sends these signals */
     struct buf out;
     bool first_leaf;
     uint64_t sent;
@@ -106,7 +108,8 @@ static int preview_item(void *context, const struct cli_item *item) {
     struct record_request request = {.protocol = p->protocol->id,
                                      .kind = item->decoded->envelope.endpoint,
                                      .source = p->source->number,
-                                     .events = 1};
+                                     .events = 1,
+                                     .env = p->env};
     struct record_event event = {
         .seq = item->line,
         .kind = item->item->kind,
@@ -222,9 +225,15 @@ static int preview_with(const struct cli_args *args, struct preview *p,
 }
 
 static int preview_run(const struct cli_args *args) {
+    uint8_t env_room[64];
+    struct buf env = buf_of(env_room, sizeof env_room);
+    signals_put((uint8_t)((cli_has(args, "--gpc") ? SIGNAL_GPC : 0) |
+                          (cli_has(args, "--dnt") ? SIGNAL_DNT : 0)),
+                SPAN_LIT("{}"), &env);
     struct preview p = {.json = args->json,
                         .explain = cli_has(args, "--explain"),
                         .tokens = malloc(LIMIT_EVENT_TOKENS * sizeof *p.tokens),
+                        .env = buf_span(&env),
                         .out = buf_of(malloc(OUT_MAX), OUT_MAX)};
     struct err err = {0};
     struct plan *plan = NULL;
@@ -250,17 +259,20 @@ static int preview_run(const struct cli_args *args) {
 static const struct cli_option preview_options[] = {
     {"--source", "NAME", "whose items these are (default: the first source that feeds the vendor)"},
     {"--explain", NULL, "add for every leaf the class, the form and the rule that decided"},
+    {"--gpc", NULL, "as from a browser that sends Sec-GPC: 1 (Global Privacy Control)"},
+    {"--dnt", NULL, "as from a browser that sends DNT: 1 (Do Not Track)"},
     {"--held", NULL, "instead: what of the events kept is held as undeclared"},
 };
 
 const struct cli_command cli_command_preview = {
     .name = "preview",
-    .usage = "preview VENDOR [--source NAME] [--explain] < events.ndjson | --held",
+    .usage = "preview VENDOR [--source NAME] [--explain] [--gpc] [--dnt] < events.ndjson | --held",
     .summary = "Show events as a vendor would receive them; null where nothing leaves",
     .details =
         "One batch item a line, as the SDK sends it. Nothing is sent or kept.\n"
         "--held reads no input: it lists names (never values) in the kept events that\n"
-        "plan.yaml does not declare, and proposes lines for it.\n\n"
+        "plan.yaml does not declare, and proposes lines for it.\n"
+        "Where a contract requires consent, the event itself says what is given.\n\n"
         "example:\n"
         "  echo '{\"event\":\"Signed In\",\"properties\":{\"distinct_id\":\"u1\",\"note\":\"hi\"}}' |\n"
         "    bulkhead -c ./bulkhead preview mixpanel --explain\n"

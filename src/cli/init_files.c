@@ -69,6 +69,10 @@ static const char plan_yaml[] =
 "traits:                         # of a person's or a group's profile\n"
 "  plan: { enum: [free, plus, pro] }\n"
 "\n"
+"# consent:                      # which properties say what a person agreed to, for `requires:` in a contract\n"
+"#   properties: { consent_analytics: analytics, consent_choices: categories }\n"
+"#   categories: { C0002: analytics, C0004: advertising } # what the ids of your consent manager mean\n"
+"\n"
 "groups:                         # whom a person belongs to: the key is a property, its values are ids\n"
 "  company: { class: user.workplace }\n";
 
@@ -105,6 +109,10 @@ static const char plan_yaml[] =
     "# user.contact.email: mask               # a line like this opens one more thing; say here why\n" \
     "\n" \
     "time: second                    # precision that leaves: ms, second, minute or hour; exact times join two vendors\n" \
+    "# A browser that objects: nothing of its events goes to this vendor. Global Privacy Control opts out of sale and sharing, and Do Not Track\n" \
+    "# objects to tracking; a processor that works for you alone may be exempt: honour: []\n" \
+    "honour: [gpc, dnt]\n" \
+    "# requires: consent.analytics   # only events that say that it is given; plan.yaml, under consent:, names the property that says so\n" \
     "undeclared: hold                # hold: withheld, and listed by `bulkhead preview " name " --held`; drop: withheld\n"
 
 static const char mixpanel_yaml[] = CONTRACT("mixpanel", "https://api-eu.mixpanel.com", "MIXPANEL_TOKEN");
