@@ -250,6 +250,16 @@ static void test_posthog(void **state) {
                      "\"$set\":{\"plan\":\"pro\",\"ok\":[\"analytics\"]}}",
                      ""),
               "\"plan\":\"pro\"", true);
+    /* posthog-node writes $set into properties. */
+    check_has(out_of(rules, "/capture",
+                     "{\"api_key\":\"t\",\"event\":\"$set\",\"distinct_id\":\"u1\",\"properties\":{"
+                     "\"$set\":{\"plan\":\"pro\",\"ok\":[\"analytics\"]}}}",
+                     ""),
+              "\"plan\":\"pro\"", true);
+    assert_string_equal(
+        out_of(rules, "/capture",
+               RUN(",\"x\":{\"ok_analytics\":true,\"$set\":{\"ok_analytics\":true}}"), ""),
+        NO_CONSENT);
     ruleset_free(rules);
 }
 
@@ -275,6 +285,9 @@ static void test_segment_and_rudder(void **state) {
         {"\"consent\":{\"categoryPreferences\":{}}", false},
         {"\"consent\":{\"categoryPreferences\":[\"Analytics\"]}", false},
         {"\"consent\":{\"Analytics\":true}", false},
+        {"\"traits\":{\"ok_analytics\":true}", true}, /* RudderStack says traits here as well */
+        {"\"page\":{\"ok_analytics\":true}", false},
+        {"\"ok_analytics\":true", false},
         {"\"consent\":{\"categoryPreferences\":{\"Analytics\":\"granted\"}}", true},
         {"\"consentManagement\":{\"allowedConsentIds\":[\"C0002\"],\"deniedConsentIds\":[]}", true},
         {"\"consentManagement\":{\"allowedConsentIds\":[\"C0002\"],\"deniedConsentIds\":[\"C0002\"]}",

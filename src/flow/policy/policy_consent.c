@@ -132,15 +132,29 @@ static void read_members(struct policy *p, const struct ruleset *rules, uint32_t
     }
 }
 
-static void read_properties(struct policy *p, const struct ruleset *rules, struct said *said) {
-    uint8_t place = p->in->protocol->root_place((enum event_kind)p->in->event->kind);
+/* An object's members that hold data: properties, $set, traits. */
+static void read_holder(struct policy *p, const struct ruleset *rules, const struct field *field,
+                        uint32_t object, struct said *said) {
+    bool holds_data =
+        field != NULL && (field->role == ROLE_OPERATION || field->role == ROLE_PROPERTIES);
+    if (holds_data && p->tokens[object].kind == JSON_OBJECT) {
+        read_members(p, rules, object, said);
+    }
+}
+
+/* Of the item, and one below it: $set stands in properties as well, and traits in the context. */
+static void read_holders(struct policy *p, const struct ruleset *rules, struct said *said) {
+    const struct protocol_ops *protocol = p->in->protocol;
+    uint8_t root = protocol->root_place((enum event_kind)p->in->event->kind);
     for (uint32_t t = 1; t < p->tokens[0].next; t = p->tokens[t].next) {
-        const struct field *field =
-            p->in->protocol->field((enum field_place)place, policy_key(p, t));
-        bool holds_data =
-            field != NULL && (field->role == ROLE_PROPERTIES || field->role == ROLE_OPERATION);
-        if (holds_data && p->tokens[t + 1].kind == JSON_OBJECT) {
-            read_members(p, rules, t + 1, said);
+        const struct field *outer = table_find(protocol, root, policy_key(p, t));
+        read_holder(p, rules, outer, t + 1, said);
+        if (outer == NULL || p->tokens[t + 1].kind != JSON_OBJECT) {
+            continue;
+        }
+        for (uint32_t m = t + 2; m < p->tokens[t + 1].next; m = p->tokens[m].next) {
+            const struct field *inner = table_find(protocol, outer->inside, policy_key(p, m));
+            read_holder(p, rules, inner, m + 1, said);
         }
     }
 }
@@ -158,7 +172,7 @@ void policy_consent_read(struct policy *p) {
             read_place(p, rules, place, &said);
         }
         if (rules->consent_properties.slots != NULL) {
-            read_properties(p, rules, &said);
+            read_holders(p, rules, &said);
         }
         said.refused |= signals_refuse(said.signals);
         p->given &= (uint8_t)(said.given & ~said.refused);

@@ -80,6 +80,7 @@ export function contract(options) {
     lines.push(`  ${name}: ${form}`);
   }
   lines.push(`time: ${options.time ?? 'second'}`, `undeclared: ${options.undeclared ?? 'hold'}`);
+  lines.push(...(options.consent ?? [])); /* requires: and honour: */
   if (options.backlog) {
     lines.push(`backlog: { max: ${options.backlog} }`);
   }
