@@ -1,6 +1,6 @@
 /*
- * A contract file: whatever its bytes, it is refused at a place in it or becomes a rule set in which nothing that never leaves is open, and that
- * is the same after writing and reading.
+ * A contract file: whatever its bytes, it is refused at a place in it or becomes a rule set in which nothing that never leaves is open, nothing that
+ * requires consent is open without it, and that is the same after writing and reading.
  */
 /* depends: policy resolve protocol mixpanel wire yaml json crypto model base */
 #include <stdlib.h>
@@ -27,10 +27,20 @@ static void check_rules(const struct contract *contract) {
         check(is_open ==
               (rules->classes[c].form.id != FORM_DROP && rules->classes[c].form.id != FORM_NONE));
     }
+    for (unsigned given = 0; given < CONSENT_SETS; given++) {
+        const struct class_rule *classes = ruleset_classes(rules, (uint8_t)given);
+        for (unsigned c = 0; c < CLASS_LIMIT; c++) {
+            bool is_open = classes[c].state == CLASS_OPEN;
+            check(is_open == (rules->classes[c].state == CLASS_OPEN &&
+                              (rules->classes[c].requires & ~given) == 0));
+            check(is_open || classes[c].form.id == FORM_DROP || classes[c].form.id == FORM_NONE);
+        }
+    }
     struct buf b = buf_of(memory, sizeof memory);
     check(ruleset_write(rules, &b) == 0);
     check(ruleset_read(buf_span(&b), &again, &err) == 0);
     check(memcmp(rules->classes, again->classes, sizeof rules->classes) == 0);
+    check(rules->requires == again->requires && rules->honour == again->honour);
     ruleset_free(again);
     ruleset_free(rules);
     plan_free(plan);

@@ -27,12 +27,13 @@ static uint8_t memory[2][OUT_MAX];
 static const char plan_text[] =
     "events: { Run: { properties: { own: { type: number } } }, 'S*': {} }\nproperties:\n  n: { type: number }\n  b: { type: boolean }\n  s: { pattern: '[a-z@. ]*' }\n"
     "  e: { enum: [a, b] }\n  u: { type: url }\n  t: { type: time }\n  c.n: { type: number }\n  'x*': { type: string, class: user.unique_id }\n  m: { class: user.contact.email, pattern: '[a-z@.]+' }\n"
-    "traits: { n: { type: number }, e: { enum: [a, b] }, d: { class: user.demographic.date_of_birth, type: time } }\ngroups: { company: {} }\n";
+    "traits: { n: { type: number }, e: { enum: [a, b] }, d: { class: user.demographic.date_of_birth, type: time } }\ngroups: { company: {} }\n"
+    "consent: { properties: { e: categories, b: advertising, o: categories, n: gpc }, categories: { a: analytics } }\n";
 static const char *const allows[] = {
     "  user: raw\n  system: raw\n  user.unique_id: raw\n  user.unique_id.pseudonymous: pseudonym\n  user.device.device_id: raw\n  user.workplace: raw\n  user.behavior.browsing_history: raw\n  user.device.ip_address: raw\n",
-    ("  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.device: { coarse: major }\n  user.device.device_id: pseudonym\n  user.device.ip_address: { coarse: /24 }\n  user.contact: mask\n"
+    ("  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.device: { coarse: major, requires: consent.advertising }\n  user.device.device_id: pseudonym\n  user.device.ip_address: { coarse: /24 }\n  user.contact: mask\n"
      "  user.behavior.browsing_history: { coarse: path }\n  user.demographic.date_of_birth: { coarse: year }\n  user.workplace: pseudonym\n  user.location: { coarse: region }\n  user.name: mask\n"),
-    "  user: redact\n  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.contact.email: redact\n  user.contact.phone_number: mask\n",
+    "  user: redact\n  user.behavior: raw\n  system: raw\n  user.unique_id: pseudonym\n  user.contact.email: { redact, requires: [consent.analytics, consent.advertising] }\n  user.contact.phone_number: mask\n",
 };
 
 static void start(void) {
