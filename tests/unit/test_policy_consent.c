@@ -161,6 +161,13 @@ static void test_a_class_requires_consent(void **state) {
               true);
     assert_int_equal(result->verdict.withheld_by_reason[REASON_NO_CONSENT], 1);
     ruleset_free(rules);
+    /* A parent's line takes what it requires along. */
+    rules = policy_kit_allow("  user.behavior: raw\n  user.location: { raw, requires: "
+                             "consent.advertising }\n",
+                             "", PLAN);
+    check_has(track(rules, "\"$city\":\"Lyon\"", ""), "Lyon", false);
+    check_has(track(rules, "\"$city\":\"Lyon\",\"ok_ads\":true", ""), "Lyon", true);
+    ruleset_free(rules);
     rules = policy_kit_allow("  user.behavior: { raw, requires: consent.analytics }\n", "", PLAN);
     assert_string_equal(track(rules, "", ""), NO_CONSENT);
     check_has(track(rules, "\"ok_analytics\":true", ""), "Run", true);
@@ -347,10 +354,13 @@ static void test_the_strictest_rule_set_holds(void **state) {
             apply(list, "/track", ITEM(",\"ok\":[\"analytics\",\"advertising\"]"), "", true)->json,
             "Firefox", true);
     }
-    const struct ruleset *const both[] = {asks, deaf, NULL};
-    struct verdict *v =
-        &apply(both, "/track", ITEM(",\"ok\":[\"analytics\",\"advertising\"]"), "", false)->verdict;
-    assert_true(!v->sends && v->reason == REASON_NO_CONSENT);
+    const struct ruleset *const both[][3] = {{asks, deaf, NULL}, {deaf, asks, NULL}};
+    for (size_t i = 0; i < BH_COUNT(both); i++) {
+        struct verdict *v =
+            &apply(both[i], "/track", ITEM(",\"ok\":[\"analytics\",\"advertising\"]"), "", false)
+                 ->verdict;
+        assert_true(!v->sends && v->reason == REASON_NO_CONSENT);
+    }
     ruleset_free(open);
     ruleset_free(asks);
     ruleset_free(deaf);
