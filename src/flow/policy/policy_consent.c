@@ -243,10 +243,12 @@ void ruleset_put_consent(const struct ruleset *rules, struct buf *out) {
         signals_list(rules->honour, out);
         before = "; ";
     }
-    for (uint16_t c = 0; c < CLASS_LIMIT; c++) {
-        const struct class_rule *rule = &rules->classes[c];
-        if (rule->requires != 0 && rule->rule_class == c) {
-            buf_printf(out, "%s%s requires ", before, class_name(c));
+    unsigned count = 0;
+    const uint16_t *all = class_all(&count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct class_rule *rule = &rules->classes[all[i]];
+        if (rule->requires != 0 && rule->rule_class == all[i]) {
+            buf_printf(out, "%s%s requires ", before, class_name(all[i]));
             consents_put(rule->requires, out);
             before = "; ";
         }

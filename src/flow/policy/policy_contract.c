@@ -150,54 +150,57 @@ static int read_credential(struct contract *c, const struct yaml_node *root, str
     return rc;
 }
 
-/* One word or a list of them, each one of `words` behind the prefix, as bits. */
-static int read_bits(const struct yaml_node *node, const char *prefix, const char *const *words,
-                     size_t count, uint8_t *ret_bits, const char *expected, struct err *err) {
-    char full[8][40];
-    const char *all[8];
-    check(count <= BH_COUNT(all));
-    for (size_t i = 0; i < count; i++) {
-        (void)snprintf(full[i], sizeof full[i], "%s%s", prefix, words[i]);
-        all[i] = full[i];
+/* The words of consent or of signals, as a contract writes them. */
+struct vocabulary {
+    const char *prefix;
+    const char *const *words;
+    size_t count;
+    const char *expected;
+};
+
+static int read_bit(const struct yaml_node *node, const struct vocabulary *v, uint8_t *bits,
+                    struct err *err) {
+    struct span text = yaml_kind_of(node) == YAML_SCALAR ? yaml_text(node) : SPAN_NONE;
+    bool has_prefix = span_starts(text, span_str(v->prefix));
+    struct span word = has_prefix ? span_from(text, strlen(v->prefix)) : text;
+    for (size_t i = 0; i < v->count; i++) {
+        if (has_prefix && span_is(word, v->words[i])) {
+            *bits |= (uint8_t)(1U << i);
+            return 0;
+        }
     }
-    bool is_list = yaml_kind_of(node) == YAML_SEQUENCE;
+    const char *near = yaml_nearest(word, v->words, v->count);
+    return yaml_error(err, node, "%s%s%s%s%s", v->expected, near != NULL ? "; did you mean '" : "",
+                      near != NULL ? v->prefix : "", near != NULL ? near : "",
+                      near != NULL ? "'?" : "");
+}
+
+/* One word or a list of them, as bits. */
+static int read_bits(const struct yaml_node *node, const struct vocabulary *v, uint8_t *ret_bits,
+                     struct err *err) {
     *ret_bits = 0;
-    for (size_t i = 0; i < (is_list ? yaml_count(node) : 1); i++) {
-        const struct yaml_node *one = is_list ? yaml_at(node, i) : node;
-        uint8_t bit = 0;
-        for (size_t k = 0; k < count; k++) {
-            if (yaml_kind_of(one) == YAML_SCALAR && span_is(yaml_text(one), all[k])) {
-                bit = (uint8_t)(1U << k);
-            }
-        }
-        if (bit == 0) {
-            const char *near = yaml_nearest(yaml_text(one), all, count);
-            const char *bare = yaml_nearest(yaml_text(one), words, count);
-            for (size_t k = 0; near == NULL && k < count; k++) {
-                near = words[k] == bare ? all[k] : NULL;
-            }
-            return yaml_error(err, one, "%s%s%s%s", expected,
-                              near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
-                              near != NULL ? "'?" : "");
-        }
-        *ret_bits |= bit;
+    if (yaml_kind_of(node) != YAML_SEQUENCE) {
+        return read_bit(node, v, ret_bits, err);
     }
-    return 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < yaml_count(node); i++) {
+        rc = read_bit(yaml_at(node, i), v, ret_bits, err);
+    }
+    return rc;
 }
 
 static int read_requires(const struct yaml_node *node, uint8_t *ret_consents, struct err *err) {
-    size_t count = 0;
-    const char *const *words = consent_words(&count);
-    int rc = read_bits(node, "consent.", words, count, ret_consents,
-                       "requires is consent.analytics, consent.functional, "
-                       "consent.personalization, consent.advertising, consent.social, or a list",
-                       err);
+    struct vocabulary v = {
+        .prefix = "consent.",
+        .expected = "requires is consent.analytics, consent.functional, "
+                    "consent.personalization, consent.advertising, consent.social, or a list"};
+    v.words = consent_words(&v.count);
+    int rc = read_bits(node, &v, ret_consents, err);
     return rc == 0 && *ret_consents == 0
                ? yaml_error(err, node, "requires needs at least one consent")
                : rc;
 }
 
-/* {"form":…,"requires":[…]}, or the list alone. */
 static void write_consents(struct buf *out, uint8_t consents) {
     const char *before = "";
     buf_put_byte(out, '[');
@@ -212,8 +215,8 @@ static void write_consents(struct buf *out, uint8_t consents) {
 
 /* Unless said, every objection that a browser can send is heeded: whom the law exempts says so. */
 static int write_consent(struct buf *out, const struct yaml_node *root, struct err *err) {
-    size_t count = 0;
-    const char *const *words = signal_words(&count);
+    struct vocabulary v = {.prefix = "", .expected = "a signal is gpc or dnt"};
+    v.words = signal_words(&v.count);
     const struct yaml_node *node = yaml_get(root, "requires");
     uint8_t bits = 0;
     int rc = node != NULL ? read_requires(node, &bits, err) : 0;
@@ -225,14 +228,14 @@ static int write_consent(struct buf *out, const struct yaml_node *root, struct e
     bits = SIGNAL_ALL;
     if (rc == 0 && node != NULL) {
         rc = yaml_kind_of(node) == YAML_SEQUENCE
-                 ? read_bits(node, "", words, count, &bits, "a signal is gpc or dnt", err)
+                 ? read_bits(node, &v, &bits, err)
                  : yaml_error(err, node, "honour is a list: [gpc, dnt], one of them, or []");
     }
     const char *before = "";
     buf_put_str(out, ",\"honour\":[");
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < v.count; i++) {
         if ((bits >> i & 1U) != 0) {
-            buf_printf(out, "%s\"%s\"", before, words[i]);
+            buf_printf(out, "%s\"%s\"", before, v.words[i]);
             before = ",";
         }
     }
