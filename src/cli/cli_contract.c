@@ -43,11 +43,14 @@ static int check_vendor(const struct settings *settings, const struct plan *plan
     } else {
         note_consent(&vendor, asked);
     }
-    if (r == 0 && !ruleset_hears_consent(vendor.ruleset)) {
-        (void)fprintf(stderr,
-                      "warning: %s requires consent that nothing says: its SDKs send none, and "
-                      "plan.yaml has no consent: properties\n",
-                      name);
+    for (unsigned i = 0; r == 0 && i < settings->source_count; i++) {
+        const struct protocol_ops *protocol = protocol_by_id(settings->sources[i].protocol);
+        if (vendor.sources[i].feeds_vendor && !ruleset_hears_consent(vendor.ruleset, protocol)) {
+            (void)fprintf(stderr,
+                          "warning: %s requires consent that source %s cannot say: SDKs of %s send "
+                          "none, and plan.yaml has no consent: properties\n",
+                          name, settings->sources[i].name, protocol->name);
+        }
     }
     snapshot_vendor_fini(&vendor);
     return r;

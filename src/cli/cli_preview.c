@@ -22,7 +22,7 @@ struct preview {
     struct translator *translator;       /* NULL: the vendor speaks the source's protocol */
     const struct protocol_ops *vendor_protocol;
     struct json_token *tokens; /* scratch of a translation */
-    struct span env; /* as of a request whose browser sends these signals */
+    struct span env;           /* as of a request whose browser sends these signals */
     struct buf out;
     bool first_leaf;
     uint64_t sent;

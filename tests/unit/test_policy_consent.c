@@ -2,7 +2,7 @@
  * Consent in policy: what requires it leaves only where the event or its request says that it is given; objections of browsers are heeded; of several
  * rule sets the strictest word holds.
  */
-/* depends: policy inspect segment posthog mixpanel protocol wire http json crypto resolve model base */
+/* depends: policy inspect amplitude segment posthog mixpanel protocol wire http json crypto resolve model base */
 /* sources: policy_keys.c policy_kit.c mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/compiler.h"
+#include "protocol/amplitude/amplitude.h"
 #include "protocol/mixpanel/mixpanel.h"
 #include "protocol/posthog/posthog.h"
 #include "protocol/segment/rudder.h"
@@ -270,6 +271,39 @@ static void test_posthog(void **state) {
     ruleset_free(rules);
 }
 
+static void test_amplitude(void **state) {
+    (void)state;
+    kit_use(&amplitude_ops);
+    struct ruleset *rules = rules_of("requires: consent.analytics\n");
+#define AMPLITUDE(more) "{\"api_key\":\"t\",\"events\":[{\"user_id\":\"u12345\"," more "}]}"
+    assert_string_equal(out_of(rules, "/2/httpapi", AMPLITUDE("\"event_type\":\"Run\""), ""),
+                        NO_CONSENT);
+    check_has(
+        out_of(rules, "/2/httpapi",
+               AMPLITUDE("\"event_type\":\"Run\",\"event_properties\":{\"ok_analytics\":true}"),
+               ""),
+        "Run", true);
+    check_has(out_of(rules, "/2/httpapi",
+                     AMPLITUDE("\"event_type\":\"$identify\",\"user_properties\":{\"$set\":{"
+                               "\"plan\":\"pro\",\"ok_analytics\":\"granted\"}}"),
+                     ""),
+              "\"plan\":\"pro\"", true);
+    /* What an update takes away is no consent. */
+    assert_string_equal(
+        out_of(rules, "/2/httpapi",
+               AMPLITUDE("\"event_type\":\"$identify\",\"user_properties\":{\"$remove\":{"
+                         "\"ok_analytics\":true},\"$set\":{\"plan\":\"pro\"}}"),
+               ""),
+        NO_CONSENT);
+    assert_string_equal(
+        out_of(rules, "/2/httpapi",
+               AMPLITUDE("\"event_type\":\"$identify\",\"user_properties\":{\"$unset\":{"
+                         "\"ok_analytics\":true},\"$set\":{\"plan\":\"pro\"}}"),
+               ""),
+        NO_CONSENT);
+    ruleset_free(rules);
+}
+
 static const char *segment(const struct ruleset *rules, const char *context) {
     char item[4096];
     (void)snprintf(item, sizeof item,
@@ -383,16 +417,18 @@ static void test_the_story(void **state) {
                         "requires consent.analytics, consent.social; honours dnt, gpc; "
                         "user.contact.email requires consent.personalization, consent.advertising; "
                         "user.device requires consent.advertising"));
-    assert_true(ruleset_hears_consent(rules));
+    assert_true(ruleset_hears_consent(rules, &mixpanel_ops));
     ruleset_free(rules);
     rules = policy_kit_allow("  user.behavior: raw\n", "requires: consent.analytics\n", "");
-    assert_false(ruleset_hears_consent(rules)); /* Mixpanel's SDKs say nothing of consent */
+    assert_false(ruleset_hears_consent(rules, &mixpanel_ops)); /* its SDKs say nothing of consent */
+    assert_false(ruleset_hears_consent(rules, &posthog_ops));  /* or only that there is none */
+    assert_true(ruleset_hears_consent(rules, &rudder_ops));
     ruleset_free(rules);
     rules = policy_kit_allow("  user.behavior: raw\n", "honour: []\n", "");
     b.n = 0;
     ruleset_put_consent(rules, &b);
     assert_int_equal(b.n, 0);
-    assert_true(ruleset_hears_consent(rules));
+    assert_true(ruleset_hears_consent(rules, &mixpanel_ops));
     ruleset_free(rules);
 }
 
@@ -405,6 +441,7 @@ int main(void) {
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_profiles),
         cmocka_unit_test(test_posthog),
+        cmocka_unit_test(test_amplitude),
         cmocka_unit_test(test_segment_and_rudder),
         cmocka_unit_test(test_the_strictest_rule_set_holds),
         cmocka_unit_test(test_the_story),

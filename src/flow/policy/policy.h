@@ -85,8 +85,8 @@ bool ruleset_equal(const struct ruleset *a, const struct ruleset *b);
 bool ruleset_lists_undeclared(const struct ruleset *ruleset);
 /* "requires consent.analytics; honours dnt, gpc": what of consent a rule set asks, for people; nothing where it asks nothing. */
 void ruleset_put_consent(const struct ruleset *ruleset, struct buf *out);
-/* False: it requires consent that neither the protocol's SDKs nor the plan's properties can say, so what requires it never leaves. */
-bool ruleset_hears_consent(const struct ruleset *ruleset);
+/* False: it requires consent that neither SDKs of this protocol nor the plan's properties can say, so what requires it never leaves. */
+bool ruleset_hears_consent(const struct ruleset *ruleset, const struct protocol_ops *protocol);
 /* A plan alone, under a contract of this protocol that opens nothing and that source 1 feeds: for asking what is declared. */
 int ruleset_of_plan(const struct plan *plan, const char *connector, struct ruleset **ret_ruleset,
                     struct err *err) BH_MUST_USE;

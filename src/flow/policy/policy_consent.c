@@ -132,11 +132,12 @@ static void read_members(struct policy *p, const struct ruleset *rules, uint32_t
     }
 }
 
-/* An object's members that hold data: properties, $set, traits. */
+/* An object's members that hold data: properties, $set, traits; not what an update takes away. */
 static void read_holder(struct policy *p, const struct ruleset *rules, const struct field *field,
                         uint32_t object, struct said *said) {
-    bool holds_data =
-        field != NULL && (field->role == ROLE_OPERATION || field->role == ROLE_PROPERTIES);
+    bool holds_data = field != NULL &&
+                      (field->role == ROLE_OPERATION || field->role == ROLE_PROPERTIES) &&
+                      !span_is(span_of(field->name, field->name_len), "$remove");
     if (holds_data && p->tokens[object].kind == JSON_OBJECT) {
         read_members(p, rules, object, said);
     }
@@ -255,9 +256,9 @@ void ruleset_put_consent(const struct ruleset *rules, struct buf *out) {
     }
 }
 
-bool ruleset_hears_consent(const struct ruleset *rules) {
+bool ruleset_hears_consent(const struct ruleset *rules, const struct protocol_ops *protocol) {
+    const struct consent_place *places = protocol->names.consents;
     bool asks = rules->requires != 0 || rules->without != NULL;
-    bool sdk_says = rules->connector->names.consents != NULL &&
-                    rules->connector->names.consents[0].form < CONSENT_FORM_TRUE_REFUSES;
+    bool sdk_says = places != NULL && places[0].form < CONSENT_FORM_TRUE_REFUSES;
     return !asks || sdk_says || rules->consent_properties.slots != NULL;
 }
