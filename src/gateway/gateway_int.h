@@ -58,7 +58,7 @@ struct gateway {
     struct gateway_vendor vendors[LIMIT_VENDORS];
     struct http_peer_table *peers; /* of all loops together */
     size_t proxy_count;            /* trusted_proxies as they were at the start */
-    struct os_net proxies[32];
+    struct net proxies[32];
     unsigned loop_count;
     struct loop *loops[LIMIT_LOOPS];
     struct os_thread admin_thread;

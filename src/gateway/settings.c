@@ -430,7 +430,7 @@ static int read_proxies(struct settings *s, const struct yaml_node *node, struct
                           BH_COUNT(s->proxies));
     }
     for (size_t i = 0; i < yaml_count(node); i++) {
-        if (!os_net_parse(yaml_text(yaml_at(node, i)), &s->proxies[i])) {
+        if (!net_parse(yaml_text(yaml_at(node, i)), &s->proxies[i])) {
             return yaml_error(err, yaml_at(node, i),
                               "expected an address or a range of them, such as 10.0.0.7, "
                               "10.0.0.0/24 or fd00::/8, without bits behind its length");

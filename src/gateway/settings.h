@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "base/net.h"
 #include "engine/keyring/keyring.h"
 #include "flow/ingest/ingest.h"
 #include "model/limits.h"
@@ -57,7 +58,7 @@ struct settings {
     unsigned head_timeout_ms;
     unsigned body_timeout_ms;
     unsigned proxy_count;
-    struct os_net proxies[32]; /* trusted_proxies */
+    struct net proxies[32]; /* trusted_proxies */
     unsigned source_count;
     struct settings_source *sources;
     unsigned vendor_count; /* files vendors/NAME.yaml, sorted */

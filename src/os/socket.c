@@ -56,51 +56,6 @@ static bool parse_unix(const char *path, union any_address *ret_address, socklen
     return true;
 }
 
-/* -- ranges of addresses ---------------------------------------------------------------------- */
-
-static bool net_has_bits_behind(const struct os_net *net) {
-    for (unsigned bit = net->bits; bit < 128; bit++) {
-        if ((net->address[bit / 8] >> (7 - bit % 8) & 1) != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool os_net_parse(struct span text, struct os_net *ret_net) {
-    char host[64];
-    size_t slash = span_find_byte(text, '/');
-    struct span name = slash != SIZE_MAX ? span_cut(text, 0, slash) : text;
-    if (name.n == 0 || name.n >= sizeof host) {
-        return false;
-    }
-    memcpy(host, name.p, name.n);
-    host[name.n] = '\0';
-    *ret_net = (struct os_net){.bits = 128};
-    uint64_t bits = 128;
-    unsigned before = 0; /* bits of ::ffff:0:0/96 */
-    if (inet_pton(AF_INET, host, ret_net->address + 12) == 1) {
-        ret_net->address[10] = ret_net->address[11] = 0xff;
-        before = 96;
-        bits = 32;
-    } else if (inet_pton(AF_INET6, host, ret_net->address) != 1) {
-        return false;
-    }
-    uint64_t bits_max = bits;
-    if (slash != SIZE_MAX && (!span_to_u64(span_from(text, slash + 1), &bits) || bits > bits_max)) {
-        return false;
-    }
-    ret_net->bits = (uint8_t)(before + bits);
-    return !net_has_bits_behind(ret_net);
-}
-
-bool os_net_has(const struct os_net *net, const uint8_t address[16]) {
-    size_t whole = net->bits / 8;
-    unsigned rest = net->bits % 8;
-    return memcmp(net->address, address, whole) == 0 &&
-           (rest == 0 || (net->address[whole] ^ address[whole]) >> (8 - rest) == 0);
-}
-
 /* -- addresses to listen on ------------------------------------------------------------------------ */
 
 /* host:port with a numeric host (or localhost), IPv6 in brackets. */

@@ -21,16 +21,6 @@ struct os_peer {
     uint16_t port;
 };
 
-/* A range of addresses, in the form of os_peer's. */
-struct os_net {
-    uint8_t address[16];
-    uint8_t bits; /* of the 128 */
-};
-
-/* "192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1": false for what is none, or has bits set behind its length. */
-bool os_net_parse(struct span text, struct os_net *ret_net);
-bool os_net_has(const struct os_net *net, const uint8_t address[16]);
-
 /* "127.0.0.1:8080", "[::1]:8080", "unix:/path" or "unix:relative" (the caller makes it absolute).
  * reuse_port = SO_REUSEPORT. A Unix socket gets mode 0600 and replaces a dead one. Port 0 takes a
  * free one. */

@@ -1150,8 +1150,8 @@ static void test_connections_per_peer(void **state) {
 /* Behind a proxy all people come from one address. */
 static void test_a_proxy_has_no_limit(void **state) {
     (void)state;
-    struct os_net proxy;
-    assert_true(os_net_parse(SPAN_LIT("127.0.0.0/8"), &proxy));
+    struct net proxy;
+    assert_true(net_parse(SPAN_LIT("127.0.0.0/8"), &proxy));
     struct http_config config = usual();
     config.connections_per_peer_max = 1;
     config.uncounted = &proxy;

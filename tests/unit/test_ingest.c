@@ -118,14 +118,14 @@ static void test_a_query_is_overwritten_to_its_end(void **state) {
 
 static void assert_client(const char *peer, const char *first, const char *second,
                           const char *expected) {
-    struct os_net proxies[2];
-    struct os_net address;
+    struct net proxies[2];
+    struct net address;
     struct http_head head = {0};
     struct http_request request = {.head = &head};
     uint8_t client[16];
-    assert_true(os_net_parse(SPAN_LIT("10.0.0.0/8"), &proxies[0]));
-    assert_true(os_net_parse(SPAN_LIT("fd00::/8"), &proxies[1]));
-    assert_true(os_net_parse(span_str(peer), &address));
+    assert_true(net_parse(SPAN_LIT("10.0.0.0/8"), &proxies[0]));
+    assert_true(net_parse(SPAN_LIT("fd00::/8"), &proxies[1]));
+    assert_true(net_parse(span_str(peer), &address));
     memcpy(request.peer.address, address.address, sizeof address.address);
     head.headers[head.header_count++] =
         (struct http_header){SPAN_LIT("X-Forwarded-For"), span_str(first)};
@@ -134,7 +134,7 @@ static void assert_client(const char *peer, const char *first, const char *secon
             (struct http_header){SPAN_LIT("x-forwarded-for"), span_str(second)};
     }
     ingest_client(&request, proxies, 2, client);
-    assert_true(os_net_parse(span_str(expected), &address));
+    assert_true(net_parse(span_str(expected), &address));
     assert_memory_equal(client, address.address, sizeof client);
 }
 

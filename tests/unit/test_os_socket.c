@@ -67,40 +67,6 @@ static long receive(int fd, void *p, size_t n) {
     return got;
 }
 
-static void ranges_hold_their_addresses(void **state) {
-    (void)state;
-    static const struct {
-        const char *net;
-        const char *in;
-        const char *out; /* NULL: all are in */
-    } good[] = {{"192.0.2.7", "192.0.2.7", "192.0.2.6"},
-                {"192.0.2.0/24", "192.0.2.255", "192.0.3.0"},
-                {"10.0.0.0/9", "10.127.1.1", "10.128.0.0"},
-                {"2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::"},
-                {"::1", "::1", "::2"},
-                {"::/0", "203.0.113.9", NULL},
-                {"0.0.0.0/0", "203.0.113.9", "2001:db8::1"},
-                {"::ffff:192.0.2.0/120", "192.0.2.9", "192.0.3.9"}};
-    static const char *const bad[] = {
-        "",       "/8",          "192.0.2.0/",    "192.0.2.0/33", "192.0.2.1/24", "::1/129",
-        "::1/64", "example.com", "192.0.2.0/24 ", "192.0.2",      "-1/8"};
-    for (size_t i = 0; i < BH_COUNT(good); i++) {
-        struct os_net net;
-        struct os_net one;
-        assert_true(os_net_parse(span_str(good[i].net), &net));
-        assert_true(os_net_parse(span_str(good[i].in), &one));
-        assert_true(os_net_has(&net, one.address));
-        if (good[i].out != NULL) {
-            assert_true(os_net_parse(span_str(good[i].out), &one));
-            assert_false(os_net_has(&net, one.address));
-        }
-    }
-    for (size_t i = 0; i < BH_COUNT(bad); i++) {
-        struct os_net net;
-        assert_false(os_net_parse(span_str(bad[i]), &net));
-    }
-}
-
 static void addresses_are_read_or_refused(void **state) {
     (void)state;
     static const char *const bad[] = {"",
@@ -309,7 +275,6 @@ static void readiness_and_wake_ups_are_told(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ranges_hold_their_addresses),
         cmocka_unit_test(addresses_are_read_or_refused),
         cmocka_unit_test(a_port_is_shared_only_when_asked),
         cmocka_unit_test(bytes_and_ends_of_streams_arrive),

@@ -100,7 +100,7 @@ static void unqueue(struct http_server *server, struct http_conn *conn) {
 
 static bool is_uncounted(const struct http_server *server, const struct os_peer *peer) {
     for (size_t i = 0; i < server->config.uncounted_count; i++) {
-        if (os_net_has(&server->config.uncounted[i], peer->address)) {
+        if (net_has(&server->config.uncounted[i], peer->address)) {
             return true;
         }
     }

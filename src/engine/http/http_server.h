@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "base/net.h"
 #include "engine/http/http_parse.h"
 #include "os/socket.h"
 
@@ -64,7 +65,7 @@ struct http_config {
     unsigned connections_max; /* e.g. 4096 */
     unsigned
         connections_per_peer_max; /* 0 = no limit; a peer is an IPv4 address or an IPv6 /64; Unix sockets have none */
-    const struct os_net
+    const struct net
         *uncounted; /* peers without that limit: one proxy carries everybody's connections */
     size_t uncounted_count;
     struct http_peer_table

@@ -314,9 +314,9 @@ void ingest_wipe(struct ingester *g) {
 
 /* -- who sends ----------------------------------------------------------------------------------------------------------------------- */
 
-static bool is_proxy(const struct os_net *proxies, size_t count, const uint8_t address[16]) {
+static bool is_proxy(const struct net *proxies, size_t count, const uint8_t address[16]) {
     for (size_t i = 0; i < count; i++) {
-        if (os_net_has(&proxies[i], address)) {
+        if (net_has(&proxies[i], address)) {
             return true;
         }
     }
@@ -325,7 +325,7 @@ static bool is_proxy(const struct os_net *proxies, size_t count, const uint8_t a
 
 /* "192.0.2.7", "192.0.2.7:1234", "2001:db8::7", "[2001:db8::7]:1234". */
 static bool read_hop(struct span hop, uint8_t ret_address[16]) {
-    struct os_net one;
+    struct net one;
     size_t bracket = span_find_byte(hop, ']');
     size_t colon = span_find_byte(hop, ':');
     if (hop.n > 1 && hop.p[0] == '[' && bracket != SIZE_MAX) {
@@ -333,14 +333,14 @@ static bool read_hop(struct span hop, uint8_t ret_address[16]) {
     } else if (colon != SIZE_MAX && span_find_byte(span_from(hop, colon + 1), ':') == SIZE_MAX) {
         hop = span_cut(hop, 0, colon);
     }
-    if (span_find_byte(hop, '/') != SIZE_MAX || !os_net_parse(hop, &one)) {
+    if (span_find_byte(hop, '/') != SIZE_MAX || !net_parse(hop, &one)) {
         return false;
     }
     memcpy(ret_address, one.address, sizeof one.address);
     return true;
 }
 
-void ingest_client(const struct http_request *request, const struct os_net *proxies, size_t count,
+void ingest_client(const struct http_request *request, const struct net *proxies, size_t count,
                    uint8_t ret_address[16]) {
     const struct http_head *head = request->head;
     memcpy(ret_address, request->peer.address, sizeof request->peer.address);

@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "base/net.h"
 #include "engine/http/http_server.h"
 #include "engine/json/json.h"
 #include "model/consent.h"
@@ -78,7 +79,7 @@ void ingest_wipe(struct ingester *g);
  * Who a request is from: its peer, or behind trusted proxies the last address in X-Forwarded-For that is none of them. What that header says beyond is the
  * sender's own claim; an entry that is no address ends the search, at the proxy that passed it on.
  */
-void ingest_client(const struct http_request *request, const struct os_net *proxies, size_t count,
+void ingest_client(const struct http_request *request, const struct net *proxies, size_t count,
                    uint8_t ret_address[16]);
 
 /* -- answering --------------------------------------------------------------------------------------------------------------------- */
