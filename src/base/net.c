@@ -114,13 +114,13 @@ bool net_parse(struct span text, struct net *ret_net) {
     return !has_bits_behind(ret_net);
 }
 
-static bool is_v4(const uint8_t address[16]) {
+bool net_is_v4(const uint8_t address[16]) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     return memcmp(address, mapped, sizeof mapped) == 0;
 }
 
 void net_put_address(const uint8_t address[16], struct buf *out) {
-    if (is_v4(address)) {
+    if (net_is_v4(address)) {
         buf_printf(out, "%u.%u.%u.%u", address[12], address[13], address[14], address[15]);
         return;
     }
@@ -203,7 +203,7 @@ bool net_is_public(const uint8_t address[16]) {
         {{0x20, 0x02}, 16},             /* 6to4 */
         {{0x3f, 0xff}, 20},             /* documentation */
     };
-    if (is_v4(address) || net_has(&nat64, address)) {
+    if (net_is_v4(address) || net_has(&nat64, address)) {
         return is_public_v4(address + 12);
     }
     bool is_open = net_has(&open, address);

@@ -29,6 +29,8 @@ bool net_has(const struct net *net, const uint8_t address[16]);
  * IPv4-compatible), NAT64 of what is not public, and the one public address at which a cloud answers for its own machines.
  */
 bool net_is_public(const uint8_t address[16]);
+/* Whether it is ::ffff:a.b.c.d. */
+bool net_is_v4(const uint8_t address[16]);
 /* As net_parse reads it; without end. */
 void net_put_address(const uint8_t address[16], struct buf *out);
 

@@ -12,6 +12,23 @@
 
 enum { NORMAL_MAX = 1 << 20 };
 
+/* What a contract does not name is not connected to. */
+static void check_egress(const struct contract_facts *facts) {
+    static const char *const closed[] = {"10.1.2.3", "169.254.169.254", "fd00::1",
+                                         "64:ff9b::10.0.0.1"};
+    const struct contract_egress *egress = facts->egress;
+    bool is_http = strncmp(facts->endpoint, "http://", 7) == 0;
+    check(!is_http || (egress->is_local && egress->proxy[0] == '\0'));
+    check(egress->allows_public || egress->range_count != 0);
+    for (size_t i = 0; i < BH_COUNT(closed) && egress->range_count == 0; i++) {
+        struct net net;
+        check(net_parse(span_str(closed[i]), &net));
+        check(!egress_allows(egress, net.address));
+    }
+    size_t pins = strlen(egress->pins);
+    check(pins == 0 || pins % (EGRESS_PIN_SIZE + 1) == EGRESS_PIN_SIZE);
+}
+
 static void check_rules(const struct contract *contract) {
     static uint8_t memory[NORMAL_MAX];
     static const struct policy_source source = {1, "web", true};
@@ -59,6 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check(facts.credential_kind != CREDENTIAL_NONE && facts.vendor[0] != '\0');
     check(strncmp(facts.endpoint, "https://", 8) == 0 ||
           strncmp(facts.endpoint, "http://", 7) == 0);
+    check_egress(&facts);
     check_rules(contract);
     contract_free(contract);
     return 0;

@@ -97,29 +97,71 @@ static void test_contract_mistakes(void **state) {
     "vendor: m\nconnector: mixpanel\nendpoint: " url \
     "\ncredential: { env: T }\npurpose: analytics\nretention: 1d\n"
 
+static const char *const bad_endpoints[] = {
+    ENDPOINT("http://api.mixpanel.com"),
+    ENDPOINT("http://127.0.0.1.evil.com"),
+    ENDPOINT("http://localhost@evil.com"),
+    ENDPOINT("ftp://x"),
+    ENDPOINT("https://"),
+    ENDPOINT("https://u:p@host"),
+    ENDPOINT("https://host/?q"),
+    ENDPOINT("'https://host/#f'"),
+    /* Addresses in other spellings, and what only some programs take for a host. */
+    ENDPOINT("https://2130706433"),
+    ENDPOINT("https://0x7f000001/x"),
+    ENDPOINT("https://0x7f.1:443"),
+    ENDPOINT("https://0177.0.0.1"),
+    ENDPOINT("https://127.1"),
+    ENDPOINT("https://127.0.0.01"),
+    ENDPOINT("https://127.0.0.1."),
+    ENDPOINT("https://a.0x7f"),
+    ENDPOINT("https://256.1.1.1"),
+    ENDPOINT("https://a%2eb"),
+    ENDPOINT("https://a\\b"),
+    ENDPOINT("https://m\u00fcller.example"),
+    ENDPOINT("'https://[fe80::1%25eth0]'"),
+    ENDPOINT("'https://[::ffff:127.0.0.1'"),
+    ENDPOINT("'https://[127.0.0.1]'"),
+    ENDPOINT("'https://[]'"),
+    ENDPOINT("'https://[::1]x'"),
+    ENDPOINT("https://host:0"),
+    ENDPOINT("https://host:65536"),
+    ENDPOINT("https://host:"),
+    ENDPOINT("https://host:80:80"),
+    ENDPOINT("https://:443"),
+    /* Closed ones. */
+    ENDPOINT("https://10.0.0.1"),
+    ENDPOINT("https://127.0.0.2"),
+    ENDPOINT("https://169.254.169.254/x"),
+    ENDPOINT("'https://[fd00::1]:443'"),
+    ENDPOINT("'https://[::ffff:10.0.0.1]'"),
+    ENDPOINT("'https://[64:ff9b::a00:1]'"),
+    ENDPOINT("http://127.0.0.2"),
+    ENDPOINT("'http://[::]:1'"),
+};
+
 static void test_endpoints_and_credentials(void **state) {
     (void)state;
-    static const char *const bad[] = {
-        ENDPOINT("http://api.mixpanel.com"),
-        ENDPOINT("http://127.0.0.1.evil.com"),
-        ENDPOINT("http://localhost@evil.com"),
-        ENDPOINT("ftp://x"),
-        ENDPOINT("https://"),
-        ENDPOINT("https://u:p@host"),
-        ENDPOINT("https://host/?q"),
-        ENDPOINT("'https://host/#f'"),
-    };
-    for (size_t i = 0; i < BH_COUNT(bad); i++) {
+    for (size_t i = 0; i < BH_COUNT(bad_endpoints); i++) {
         struct err err = {0};
         struct contract *contract = NULL;
-        if (contract_load_text("c", span_str(bad[i]), &contract, &err) != BH_E_CONFIG ||
+        if (contract_load_text("c", span_str(bad_endpoints[i]), &contract, &err) != BH_E_CONFIG ||
             err.line != 3) {
-            fail_msg("accepted or misplaced: %s", bad[i]);
+            fail_msg("accepted or misplaced: %s", bad_endpoints[i]);
         }
     }
-    static const char *const good[] = {
-        ENDPOINT("http://127.0.0.1:9999"), ENDPOINT("http://localhost/x"),
-        ENDPOINT("'http://[::1]:80'"), ENDPOINT("https://api.mixpanel.com/path")};
+    static const char *const good[] = {ENDPOINT("http://127.0.0.1:9999"),
+                                       ENDPOINT("http://localhost/x"),
+                                       ENDPOINT("'http://[::1]:80'"),
+                                       ENDPOINT("https://api.mixpanel.com/path"),
+                                       ENDPOINT("https://8.8.8.8:443"),
+                                       ENDPOINT("'https://[2606:4700::1]/x'"),
+                                       ENDPOINT("https://1.example"),
+                                       ENDPOINT("https://0x7f.a"),
+                                       ENDPOINT("https://a_b.example:65535"),
+                                       ENDPOINT("https://127.0.0.1:1"),
+                                       ENDPOINT("https://10.1.2.3\negress: [10.0.0.0/8]"),
+                                       ENDPOINT("'https://[fd00::1]'\negress: [public, fd00::1]")};
     for (size_t i = 0; i < BH_COUNT(good); i++) {
         struct err err = {0};
         struct contract *contract = NULL;
@@ -139,6 +181,93 @@ static void test_endpoints_and_credentials(void **state) {
     contract_refused(
         "vendor: m\nconnector: mixpanel\nendpoint: https://x\ncredential: { token: A }\n", 4, 15,
         "unknown key 'token'");
+}
+
+#define PIN_A "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+#define PIN_B "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+/* What does not say where it may go, and through whom, is refused at its place. */
+static void test_egress_mistakes(void **state) {
+    (void)state;
+    contract_refused(HEAD "egress: public\n", 7, 9, "egress lists where");
+    contract_refused(HEAD "egress: []\n", 7, 9, "egress lists where");
+    contract_refused(HEAD "egress: [public, 10.0.0.1/8]\n", 7, 18, "the word public, addresses");
+    contract_refused(HEAD "egress: [private]\n", 7, 10, "the word public, addresses");
+    contract_refused(HEAD "egress: [[10.0.0.1]]\n", 7, 10, "the word public, addresses");
+    contract_refused(ENDPOINT("https://10.0.0.1"), 3, 11,
+                     "the address 10.0.0.1 is closed; a line egress: [public, 10.0.0.1] opens it");
+    contract_refused(ENDPOINT("https://8.8.8.8") "egress: [10.0.0.0/8]\n", 3, 11, "is closed");
+    contract_refused(HEAD "pin: md5//x\n", 7, 6, "a pin is sha256//");
+    contract_refused(HEAD "pin: []\n", 7, 6, "at least one");
+    contract_refused(HEAD "pin: [" PIN_A ", " PIN_A "x]\n", 7, 61, "a pin is sha256//");
+    /* Another spelling of the same bytes would never be equal to the server's. */
+    contract_refused(HEAD "pin: sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB=\n", 7, 6,
+                     "a pin is sha256//");
+    contract_refused(HEAD "pin: sha256//47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=\n", 7, 6,
+                     "a pin is sha256//");
+    contract_refused(ENDPOINT("http://127.0.0.1") "pin: " PIN_A "\n", 7, 6, "https://");
+    contract_refused(HEAD "proxy: proxy.example:3128\n", 7, 8, "http://, https:// or socks5h://");
+    contract_refused(HEAD "proxy: socks5://proxy.example:1080\n", 7, 8, "socks5h://");
+    contract_refused(HEAD "proxy: http://proxy.example\n", 7, 8, "needs its port");
+    contract_refused(HEAD "proxy: http://proxy.example:3128/\n", 7, 8, "a port is");
+    contract_refused(HEAD "proxy: http://u:p@proxy.example:3128\n", 7, 8, "a secret never stands");
+    contract_refused(HEAD "proxy: http://10.0.0.9:3128\n", 7, 8, "egress: [public, 10.0.0.9]");
+    contract_refused(HEAD "proxy: http://0x7f.1:3128\n", 7, 8, "four decimal numbers");
+    contract_refused(HEAD "proxy: { ca: x }\n", 7, 8, "proxy needs url");
+    contract_refused(HEAD "proxy: { url: http://p.example:1, ca: x }\n", 7, 8, "https:// only");
+    contract_refused(HEAD "proxy: { url: http://p.example:1, credential: secret }\n", 7, 47,
+                     "a secret never stands");
+    contract_refused(HEAD "proxy: { url: http://p.example:1, user: u }\n", 7, 35, "unknown key");
+    contract_refused(ENDPOINT("https://localhost:1") "proxy: http://p.example:1\n", 7, 8,
+                     "takes no proxy");
+}
+
+static bool allows(const char *lines, const char *address) {
+    char text[1024];
+    struct err err = {0};
+    struct contract *contract = NULL;
+    struct contract_facts facts;
+    struct net net;
+    (void)snprintf(text, sizeof text, "%scredential: { env: T }\npurpose: a\nretention: 1d\n%s",
+                   "vendor: m\nconnector: mixpanel\n", lines);
+    if (contract_load_text("c", span_str(text), &contract, &err) != 0) {
+        fail_msg("%u:%u %s", err.line, err.column, err.text);
+    }
+    contract_facts(contract, &facts);
+    assert_true(net_parse(span_str(address), &net));
+    bool result = egress_allows(facts.egress, net.address);
+    contract_free(contract);
+    return result;
+}
+
+/* The address that is connected to decides, not the name; a proxy's where there is one. */
+static void test_egress_allows(void **state) {
+    (void)state;
+    static const char by_name[] = "endpoint: https://api.example\n";
+    static const char by_list[] =
+        "endpoint: https://api.example\negress: [10.1.0.0/16, fd00::/8, 203.0.113.7]\n";
+    static const char both[] = "endpoint: https://api.example\negress: [10.1.0.0/16, public]\n";
+    static const char local[] = "endpoint: https://localhost:8443\n";
+    static const char local_proxy[] = "endpoint: https://api.example\nproxy: http://[::1]:3128\n";
+    assert_true(allows(by_name, "8.8.8.8"));
+    assert_true(allows(by_name, "2606:4700::1"));
+    assert_true(allows(by_name, "64:ff9b::8.8.8.8"));
+    static const char *const closed[] = {"127.0.0.1",       "::1",       "10.1.2.3",
+                                         "169.254.169.254", "fe80::1",   "64:ff9b::10.1.2.3",
+                                         "2002:a01:203::1", "224.0.0.1", "100.64.0.1"};
+    for (size_t i = 0; i < BH_COUNT(closed); i++) {
+        assert_false(allows(by_name, closed[i]));
+    }
+    assert_true(allows(by_list, "10.1.2.3") && allows(by_list, "fd12::1"));
+    assert_true(allows(by_list, "::ffff:10.1.255.255") && allows(by_list, "203.0.113.7"));
+    assert_false(allows(by_list, "8.8.8.8") || allows(by_list, "10.2.0.0"));
+    assert_false(allows(by_list, "127.0.0.1") || allows(by_list, "203.0.113.8"));
+    assert_true(allows(both, "8.8.8.8") && allows(both, "10.1.2.3"));
+    assert_false(allows(both, "10.2.2.3"));
+    assert_true(allows(local, "127.0.0.1") && allows(local, "::1"));
+    assert_false(allows(local, "127.0.0.2") || allows(local, "10.1.2.3"));
+    assert_true(allows(local_proxy, "::1"));
+    assert_false(allows(local_proxy, "10.1.2.3"));
 }
 
 /* No class that never leaves can be opened, whatever the form. */
@@ -362,6 +491,33 @@ static void test_normal_form(void **state) {
     ruleset_free(r);
 }
 
+/* Where it may go is what the ledger's contract line proves, as the endpoint is. */
+static void test_egress_in_normal_form(void **state) {
+    (void)state;
+    static char text[8192];
+    struct ruleset *plain = compile(HEAD, "");
+    struct ruleset *said = compile(
+        HEAD "egress: [public, 10.0.0.0/8, fd00::1]\npin: [" PIN_B ", " PIN_A "]\n"
+             "proxy: { url: https://p.example:3129, ca: roots.pem, credential: { env: LOGIN } }\n",
+        "");
+    struct buf b = buf_of(text, sizeof text - 1);
+    assert_int_equal(ruleset_write(said, &b), 0);
+    text[b.n] = '\0';
+    assert_non_null(strstr(text, "\"egress\":[\"10.0.0.0/8\",\"fd00::1/128\",\"public\"],"));
+    assert_non_null(strstr(text, "\"pin\":[\"" PIN_B "\",\"" PIN_A "\"],"));
+    assert_non_null(strstr(text, "\"proxy\":\"https://p.example:3129\","));
+    assert_null(strstr(text, "LOGIN"));
+    assert_null(strstr(text, "roots.pem"));
+    assert_false(ruleset_equal(plain, said));
+    b.n = 0;
+    assert_int_equal(ruleset_write(plain, &b), 0);
+    text[b.n] = '\0';
+    assert_null(strstr(text, "egress"));
+    assert_null(strstr(text, "proxy"));
+    ruleset_free(plain);
+    ruleset_free(said);
+}
+
 /* A stored rule set with any one byte changed or cut is refused or read, but never a crash; a newer format says so. */
 static void test_damaged_normal_form(void **state) {
     (void)state;
@@ -394,6 +550,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_contract_mistakes),
         cmocka_unit_test(test_endpoints_and_credentials),
+        cmocka_unit_test(test_egress_mistakes),
+        cmocka_unit_test(test_egress_allows),
+        cmocka_unit_test(test_egress_in_normal_form),
         cmocka_unit_test(test_never_cannot_be_opened),
         cmocka_unit_test(test_parents_and_children),
         cmocka_unit_test(test_plan_mistakes),

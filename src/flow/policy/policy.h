@@ -22,6 +22,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/errors.h"
+#include "base/net.h"
 #include "engine/json/json.h"
 #include "engine/keyring/keyring.h"
 #include "flow/resolve/resolve.h"
@@ -49,6 +50,24 @@ int contract_load_text(const char *name, struct span text, struct contract **ret
 
 /* What deliver and the gateway need of a contract. Strings live as long as the contract. */
 enum credential_kind { CREDENTIAL_NONE, CREDENTIAL_ENV, CREDENTIAL_FILE, CREDENTIAL_SYSTEMD };
+
+/* Which addresses a vendor's requests may go to, whom they believe there, and through whom they go. */
+enum { EGRESS_RANGES_MAX = 32, EGRESS_PINS_MAX = 8, EGRESS_PIN_SIZE = 8 + 44, EGRESS_PATH = 512 };
+struct contract_egress {
+    bool is_said;       /* the contract has the key */
+    bool is_local;      /* what is connected to is this machine, by a literal name of it */
+    bool allows_public; /* any public address */
+    size_t range_count;
+    struct net ranges[EGRESS_RANGES_MAX];
+    char pins[EGRESS_PINS_MAX * (EGRESS_PIN_SIZE + 1)]; /* "sha256//…;sha256//…"; empty = none */
+    char proxy[EGRESS_PATH];                            /* scheme://host:port; empty = none */
+    char proxy_ca[EGRESS_PATH];                         /* empty = the system's roots */
+    enum credential_kind proxy_credential_kind;
+    char proxy_credential[EGRESS_PATH]; /* as `credential`; what it holds is user:password */
+};
+/* Whether a connection may be made to the address: asked with the very address, when it is made. */
+bool egress_allows(const struct contract_egress *egress, const uint8_t address[16]);
+
 struct contract_facts {
     const char *vendor;
     const char *connector; /* protocol name */
@@ -59,6 +78,7 @@ struct contract_facts {
     const char *purpose;
     const char *retention;
     uint64_t backlog_max; /* 0 = journal max */
+    const struct contract_egress *egress;
 };
 void contract_facts(const struct contract *contract, struct contract_facts *ret_facts);
 /* The distinct-value limits that the resolver must count. Returns the count written. */

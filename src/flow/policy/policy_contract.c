@@ -26,8 +26,8 @@ static bool is_word(struct span text, const char *signs) {
     return text.n != 0;
 }
 
-static int copy_scalar(const struct yaml_node *node, const char *what, char *out, size_t cap,
-                       struct err *err) {
+int contract_text(const struct yaml_node *node, const char *what, char *out, size_t cap,
+                  struct err *err) {
     struct span text = yaml_text(node);
     if (yaml_kind_of(node) != YAML_SCALAR || text.n == 0 || text.n >= cap) {
         return yaml_error(err, node, "%s is a text of 1 to %zu bytes", what, cap - 1);
@@ -42,8 +42,8 @@ static int copy_scalar(const struct yaml_node *node, const char *what, char *out
     return 0;
 }
 
-static int required(const struct yaml_node *root, const char *key, const char *example,
-                    const struct yaml_node **ret_node, struct err *err) {
+int contract_needs(const struct yaml_node *root, const char *key, const char *example,
+                   const struct yaml_node **ret_node, struct err *err) {
     *ret_node = yaml_get(root, key);
     return *ret_node != NULL
                ? 0
@@ -52,9 +52,9 @@ static int required(const struct yaml_node *root, const char *key, const char *e
 
 static int read_vendor(struct contract *c, const struct yaml_node *root, struct err *err) {
     const struct yaml_node *node;
-    int rc = required(root, "vendor", "mixpanel", &node, err);
+    int rc = contract_needs(root, "vendor", "mixpanel", &node, err);
     if (rc == 0) {
-        rc = copy_scalar(node, "vendor", c->vendor, sizeof c->vendor, err);
+        rc = contract_text(node, "vendor", c->vendor, sizeof c->vendor, err);
     }
     if (rc == 0 && !is_word(yaml_text(node), "-")) {
         rc = yaml_error(err, node, "vendor is a name of a-z, 0-9 and -");
@@ -64,7 +64,7 @@ static int read_vendor(struct contract *c, const struct yaml_node *root, struct 
 
 static int read_connector(struct contract *c, const struct yaml_node *root, struct err *err) {
     const struct yaml_node *node;
-    int rc = required(root, "connector", "mixpanel", &node, err);
+    int rc = contract_needs(root, "connector", "mixpanel", &node, err);
     if (rc != 0) {
         return rc;
     }
@@ -77,59 +77,14 @@ static int read_connector(struct contract *c, const struct yaml_node *root, stru
                           near != NULL ? "; did you mean '" : "; expected ",
                           near != NULL ? near : words[0], near != NULL ? "'?" : "");
     }
-    return copy_scalar(node, "connector", c->connector, sizeof c->connector, err);
+    return contract_text(node, "connector", c->connector, sizeof c->connector, err);
 }
 
-/* Loopback by its literal names only: another name could resolve to anywhere. */
-static bool is_loopback(struct span rest) {
-    static const char *const hosts[] = {"127.0.0.1", "localhost", "[::1]"};
-    for (size_t i = 0; i < BH_COUNT(hosts); i++) {
-        struct span host = span_str(hosts[i]);
-        if (span_starts(rest, host)) {
-            struct span after = span_from(rest, host.n);
-            return after.n == 0 || after.p[0] == ':' || after.p[0] == '/';
-        }
-    }
-    return false;
-}
-
-static int read_endpoint(struct contract *c, const struct yaml_node *root, struct err *err) {
-    const struct yaml_node *node;
-    int rc = required(root, "endpoint", "https://api-eu.mixpanel.com", &node, err);
-    if (rc == 0) {
-        rc = copy_scalar(node, "endpoint", c->endpoint, sizeof c->endpoint, err);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    struct span url = yaml_text(node);
-    bool is_https = span_starts(url, SPAN_LIT("https://"));
-    bool is_http = span_starts(url, SPAN_LIT("http://"));
-    struct span rest = span_from(url, is_https ? 8 : 7);
-    if (!is_https && !is_http) {
-        return yaml_error(err, node, "endpoint begins with https://");
-    }
-    if (is_http && !is_loopback(rest)) {
-        return yaml_error(
-            err, node,
-            "http:// only to 127.0.0.1, [::1] or localhost: anyone between could read it");
-    }
-    size_t slash = span_find_byte(rest, '/');
-    struct span host = span_cut(rest, 0, slash);
-    bool plain = span_find_byte(url, '?') == SIZE_MAX && span_find_byte(url, '#') == SIZE_MAX &&
-                 span_find_byte(url, ' ') == SIZE_MAX;
-    if (host.n == 0 || span_find_byte(host, '@') != SIZE_MAX || !plain) {
-        return yaml_error(
-            err, node, "endpoint is https://HOST[:PORT][/PATH], without user, query or fragment");
-    }
-    return 0;
-}
-
-static int read_credential(struct contract *c, const struct yaml_node *root, struct err *err) {
+int contract_credential(const struct yaml_node *node, enum credential_kind *ret_kind, char *out,
+                        size_t cap, struct err *err) {
     static const char *const keys[] = {"env", "file", "systemd"};
-    const struct yaml_node *node;
-    int rc = required(root, "credential", "{ env: MIXPANEL_TOKEN }", &node, err);
-    if (rc == 0 && yaml_kind_of(node) != YAML_MAPPING) {
+    int rc = 0;
+    if (yaml_kind_of(node) != YAML_MAPPING) {
         rc = yaml_error(
             err, node,
             "credential is { env: NAME }, { file: PATH } or { systemd: NAME }: a secret never stands in this file");
@@ -143,8 +98,8 @@ static int read_credential(struct contract *c, const struct yaml_node *root, str
     for (size_t i = 0; rc == 0 && i < BH_COUNT(keys); i++) {
         const struct yaml_node *value = yaml_get(node, keys[i]);
         if (value != NULL) {
-            c->credential_kind = (enum credential_kind)(CREDENTIAL_ENV + i);
-            rc = copy_scalar(value, "credential", c->credential, sizeof c->credential, err);
+            *ret_kind = (enum credential_kind)(CREDENTIAL_ENV + i);
+            rc = contract_text(value, "credential", out, cap, err);
         }
     }
     return rc;
@@ -241,6 +196,14 @@ static int write_consent(struct buf *out, const struct yaml_node *root, struct e
     }
     buf_put_byte(out, ']');
     return rc;
+}
+
+static int read_credential(struct contract *c, const struct yaml_node *root, struct err *err) {
+    const struct yaml_node *node;
+    int rc = contract_needs(root, "credential", "{ env: MIXPANEL_TOKEN }", &node, err);
+    return rc == 0 ? contract_credential(node, &c->credential_kind, c->credential,
+                                         sizeof c->credential, err)
+                   : rc;
 }
 
 /* "coarse" alone says too little, and a level belongs to coarse alone. */
@@ -387,30 +350,29 @@ static int write_word(struct buf *out, const struct yaml_node *root, const char 
 
 static int read_purpose(struct contract *c, const struct yaml_node *root, struct err *err) {
     const struct yaml_node *node;
-    int rc = required(root, "purpose", "analytics", &node, err);
+    int rc = contract_needs(root, "purpose", "analytics", &node, err);
     if (rc == 0) {
-        rc = copy_scalar(node, "purpose", c->purpose, sizeof c->purpose, err);
+        rc = contract_text(node, "purpose", c->purpose, sizeof c->purpose, err);
     }
     if (rc == 0 && !is_word(yaml_text(node), "._")) {
         rc = yaml_error(err, node,
                         "purpose is a Fideslang data use, such as analytics or essential.service");
     }
     if (rc == 0) {
-        rc = required(root, "retention", "400d", &node, err);
+        rc = contract_needs(root, "retention", "400d", &node, err);
     }
     uint64_t us;
     if (rc == 0) {
         rc = yaml_duration(node, &us, err);
     }
-    return rc == 0 ? copy_scalar(node, "retention", c->retention, sizeof c->retention, err) : rc;
+    return rc == 0 ? contract_text(node, "retention", c->retention, sizeof c->retention, err) : rc;
 }
 
 static int read_rest(struct contract *c, const struct yaml_node *root, struct err *err) {
     static const char *const keys[] = {"max"};
-    const struct yaml_node *node = yaml_get(root, "ca");
-    int rc = node != NULL ? copy_scalar(node, "ca", c->ca_file, sizeof c->ca_file, err) : 0;
-    node = yaml_get(root, "backlog");
-    if (rc == 0 && node != NULL) {
+    const struct yaml_node *node = yaml_get(root, "backlog");
+    int rc = 0;
+    if (node != NULL) {
         rc = yaml_only_keys(node, keys, BH_COUNT(keys), err);
         const struct yaml_node *max = yaml_get(node, "max");
         if (rc == 0 && max != NULL) {
@@ -422,10 +384,9 @@ static int read_rest(struct contract *c, const struct yaml_node *root, struct er
 
 static int check_words(const struct yaml_node *root, struct err *err) {
     static const char *const keys[] = {
-        "vendor", "connector",  "endpoint", "credential", "purpose",  "retention", "allow",
-        "time",   "undeclared", "ca",       "backlog",    "requires", "honour"};
-    static const char *const later[] = {"seal",  "alias",  "minors", "onward",
-                                        "flags", "routes", "lanes"};
+        "vendor", "connector",  "endpoint", "credential", "purpose",  "retention", "allow", "time",
+        "undeclared", "ca", "backlog", "requires", "honour", "egress", "pin", "proxy"};
+    static const char *const later[] = {"seal", "alias", "minors", "onward", "flags", "routes", "lanes"};
     if (yaml_kind_of(root) != YAML_MAPPING) {
         return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
     }
@@ -445,7 +406,7 @@ static int read_contract(struct contract *c, const struct yaml_node *root, struc
                          struct err *err) {
     static const char *const undeclared_words[] = {"hold", "drop"};
     int (*const readers[])(struct contract *, const struct yaml_node *, struct err *) = {
-        read_vendor, read_connector, read_endpoint, read_credential, read_purpose, read_rest,
+        read_vendor, read_connector, egress_read, read_credential, read_purpose, read_rest,
     };
     int rc = check_words(root, err);
     for (size_t i = 0; rc == 0 && i < BH_COUNT(readers); i++) {
@@ -476,6 +437,7 @@ static int read_contract(struct contract *c, const struct yaml_node *root, struc
         buf_printf(out, ",\"%s\":", texts[i][0]);
         json_put_string(out, span_str(texts[i][1]));
     }
+    egress_write(&c->egress, out);
     buf_put_byte(out, '}');
     return out->full ? yaml_error(err, root, "the contract is too large") : 0;
 }
@@ -541,5 +503,6 @@ void contract_facts(const struct contract *contract, struct contract_facts *ret_
         .purpose = contract->purpose,
         .retention = contract->retention,
         .backlog_max = contract->backlog_max,
+        .egress = &contract->egress,
     };
 }

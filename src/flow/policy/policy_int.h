@@ -57,7 +57,8 @@ struct plan {
 };
 
 struct contract {
-    struct span json; /* all but credential, ca and backlog, which decide no verdict */
+    struct span
+        json; /* all but credentials, ca and backlog, which decide neither a verdict nor where it goes */
     char vendor[64 + 1];
     char connector[32];
     char endpoint[512];
@@ -67,6 +68,7 @@ struct contract {
     char purpose[NAME_BYTES_MAX + 1];
     char retention[32];
     uint64_t backlog_max;
+    struct contract_egress egress;
 };
 
 /* What a property that the plan names under `consent` says: one of the three. */
@@ -75,6 +77,22 @@ struct consent_rule {
     uint8_t signals;  /* enum signal_bit: a signal */
     bool is_categories;
 };
+/* A text of 1 to cap - 1 bytes without control characters; `what` names it in errors. */
+int contract_text(const struct yaml_node *node, const char *what, char *out, size_t cap,
+                  struct err *err) BH_MUST_USE;
+/* The value of a key that a contract must have; `example` is shown where it is missing. */
+int contract_needs(const struct yaml_node *root, const char *key, const char *example,
+                   const struct yaml_node **ret_node, struct err *err) BH_MUST_USE;
+/* { env: NAME } and its like: where a secret is read, never the secret. */
+int contract_credential(const struct yaml_node *node, enum credential_kind *ret_kind, char *out,
+                        size_t cap, struct err *err) BH_MUST_USE;
+
+/* -- where it goes (policy_egress.c) ------------------------------------------------------------------ */
+
+/* endpoint, ca, egress, pin, proxy. */
+int egress_read(struct contract *c, const struct yaml_node *root, struct err *err) BH_MUST_USE;
+/* Members of the normal form, each with its comma in front; what a contract does not say is not written. */
+void egress_write(const struct contract_egress *egress, struct buf *out);
 
 /* -- rule sets (policy_rules.c) --------------------------------------------------------------------- */
 
