@@ -88,6 +88,10 @@ static void print_status_vendor(const struct doc *doc, uint32_t key, bool live) 
         (void)printf(" %9s %9s  %s", delivered, withheld, when);
     }
     (void)printf("\n");
+    struct span why = doc_text(doc, v, "parked_because");
+    if (why.n != 0) {
+        (void)printf("  %-16s %.*s\n", "", (int)why.n, (const char *)why.p);
+    }
     struct span damage = doc_text(doc, v, "out_of_service");
     if (damage.n != 0) {
         (void)printf("  %-16s out of service: %.*s\n"
@@ -257,7 +261,8 @@ const struct cli_command cli_command_status = {
     .usage = "status",
     .summary = "Show sources, vendors, their states and backlogs; also of a daemon that is dead",
     .details =
-        "state is active, retrying, parked, cut or closed; backlog counts events accepted and not yet delivered or decided.\n\n"
+        "state is active, retrying, parked, cut or closed; backlog counts events accepted and not yet delivered or decided.\n"
+        "Under a parked vendor stands why; `vendor: parked_because` with --json.\n\n"
         "example:\n  bulkhead status --json\n",
     .run = status_run,
 };

@@ -71,6 +71,10 @@ static void status_vendor(const struct gateway_vendor *vendor, const struct cour
         }
     }
     buf_put_byte(out, '}');
+    if (s->parked_because[0] != '\0') {
+        buf_put_str(out, ",\"parked_because\":");
+        json_put_string(out, span_str(s->parked_because));
+    }
     if (vendor->courier == NULL) {
         buf_put_str(out, ",\"out_of_service\":");
         json_put_string(out, span_str(vendor->damage.text));

@@ -41,6 +41,25 @@ int os_resolve_host(const char *host, struct os_address_text *addresses, size_t 
     return count != 0 ? 0 : BH_E_NOTFOUND;
 }
 
+bool os_address_bytes(const void *sockaddr, uint8_t ret_address[16]) {
+    const struct sockaddr *any = sockaddr;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    if (any->sa_family == AF_INET) {
+        memcpy(&v4, sockaddr, sizeof v4);
+        memset(ret_address, 0, 10);
+        memset(ret_address + 10, 0xff, 2);
+        memcpy(ret_address + 12, &v4.sin_addr, 4);
+        return true;
+    }
+    if (any->sa_family == AF_INET6) {
+        memcpy(&v6, sockaddr, sizeof v6);
+        memcpy(ret_address, &v6.sin6_addr, 16);
+        return true;
+    }
+    return false;
+}
+
 int os_outbound_open(int family, int *ret_fd) {
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0) {

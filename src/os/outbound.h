@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/errors.h"
 
@@ -24,6 +25,9 @@ bool os_host_is_numeric(const char *host);
 /* Addresses of a host for TCP, in the order to try. NOTFOUND; at most cap of them. */
 int os_resolve_host(const char *host, struct os_address_text *addresses, size_t cap,
                     size_t *ret_count) BH_MUST_USE;
+
+/* The address in a sockaddr, IPv4 as ::ffff:a.b.c.d; false when it is of neither family. */
+bool os_address_bytes(const void *sockaddr, uint8_t ret_address[16]);
 
 /* A TCP socket that is not connected; `family` as in a sockaddr. */
 int os_outbound_open(int family, int *ret_fd) BH_MUST_USE;

@@ -3,6 +3,9 @@
 /* sources: deliver_kit.c journal_kit.c */
 /* libs: ssl crypto */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -20,6 +23,7 @@
 
 #include "deliver_kit.h"
 
+#include "flow/deliver/deliver_int.h"
 #include "os/clock.h"
 #include "os/socket.h"
 
@@ -38,7 +42,9 @@ static struct {
     _Atomic unsigned posts;
     _Atomic unsigned
         doubled; /* the next so many answers have another behind them in the same record */
-    char name[64];
+    _Atomic bool redirects;
+    _Atomic int version;
+    char name[64]; /* that the last handshake asked for */
 } server;
 
 static EVP_PKEY *make_certificate(const char *names, const char *path) {
@@ -116,6 +122,16 @@ static void serve(SSL *ssl) {
         atomic_fetch_add(&server.posts, 1);
         char head[256];
         char body[1024];
+        if (atomic_load(&server.redirects)) {
+            (void)snprintf(
+                head, sizeof head,
+                "HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:%u/\r\nContent-Length: 0\r\n\r\n",
+                world.vendor.port);
+            if (!write_record(ssl, head)) {
+                return;
+            }
+            continue;
+        }
         (void)snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n",
                        strlen(yes));
         bool doubles = atomic_load(&server.doubled) != 0;
@@ -144,6 +160,9 @@ static void *run_server(void *unused) {
         bool good = false;
         while (!(good = (r = SSL_accept(ssl)) == 1) && again(ssl, r)) {
         }
+        const char *name = good ? SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+        (void)snprintf(server.name, sizeof server.name, "%s", name != NULL ? name : "");
+        atomic_store(&server.version, good ? SSL_version(ssl) : 0);
         atomic_fetch_add(good ? &server.connections : &server.failed, 1);
         if (good) {
             serve(ssl);
@@ -166,10 +185,68 @@ static void start_server(const char *names) {
     (void)snprintf(world.endpoint, sizeof world.endpoint, "https://127.0.0.1:%u", server.port);
 }
 
+/* -- a resolver that says what the test wants ------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static char addresses_of_vendor[128]; /* of vendor.test, apart by spaces */
+static _Atomic unsigned asked;
+
+static void resolve_to(const char *addresses) {
+    (void)pthread_mutex_lock(&names_lock);
+    (void)snprintf(addresses_of_vendor, sizeof addresses_of_vendor, "%s", addresses);
+    (void)pthread_mutex_unlock(&names_lock);
+}
+
+/* In place of libc's. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret) {
+    struct answer {
+        struct addrinfo info;
+        struct sockaddr_storage address;
+    };
+    struct addrinfo **end = ret;
+    char text[sizeof addresses_of_vendor];
+    (void)service;
+    (void)hints;
+    atomic_fetch_add(&asked, 1);
+    *ret = NULL;
+    (void)pthread_mutex_lock(&names_lock);
+    memcpy(text, addresses_of_vendor, sizeof text);
+    (void)pthread_mutex_unlock(&names_lock);
+    char *rest = text;
+    char *word;
+    while (strcmp(host, "vendor.test") == 0 && (word = strtok_r(rest, " ", &rest)) != NULL) {
+        struct answer *one = calloc(1, sizeof *one);
+        struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&one->address;
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&one->address;
+        bool is_v4 = inet_pton(AF_INET, word, &v4->sin_addr) == 1;
+        one->address.ss_family = is_v4 ? AF_INET : AF_INET6;
+        if (!is_v4) {
+            assert_int_equal(inet_pton(AF_INET6, word, &v6->sin6_addr), 1);
+        }
+        one->info = (struct addrinfo){.ai_family = one->address.ss_family,
+                                      .ai_socktype = SOCK_STREAM,
+                                      .ai_addrlen = is_v4 ? sizeof *v4 : sizeof *v6,
+                                      .ai_addr = (struct sockaddr *)&one->address};
+        *end = &one->info;
+        end = &one->info.ai_next;
+    }
+    return *ret != NULL ? 0 : EAI_NONAME;
+}
+
+void freeaddrinfo(struct addrinfo *list) {
+    while (list != NULL) {
+        struct addrinfo *next = list->ai_next;
+        free(list);
+        list = next;
+    }
+}
+
 static int set_up(void **state) {
     (void)state;
     kit_world_new(&world);
-    start_server("IP:127.0.0.1");
+    start_server("IP:127.0.0.1, DNS:vendor.test");
+    resolve_to("127.0.0.1");
     return 0;
 }
 
@@ -251,6 +328,181 @@ static void answers_in_one_record(void **state) {
     }
 }
 
+/* -- where it may go ---------------------------------------------------------------------------------------------------------------- */
+
+static void use_name(void) {
+    (void)snprintf(world.endpoint, sizeof world.endpoint, "https://vendor.test:%u", server.port);
+}
+
+static void use_lines(const char *lines) {
+    (void)snprintf(world.extra, sizeof world.extra, "%s", lines);
+    kit_reload(&world);
+}
+
+static bool parked_for(const char *part) {
+    struct courier_status status = kit_status_of(&world);
+    return status.state == VENDOR_PARKED && strstr(status.parked_because, part) != NULL;
+}
+
+/* A name that leads into the own network parks the vendor, which says what and how; a reload of that line opens it. */
+static void a_private_address_parks(void **state) {
+    (void)state;
+    use_name();
+    kit_reload(&world);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    kit_restore(&world, true);
+    assert_true(kit_until_state(&world, VENDOR_PARKED, 10000));
+    assert_true(parked_for("the address 127.0.0.1 is closed; egress: [public, 127.0.0.1] in "
+                           "vendors/mixpanel.yaml opens it"));
+    assert_int_equal(atomic_load(&server.connections) + atomic_load(&server.failed), 0);
+    /* Nothing left, so nothing is possible, and no attempt is repeated while it is parked. */
+    assert_int_equal(kit_ledger(&world).possible, 0);
+    assert_int_equal(kit_status_of(&world).attempts, 1);
+    use_lines("egress: [public, 127.0.0.1]\n");
+    assert_true(kit_drained(&world, 10000));
+    assert_int_equal(kit_ledger(&world).certain, 10);
+    assert_int_equal(kit_status_of(&world).parked_because[0], 0);
+}
+
+/* A connection that is kept is no way around a line that was taken away. */
+static void a_kept_connection_is_judged_again(void **state) {
+    (void)state;
+    use_name();
+    use_lines("egress: [127.0.0.0/8]\n");
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_drained(&world, 10000));
+    assert_int_equal(atomic_load(&server.posts), 1);
+    use_lines("egress: [public]\n");
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_until_state(&world, VENDOR_PARKED, 10000));
+    assert_int_equal(atomic_load(&server.posts), 1);
+}
+
+/* What only looks like another address. */
+static void other_spellings_of_an_address_park(void **state) {
+    (void)state;
+    static const char *const spellings[] = {"::1",
+                                            "::ffff:127.0.0.1",
+                                            "64:ff9b::7f00:1",
+                                            "2002:7f00:1::1",
+                                            "fe80::1",
+                                            "fd00:ec2::254",
+                                            "169.254.169.254",
+                                            "0.0.0.0",
+                                            "10.0.0.1 192.168.1.1 ::1"};
+    use_name();
+    (void)kit_put(&world, 5, EVENT_TRACK);
+    for (size_t i = 0; i < BH_COUNT(spellings); i++) {
+        dns_stop(world.dns);
+        assert_int_equal(dns_start(&world.dns), 0); /* forgets what it knew */
+        uint64_t us = 0;
+        world.courier->config.dns = world.dns;
+        resolve_to(spellings[i]);
+        kit_reload(&world);
+        kit_restore(&world, true);
+        if (!kit_until_state(&world, VENDOR_PARKED, 10000)) {
+            fail_msg("%s: %s", spellings[i], vendor_state_word(kit_status_of(&world).state));
+        }
+        assert_int_equal(courier_cut(world.courier, "test", "", &us, &us), 0);
+    }
+    assert_int_equal(atomic_load(&server.connections) + atomic_load(&server.failed), 0);
+}
+
+/* Of several addresses those that are open are used. */
+static void an_open_address_among_closed_ones_serves(void **state) {
+    (void)state;
+    use_name();
+    resolve_to("10.255.255.1 ::1 169.254.169.254 127.0.0.1");
+    use_lines("egress: [127.0.0.1]\n");
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_drained(&world, 10000));
+    assert_int_equal(kit_ledger(&world).certain, 10);
+}
+
+/* -- who is believed -------------------------------------------------------------------------------------------------------------------- */
+
+static void pin_of(EVP_PKEY *key, char out[64]) {
+    unsigned char *der = NULL;
+    int n = i2d_PUBKEY(key, &der);
+    unsigned char hash[32];
+    assert_true(n > 0);
+    assert_int_equal(EVP_Digest(der, (size_t)n, hash, NULL, EVP_sha256(), NULL), 1);
+    OPENSSL_free(der);
+    memcpy(out, "sha256//", 8);
+    assert_int_equal(EVP_EncodeBlock((unsigned char *)out + 8, hash, sizeof hash), 44);
+}
+
+#define OTHER_PIN "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+/* A certificate that is good, with another key than the contract's: no request, parked; one of several pins is enough. */
+static void a_pin_is_one_of_the_keys(void **state) {
+    (void)state;
+    char pin[64];
+    char lines[256];
+    pin_of(SSL_CTX_get0_privatekey(server.context), pin);
+    use_lines("pin: " OTHER_PIN "\n");
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_until_state(&world, VENDOR_PARKED, 10000));
+    assert_true(parked_for("none of the contract's pins"));
+    assert_int_equal(atomic_load(&server.posts), 0);
+    assert_int_equal(kit_ledger(&world).possible, 0);
+    (void)snprintf(lines, sizeof lines, "pin: [" OTHER_PIN ", %.52s]\n", pin);
+    use_lines(lines);
+    assert_true(kit_drained(&world, 10000));
+    assert_int_equal(kit_ledger(&world).certain, 10);
+}
+
+/* The right key does not make a certificate good that nobody vouches for. */
+static void a_pin_replaces_no_verification(void **state) {
+    (void)state;
+    char pin[64];
+    char lines[128];
+    pin_of(SSL_CTX_get0_privatekey(server.context), pin);
+    (void)snprintf(lines, sizeof lines, "pin: %.52s\n", pin);
+    world.ca[0] = '\0';
+    use_lines(lines);
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_until(&server.failed, 1, 10000));
+    os_sleep_us(300000);
+    assert_int_equal(kit_status_of(&world).state, VENDOR_RETRYING);
+    assert_int_equal(atomic_load(&server.posts), 0);
+}
+
+/* The handshake names the vendor (SNI), and takes nothing older than TLS 1.2. */
+static void names_itself_by_tls_12(void **state) {
+    (void)state;
+    assert_int_equal(SSL_CTX_set_min_proto_version(server.context, TLS1_VERSION), 1);
+    assert_int_equal(SSL_CTX_set_max_proto_version(server.context, TLS1_1_VERSION), 1);
+    assert_int_equal(SSL_CTX_set_cipher_list(server.context, "ALL:@SECLEVEL=0"), 1);
+    use_name();
+    use_lines("egress: [127.0.0.1]\n");
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_until(&server.failed, 1, 10000));
+    assert_int_equal(atomic_load(&server.posts), 0);
+    assert_int_equal(SSL_CTX_set_max_proto_version(server.context, TLS1_2_VERSION), 1);
+    assert_true(kit_drained(&world, 20000));
+    assert_int_equal(atomic_load(&server.version), TLS1_2_VERSION);
+    assert_string_equal(server.name, "vendor.test");
+}
+
+/* A redirect is an answer; nobody goes there. */
+static void follows_no_redirect(void **state) {
+    (void)state;
+    atomic_store(&server.redirects, true);
+    kit_reload(&world);
+    kit_restore(&world, true);
+    (void)kit_put(&world, 10, EVENT_TRACK);
+    assert_true(kit_until_state(&world, VENDOR_PARKED, 20000));
+    assert_true(parked_for("redirects (status 307)"));
+    assert_int_equal(atomic_load(&server.posts), 2);
+    assert_int_equal(atomic_load(&world.vendor.connections), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -258,6 +510,14 @@ int main(void) {
         TEST(distrusts),
         TEST(wants_the_right_name),
         TEST(answers_in_one_record),
+        TEST(a_private_address_parks),
+        TEST(a_kept_connection_is_judged_again),
+        TEST(other_spellings_of_an_address_park),
+        TEST(an_open_address_among_closed_ones_serves),
+        TEST(a_pin_is_one_of_the_keys),
+        TEST(a_pin_replaces_no_verification),
+        TEST(names_itself_by_tls_12),
+        TEST(follows_no_redirect),
 #undef TEST
     };
     cmocka_set_test_filter(getenv("ONLY"));

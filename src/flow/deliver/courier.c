@@ -85,10 +85,17 @@ static void fatal_register(const struct courier *courier, int code) {
 /* -- parking ------------------------------------------------------------------------------------------------------------------------------ */
 
 void courier_park(struct courier *courier, uint16_t status, const char *why) {
-    char text[96];
-    (void)snprintf(text, sizeof text, "%s (status %u)", why, status);
+    char text[COURIER_WHY] = {0};
+    char answer[24] = "";
+    if (status != 0) {
+        (void)snprintf(answer, sizeof answer, " (status %u)", status);
+    }
+    (void)snprintf(text, sizeof text, "%s%s", why, answer);
     courier->probe_us = os_mono_us() + PROBE_US;
     delivery_pause(courier);
+    os_lock(&courier->gate.lock);
+    memcpy(courier->parked_because, text, sizeof text);
+    os_unlock(&courier->gate.lock);
     if (!gate_move(&courier->gate, VENDOR_PARKED)) {
         return;
     }
@@ -110,8 +117,11 @@ static void unpark(struct courier *courier) {
 }
 
 static bool read_credential(struct courier *courier, bool *ret_changed, struct err *err) {
-    int r = credential_read(courier->rules, &courier->credential, ret_changed, err);
-    courier->has_credential = r == 0 || courier->credential.bytes != NULL;
+    int r = credentials_read(courier->rules, &courier->credential, &courier->proxy_login,
+                             ret_changed, err);
+    bool has_login = courier->rules->egress.proxy_credential_kind == CREDENTIAL_NONE ||
+                     courier->proxy_login.bytes != NULL;
+    courier->has_credential = r == 0 || (courier->credential.bytes != NULL && has_login);
     return courier->has_credential;
 }
 
@@ -143,7 +153,8 @@ static void take_rules(struct courier *courier) {
         return;
     }
     bool is_elsewhere = strcmp(next->endpoint, courier->rules->endpoint) != 0 ||
-                        strcmp(next->ca_file, courier->rules->ca_file) != 0;
+                        strcmp(next->ca_file, courier->rules->ca_file) != 0 ||
+                        !egress_equal(&next->egress, &courier->rules->egress);
     courier->rules = next;
     rules_drop_older(next);
     bool changed = false;
@@ -222,7 +233,8 @@ static int discard(struct courier *courier, const struct restore_request *reques
 static int do_restore(struct courier *courier, const struct restore_request *request) {
     bool changed = false;
     put_away(courier); /* the cut may have been noticed only now */
-    int r = credential_read(courier->rules, &courier->credential, &changed, request->err);
+    int r = credentials_read(courier->rules, &courier->credential, &courier->proxy_login, &changed,
+                             request->err);
     if (r != 0) {
         return r;
     }
@@ -567,6 +579,7 @@ void courier_free(struct courier *courier) {
     ledger_close(courier->ledger);
     rules_free(courier->all_rules);
     secret_free(courier->credential.bytes);
+    secret_free(courier->proxy_login.bytes);
     if (courier->has_permit) {
         memory_permit_give();
     }
@@ -679,6 +692,9 @@ void courier_status(struct courier *courier, struct courier_status *ret_status) 
     memset(ret_status, 0, sizeof *ret_status);
     os_lock(&courier->gate.lock);
     ret_status->state = courier->gate.state;
+    if (courier->gate.state == VENDOR_PARKED) {
+        memcpy(ret_status->parked_because, courier->parked_because, COURIER_WHY);
+    }
     ret_status->contract = courier->all_rules->sets[courier->all_rules->count - 1].number;
     ret_status->budget = courier->all_rules->backlog_max;
     os_unlock(&courier->gate.lock);

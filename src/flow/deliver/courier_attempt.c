@@ -7,6 +7,7 @@
  *     refused without saying which       replaced by its halves (a bisection); one alone is a suspect
  *     no answer, 408, 425, 429, 5xx      stays; back-off
  *     401, 403, 404, 3xx twice           stays; parks
+ *     its address, key or proxy refused  stays; parks: nothing has left
  *   stack empty -> window settled
  *
  * Invariants
@@ -16,6 +17,7 @@
  *  A4 The newest outcome waits in `last` until it is known whether the window is settled with it; it is written at latest before the next attempt or wait.
  * An outage adds no lines: a try without a complete answer is what a missing outcome means.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/check.h"
@@ -319,9 +321,40 @@ static size_t count_parts(struct courier *courier, const struct segment *segment
     return count;
 }
 
+/* The way to the vendor is closed until a person opens it. */
+static void take_fault(struct courier *courier, const struct transfer_result *result) {
+    char why[256];
+    struct segment *segment = top(courier);
+    emit_open(courier, segment, segment->may_have_left ? RESULT_UNKNOWN : RESULT_UNSENT, 0);
+    switch (result->fault) {
+    case TRANSFER_ADDRESS:
+        log_event(LOG_ERROR, "the contract's egress does not open the vendor's address",
+                  LOG_WORD("vendor", courier->vendor), LOG_WORD("address", result->address));
+        (void)snprintf(why, sizeof why,
+                       "the address %s is closed; egress: [public, %s] in vendors/%s.yaml opens it",
+                       result->address, result->address, courier->vendor);
+        courier_park(courier, 0, why);
+        return;
+    case TRANSFER_PIN:
+        log_event(LOG_ERROR, "the vendor's server has a key that the contract does not pin",
+                  LOG_WORD("vendor", courier->vendor));
+        courier_park(courier, 0, "the server's key is none of the contract's pins");
+        return;
+    case TRANSFER_PROXY:
+        courier_park(courier, 407, "the proxy refuses its credential");
+        return;
+    case TRANSFER_OK:
+        break;
+    }
+}
+
 static void take_answer(struct courier *courier, const struct transfer_result *result) {
     struct segment *segment = top(courier);
     struct protocol_answer answer;
+    if (result->fault != TRANSFER_OK) {
+        take_fault(courier, result);
+        return;
+    }
     const struct protocol_ops *ops = courier->rules->ops;
     ops->answer(segment->endpoint, result->status, result->body, count_parts(courier, segment),
                 courier->refused, &answer);

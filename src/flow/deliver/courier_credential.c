@@ -1,4 +1,4 @@
-/* The vendor's credential: read when it is needed, kept in guarded memory, never written or logged. */
+/* The credentials of the vendor and its proxy: read when they are needed, kept in guarded memory, never written or logged. */
 #include <stdio.h>
 
 #include "crypto/crypto.h"
@@ -25,13 +25,14 @@ static int read_systemd(const char *name, uint8_t *out, size_t *ret_n, struct er
     return read_file(path, out, ret_n, err);
 }
 
-static int read_env(const char *name, uint8_t *out, size_t *ret_n, struct err *err) {
+static int read_env(const char *name, const char *whose, uint8_t *out, size_t *ret_n,
+                    struct err *err) {
     const char *value = os_env(name);
     if (value == NULL) {
         return err_set(err, BH_E_KEY,
-                       "environment variable %s, the vendor's credential, is not set where the "
+                       "environment variable %s, the %s's credential, is not set where the "
                        "daemon runs; set it there and start the daemon again",
-                       name);
+                       name, whose);
     }
     *ret_n = strlen(value);
     if (*ret_n > CREDENTIAL_MAX) {
@@ -41,40 +42,57 @@ static int read_env(const char *name, uint8_t *out, size_t *ret_n, struct err *e
     return 0;
 }
 
-static int read_source(const struct rules *rules, uint8_t *out, size_t *ret_n, struct err *err) {
-    switch (rules->credential_kind) {
+static int read_source(enum credential_kind kind, const char *name, const char *whose, uint8_t *out,
+                       size_t *ret_n, struct err *err) {
+    switch (kind) {
     case CREDENTIAL_ENV:
-        return read_env(rules->credential_name, out, ret_n, err);
+        return read_env(name, whose, out, ret_n, err);
     case CREDENTIAL_FILE:
-        return read_file(rules->credential_name, out, ret_n, err);
+        return read_file(name, out, ret_n, err);
     case CREDENTIAL_SYSTEMD:
-        return read_systemd(rules->credential_name, out, ret_n, err);
+        return read_systemd(name, out, ret_n, err);
     case CREDENTIAL_NONE:
         break;
     }
     return err_set(err, BH_E_KEY, "the contract names no credential");
 }
 
-int credential_read(const struct rules *rules, struct credential *credential, bool *ret_changed,
-                    struct err *err) {
+static int read_one(enum credential_kind kind, const char *name, const char *whose,
+                    struct credential *credential, bool *ret_changed, struct err *err) {
     uint8_t *next = secret_new(CREDENTIAL_MAX);
     size_t n = 0;
     if (next == NULL) {
         return err_set(err, BH_E_NOMEM, "out of memory");
     }
-    int r = read_source(rules, next, &n, err);
+    int r = read_source(kind, name, whose, next, &n, err);
     struct span text = span_trim(span_of(next, n));
     if (r == 0 && text.n == 0) {
-        r = err_set(err, BH_E_KEY, "the vendor's credential %s is empty", rules->credential_name);
+        r = err_set(err, BH_E_KEY, "the %s's credential %s is empty", whose, name);
     }
     if (r != 0) {
         secret_free(next);
         return r;
     }
     memmove(next, text.p, text.n); /* not empty by now */
-    *ret_changed = credential->bytes == NULL || credential->n != text.n ||
-                   !secret_equal(credential->bytes, next, text.n);
+    *ret_changed |= credential->bytes == NULL || credential->n != text.n ||
+                    !secret_equal(credential->bytes, next, text.n);
     secret_free(credential->bytes);
     *credential = (struct credential){next, text.n};
     return 0;
+}
+
+int credentials_read(const struct rules *rules, struct credential *vendor, struct credential *proxy,
+                     bool *ret_changed, struct err *err) {
+    const struct contract_egress *egress = &rules->egress;
+    *ret_changed = false;
+    int r = read_one(rules->credential_kind, rules->credential_name, "vendor", vendor, ret_changed,
+                     err);
+    if (egress->proxy_credential_kind == CREDENTIAL_NONE) {
+        secret_free(proxy->bytes);
+        *proxy = (struct credential){NULL, 0};
+        return r;
+    }
+    return r == 0 ? read_one(egress->proxy_credential_kind, egress->proxy_credential, "proxy",
+                             proxy, ret_changed, err)
+                  : r;
 }

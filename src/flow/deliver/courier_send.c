@@ -11,8 +11,8 @@
  * What leaves is watched from the other side: a body byte that libcurl has asked for may be in the kernel, whatever becomes of the
  * transfer.
  *
- * libcurl resolves no names (CURLOPT_RESOLVE from the dns threads), follows no redirects, reads no environment, and makes sockets
- * only through the gate.
+ * libcurl resolves no names (CURLOPT_RESOLVE from the dns threads), follows no redirects, takes no proxy from the environment, and makes
+ * sockets only through the gate, each for the very address that it is about to connect to: there the contract's egress is asked.
  */
 #include <stdio.h>
 
@@ -34,9 +34,17 @@ enum {
 static curl_socket_t on_socket_open(void *context, curlsocktype purpose,
                                     struct curl_sockaddr *address) {
     struct courier *courier = context;
-    if (purpose != CURLSOCKTYPE_IPCXN) {
+    struct transfer *t = &courier->transfer;
+    uint8_t bytes[16];
+    if (purpose != CURLSOCKTYPE_IPCXN || !os_address_bytes(&address->addr, bytes)) {
         return CURL_SOCKET_BAD;
     }
+    if (!egress_allows(&courier->rules->egress, bytes)) {
+        t->was_closed = true;
+        memcpy(t->closed, bytes, sizeof t->closed);
+        return CURL_SOCKET_BAD;
+    }
+    t->made_socket = true;
     int fd = gate_socket_open(&courier->gate, address->family);
     return fd >= 0 ? fd : CURL_SOCKET_BAD;
 }
@@ -142,7 +150,7 @@ static int on_debug(CURL *easy, curl_infotype type, char *bytes, size_t n, void 
 #define SET(option, value) (curl_easy_setopt(easy, (option), (value)) == CURLE_OK)
 
 static bool set_limits(CURL *easy) {
-    return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_PROXY, "") &&
+    return SET(CURLOPT_NOSIGNAL, 1L) && SET(CURLOPT_NOPROXY, "") &&
            SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) &&
            SET(CURLOPT_PROTOCOLS_STR, "http,https") && SET(CURLOPT_FOLLOWLOCATION, 0L) &&
            SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS) &&
@@ -152,6 +160,34 @@ static bool set_limits(CURL *easy) {
            SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
            SET(CURLOPT_TCP_KEEPALIVE, 1L) && SET(CURLOPT_USERAGENT, "bulkhead/" BULKHEAD_VERSION) &&
            SET(CURLOPT_POST, 1L) && SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
+}
+
+/* Only what the contract says; "" keeps the environment's out. */
+static bool set_proxy(CURL *easy, const struct courier *courier) {
+    const struct contract_egress *egress = &courier->rules->egress;
+    const struct credential *login = &courier->proxy_login;
+    bool good = SET(CURLOPT_PROXY, egress->proxy) &&
+                SET(CURLOPT_HTTPPROXYTUNNEL, egress->proxy[0] != '\0' ? 1L : 0L) &&
+                SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) &&
+                SET(CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE) &&
+                SET(CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC) &&
+                SET(CURLOPT_SOCKS5_AUTH, (unsigned long)CURLAUTH_BASIC) &&
+                SET(CURLOPT_PROXY_SSL_VERIFYPEER, 1L) && SET(CURLOPT_PROXY_SSL_VERIFYHOST, 2L) &&
+                SET(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
+                (egress->proxy_ca[0] == '\0' || SET(CURLOPT_PROXY_CAINFO, egress->proxy_ca));
+    if (good && login->bytes != NULL) {
+        char text[CREDENTIAL_MAX + 1];
+        memcpy(text, login->bytes, login->n);
+        text[login->n] = '\0';
+        char *colon = strchr(text, ':');
+        if (colon != NULL) {
+            *colon = '\0';
+        }
+        good = SET(CURLOPT_PROXYUSERNAME, text) &&
+               SET(CURLOPT_PROXYPASSWORD, colon != NULL ? colon + 1 : "");
+        secret_wipe(text, sizeof text);
+    }
+    return good;
 }
 
 static bool set_callbacks(CURL *easy, struct courier *courier) {
@@ -253,7 +289,9 @@ int transfer_prepare(struct courier *courier) {
     char port[8];
     char line[LINE_MAX_BYTES];
     struct transfer *t = &courier->transfer;
-    if (!split_endpoint(courier->rules->endpoint, host, port)) {
+    const char *proxy = courier->rules->egress.proxy;
+    /* With a proxy it is the proxy that resolves the vendor's name. */
+    if (!split_endpoint(proxy[0] != '\0' ? proxy : courier->rules->endpoint, host, port)) {
         return BH_E_NOTFOUND;
     }
     if (os_host_is_numeric(host)) {
@@ -306,6 +344,7 @@ static bool set_request(struct courier *courier, const struct protocol_post *pos
     struct transfer *t = &courier->transfer;
     CURL *easy = t->easy;
     const char *ca = courier->rules->ca_file;
+    const char *pins = courier->rules->egress.pins;
     int n = snprintf(url, sizeof url, "%s%s", courier->rules->endpoint, post->path);
     if (n < 0 || (size_t)n >= sizeof url || !set_headers(courier, post)) {
         return false;
@@ -313,7 +352,8 @@ static bool set_request(struct courier *courier, const struct protocol_post *pos
     return SET(CURLOPT_URL, url) && SET(CURLOPT_HTTPHEADER, t->headers) &&
            SET(CURLOPT_RESOLVE, t->resolve) &&
            SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)post->body.n) &&
-           SET(CURLOPT_FRESH_CONNECT, t->is_fresh ? 1L : 0L) &&
+           SET(CURLOPT_FRESH_CONNECT, t->is_fresh ? 1L : 0L) && set_proxy(easy, courier) &&
+           SET(CURLOPT_PINNEDPUBLICKEY, pins[0] != '\0' ? pins : NULL) &&
            (ca[0] == '\0' || SET(CURLOPT_CAINFO, ca));
 }
 
@@ -326,6 +366,8 @@ static void begin(struct courier *courier, const struct protocol_post *post) {
     t->answer.n = 0;
     t->answer.full = false;
     t->may_have_left = false;
+    t->made_socket = false;
+    t->was_closed = false;
     t->is_malformed = false;
     t->is_early = false;
     t->answer_began = false;
@@ -361,6 +403,24 @@ static bool is_sound(struct courier *courier, long status) {
     return t->encodings == 1 || status >= 300;
 }
 
+/* Why there was no answer, if it is for a reason that stays. */
+static enum transfer_fault fault_of(const struct transfer *t, CURLcode code) {
+    long connect_status = 0;
+    long proxy_error = CURLPX_OK;
+    if (code == CURLE_OK || t->may_have_left) {
+        return TRANSFER_OK;
+    }
+    if (t->was_closed && !t->made_socket) {
+        return TRANSFER_ADDRESS;
+    }
+    (void)curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &connect_status);
+    (void)curl_easy_getinfo(t->easy, CURLINFO_PROXY_ERROR, &proxy_error);
+    bool is_rejected = proxy_error == CURLPX_USER_REJECTED || proxy_error == CURLPX_NO_AUTH;
+    return code == CURLE_SSL_PINNEDPUBKEYNOTMATCH ? TRANSFER_PIN
+           : connect_status == 407 || is_rejected ? TRANSFER_PROXY
+                                                  : TRANSFER_OK;
+}
+
 static void finish(struct courier *courier, CURLcode code, struct transfer_result *ret) {
     struct transfer *t = &courier->transfer;
     long status = 0;
@@ -373,6 +433,12 @@ static void finish(struct courier *courier, CURLcode code, struct transfer_resul
     ret->status = status > 0 && status < 1000 ? (uint16_t)status : 0;
     ret->is_complete = code == CURLE_OK && is_sound(courier, status);
     ret->is_early = t->is_early;
+    ret->fault = fault_of(t, code);
+    if (ret->fault == TRANSFER_ADDRESS) {
+        struct buf text = buf_of(ret->address, sizeof ret->address - 1);
+        net_put_address(t->closed, &text);
+        ret->address[text.n] = '\0';
+    }
     ret->retry_after_s = retry_after > 0 && retry_after < UINT32_MAX ? (uint32_t)retry_after : 0;
     ret->body = buf_span(&t->answer);
 }

@@ -108,9 +108,11 @@ int courier_cut(struct courier *courier, const char *who, const char *why, uint6
 int courier_restore(struct courier *courier, bool replay, const char *who, const char *why,
                     struct err *err) BH_MUST_USE;
 
+enum { COURIER_WHY = 256 };
 struct courier_status {
     enum vendor_state state;
-    uint64_t backlog; /* events accepted and not yet delivered or decided */
+    char parked_because[COURIER_WHY]; /* as its line in the ledger says; empty unless parked */
+    uint64_t backlog;                 /* events accepted and not yet delivered or decided */
     uint64_t settled_seq;
     uint64_t attempts, accepted_events, refused_events, withheld_events, poison_events, retries,
         bytes_sent;

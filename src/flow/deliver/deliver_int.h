@@ -69,6 +69,7 @@ struct rules {
     /* Of the contract and the sources. */
     char endpoint[COURIER_PATH];
     char ca_file[COURIER_PATH];
+    struct contract_egress egress;
     char space_of[LIMIT_SOURCES + 1][LIMIT_NAME + 1];
     const struct protocol_ops *ops;
     enum credential_kind credential_kind;
@@ -103,8 +104,9 @@ struct credential {
     uint8_t *bytes; /* guarded, CREDENTIAL_MAX */
     size_t n;
 };
-int credential_read(const struct rules *rules, struct credential *credential, bool *ret_changed,
-                    struct err *err) BH_MUST_USE;
+/* The vendor's, and its proxy's where the contract names one; what could not be read leaves the old one in place. */
+int credentials_read(const struct rules *rules, struct credential *vendor, struct credential *proxy,
+                     bool *ret_changed, struct err *err) BH_MUST_USE;
 
 /* -- courier_window.c: from the journal to items that may leave ----------------------------------------------------------------- */
 
@@ -192,7 +194,17 @@ void courier_free_translators(struct courier *courier);
 
 /* -- courier_send.c: one request at a time ---------------------------------------------------------------------------------------- */
 
+/* What no further try would change: a person must. Nothing of the body has left. */
+enum transfer_fault {
+    TRANSFER_OK,
+    TRANSFER_ADDRESS, /* the contract opens none of the addresses; `address` is one of them */
+    TRANSFER_PIN,     /* the server's key is not one of the contract's */
+    TRANSFER_PROXY,   /* the proxy refuses its credential */
+};
+
 struct transfer_result {
+    enum transfer_fault fault;
+    char address[NET_TEXT_MAX];
     bool is_complete;   /* a whole, well-formed answer */
     bool is_early;      /* it began before the request had been handed over in full */
     bool may_have_left; /* a body byte was given to libcurl, so it may have reached the kernel */
@@ -213,6 +225,9 @@ struct transfer {
     size_t body_at;
     struct buf answer;
     bool may_have_left;
+    bool made_socket;   /* to an address that is open */
+    bool was_closed;    /* an address was not */
+    uint8_t closed[16]; /* the last such */
     bool is_malformed;
     bool is_early;
     bool answer_began;
@@ -336,10 +351,12 @@ struct courier {
     struct restore_request *restore;
     struct os_cond restored;
     bool has_ended; /* the thread takes no request any more */
+    char parked_because[COURIER_WHY];
 
     /* The courier's own. */
     struct rules *rules;
     struct credential credential;
+    struct credential proxy_login;
     bool has_credential;
     struct journal_reader *reader;
     struct resolve_view *view;

@@ -67,6 +67,8 @@ struct contract_egress {
 };
 /* Whether a connection may be made to the address: asked with the very address, when it is made. */
 bool egress_allows(const struct contract_egress *egress, const uint8_t address[16]);
+/* Whether connections of the one may be used under the other. */
+bool egress_equal(const struct contract_egress *a, const struct contract_egress *b);
 
 struct contract_facts {
     const char *vendor;

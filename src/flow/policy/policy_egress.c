@@ -367,3 +367,13 @@ bool egress_allows(const struct contract_egress *egress, const uint8_t address[1
     }
     return egress->allows_public && net_is_public(address);
 }
+
+bool egress_equal(const struct contract_egress *a, const struct contract_egress *b) {
+    return a->is_local == b->is_local && a->allows_public == b->allows_public &&
+           a->range_count == b->range_count &&
+           memcmp(a->ranges, b->ranges, a->range_count * sizeof *a->ranges) == 0 &&
+           strcmp(a->pins, b->pins) == 0 && strcmp(a->proxy, b->proxy) == 0 &&
+           strcmp(a->proxy_ca, b->proxy_ca) == 0 &&
+           a->proxy_credential_kind == b->proxy_credential_kind &&
+           strcmp(a->proxy_credential, b->proxy_credential) == 0;
+}
