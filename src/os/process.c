@@ -47,6 +47,10 @@ enum os_signal os_signals_read(int fd) {
 
 int os_process_harden(bool allow_core) {
     struct rlimit locked;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is one thread yet */
+    if (unsetenv("SSLKEYLOGFILE") != 0) {
+        return BH_E_DENIED;
+    }
     if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0) {
         locked.rlim_cur = locked.rlim_max;
         /* Without the right to raise it, libsodium still guards keys, unlocked. */

@@ -64,7 +64,10 @@ int os_signals_fd(int *ret_fd) BH_MUST_USE;
 enum os_signal { OS_SIGNAL_NONE, OS_SIGNAL_STOP, OS_SIGNAL_RELOAD };
 enum os_signal os_signals_read(int fd);
 
-/* No core, no ptrace, and (where the limit allows) no swap for what is locked later. */
+/*
+ * No core, no ptrace, and (where the limit allows) no swap for what is locked later. The environment names no file into which a library writes
+ * the keys of TLS connections (SSLKEYLOGFILE). Before the first other thread.
+ */
 int os_process_harden(bool allow_core);
 uint64_t os_process_rss_anon(void); /* bytes; RssAnon of /proc/self/status */
 uint32_t os_process_id(void);

@@ -11,7 +11,8 @@
  * What leaves is watched from the other side: a body byte that libcurl has asked for may be in the kernel, whatever becomes of the
  * transfer.
  *
- * libcurl resolves no names (CURLOPT_RESOLVE from the dns threads), follows no redirects, takes no proxy from the environment, and makes
+ * libcurl resolves no names (CURLOPT_RESOLVE from the dns threads), follows no redirects, takes no proxy from the environment (SSLKEYLOGFILE, which it reads as
+ * well, os_process_harden removes), and makes
  * sockets only through the gate, each for the very address that it is about to connect to: there the contract's egress is asked.
  */
 #include <stdio.h>
@@ -162,10 +163,29 @@ static bool set_limits(CURL *easy) {
            SET(CURLOPT_POST, 1L) && SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L);
 }
 
+/* libcurl undoes %41 and its like in a proxy's user and password, so what is meant literally is written so. */
+static bool set_escaped(CURL *easy, CURLoption option, struct span text) {
+    char *escaped = text.n != 0 ? curl_easy_escape(easy, (const char *)text.p, (int)text.n) : NULL;
+    bool good = (text.n == 0 || escaped != NULL) && SET(option, escaped != NULL ? escaped : "");
+    if (escaped != NULL) {
+        secret_wipe(escaped, strlen(escaped));
+        curl_free(escaped);
+    }
+    return good;
+}
+
+/* "user:password", as the credential holds it. */
+static bool set_proxy_login(CURL *easy, const struct credential *login) {
+    struct span text = span_of(login->bytes, login->n);
+    struct span user = span_cut(text, 0, span_find_byte(text, ':'));
+    return login->bytes == NULL ||
+           (set_escaped(easy, CURLOPT_PROXYUSERNAME, user) &&
+            set_escaped(easy, CURLOPT_PROXYPASSWORD, span_from(text, user.n + 1)));
+}
+
 /* Only what the contract says; "" keeps the environment's out. */
 static bool set_proxy(CURL *easy, const struct courier *courier) {
     const struct contract_egress *egress = &courier->rules->egress;
-    const struct credential *login = &courier->proxy_login;
     bool good = SET(CURLOPT_PROXY, egress->proxy) &&
                 SET(CURLOPT_HTTPPROXYTUNNEL, egress->proxy[0] != '\0' ? 1L : 0L) &&
                 SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L) &&
@@ -175,19 +195,7 @@ static bool set_proxy(CURL *easy, const struct courier *courier) {
                 SET(CURLOPT_PROXY_SSL_VERIFYPEER, 1L) && SET(CURLOPT_PROXY_SSL_VERIFYHOST, 2L) &&
                 SET(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) &&
                 (egress->proxy_ca[0] == '\0' || SET(CURLOPT_PROXY_CAINFO, egress->proxy_ca));
-    if (good && login->bytes != NULL) {
-        char text[CREDENTIAL_MAX + 1];
-        memcpy(text, login->bytes, login->n);
-        text[login->n] = '\0';
-        char *colon = strchr(text, ':');
-        if (colon != NULL) {
-            *colon = '\0';
-        }
-        good = SET(CURLOPT_PROXYUSERNAME, text) &&
-               SET(CURLOPT_PROXYPASSWORD, colon != NULL ? colon + 1 : "");
-        secret_wipe(text, sizeof text);
-    }
-    return good;
+    return good && set_proxy_login(easy, &courier->proxy_login);
 }
 
 static bool set_callbacks(CURL *easy, struct courier *courier) {

@@ -290,22 +290,20 @@ static int read_proxy(struct contract *c, const struct yaml_node *node,
 }
 
 int egress_read(struct contract *c, const struct yaml_node *root, struct err *err) {
-    struct place place;
+    struct place endpoint = {0};
+    struct place proxy = {0};
     const struct yaml_node *ca = yaml_get(root, "ca");
-    const struct yaml_node *proxy = yaml_get(root, "proxy");
+    const struct yaml_node *node = yaml_get(root, "proxy");
     int rc = read_ranges(&c->egress, yaml_get(root, "egress"), err);
-    rc = rc == 0 ? read_endpoint(c, root, &place, err) : rc;
+    rc = rc == 0 ? read_endpoint(c, root, &endpoint, err) : rc;
     rc = rc == 0 ? read_pins(c, yaml_get(root, "pin"), err) : rc;
     if (rc == 0 && ca != NULL) {
         rc = contract_text(ca, "ca", c->ca_file, sizeof c->ca_file, err);
     }
-    if (rc == 0 && proxy != NULL) {
-        const struct place endpoint = place;
-        rc = read_proxy(c, proxy, &endpoint, &place, err);
+    if (rc == 0 && node != NULL) {
+        rc = read_proxy(c, node, &endpoint, &proxy, err);
     }
-    if (rc == 0) {
-        c->egress.is_local = place.is_local;
-    }
+    c->egress.is_local = node != NULL ? proxy.is_local : endpoint.is_local;
     return rc;
 }
 

@@ -75,7 +75,7 @@ export function contract(options) {
   if (options.ca) {
     lines.push(`ca: ${options.ca}`);
   }
-  lines.push('allow:');
+  lines.push(...(options.lines ?? []), 'allow:');
   for (const [name, form] of Object.entries(options.allow ?? ALLOW)) {
     lines.push(`  ${name}: ${form}`);
   }
