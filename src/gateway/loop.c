@@ -566,8 +566,7 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .body_timeout_ms = settings->body_timeout_ms,
         .body_rate_min = 1024,
         .send_timeout_ms = 30000,
-        .idle_timeout_ms =
-            75000, /* longer than the 60 s of common balancers, so that they close first */
+        .idle_timeout_ms = settings->idle_timeout_ms,
         .tls = tls_of,
         .handler = handle,
         .error_headers = error_headers,

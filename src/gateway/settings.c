@@ -191,7 +191,8 @@ static int read_journal(struct settings *s, const struct yaml_node *node, struct
 
 static int read_limits(struct settings *s, const struct yaml_node *node, struct err *err) {
     static const char *const keys[] = {"request",      "connections",  "connections_per_peer",
-                                       "head_timeout", "body_timeout", "loops"};
+                                       "head_timeout", "body_timeout", "idle_timeout",
+                                       "loops"};
     int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
     const struct yaml_node *n = NULL;
     uint64_t v = 0;
@@ -220,6 +221,13 @@ static int read_limits(struct settings *s, const struct yaml_node *node, struct 
     if (r == 0 && (n = yaml_get(node, "body_timeout")) != NULL) {
         r = yaml_duration(n, &v, err);
         s->body_timeout_ms = (unsigned)(v / 1000);
+    }
+    if (r == 0 && (n = yaml_get(node, "idle_timeout")) != NULL) {
+        r = yaml_duration(n, &v, err);
+        if (r == 0 && (v < 1000000 || v > 7200ULL * 1000000)) {
+            r = yaml_error(err, n, "idle_timeout is 1s to 2h");
+        }
+        s->idle_timeout_ms = (unsigned)(v / 1000);
     }
     return r;
 }
@@ -554,6 +562,7 @@ int settings_load(const char *dir, bool secrets, struct settings **ret_settings,
     s->connections_per_peer = 1024;
     s->head_timeout_ms = 10000;
     s->body_timeout_ms = 30000;
+    s->idle_timeout_ms = 130000; /* longer than common balancers keep theirs: they close first */
     char path[SETTINGS_PATH + 32];
     struct yaml_doc *doc = NULL;
     int r = os_path_real(dir, s->dir, sizeof s->dir);

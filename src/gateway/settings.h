@@ -56,6 +56,7 @@ struct settings {
     unsigned connections;
     unsigned connections_per_peer;
     unsigned head_timeout_ms;
+    unsigned idle_timeout_ms;
     unsigned body_timeout_ms;
     unsigned proxy_count;
     struct net proxies[32]; /* trusted_proxies */
