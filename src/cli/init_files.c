@@ -84,6 +84,9 @@ static const char plan_yaml[] =
     "vendor: " name " # the name of this file\n" \
     "connector: " name " # the protocol that it speaks\n" \
     "endpoint: " endpoint "\n" \
+    "# egress: [public, 10.20.0.0/16] # where it may lie; unless said at public addresses only, whatever its name leads to\n" \
+    "# proxy: http://proxy.example:3128 # or https://, socks5h://; { url: …, credential: { env: NAME } }; the environment's has no effect\n" \
+    "# pin: sha256//…                # the server's key, beside its certificate; a list takes the next one in as well\n" \
     "credential: { env: " env " } # or { file: PATH } or { systemd: NAME }; never in git, arguments or logs\n" \
     "purpose: analytics              # Fideslang data use\n" \
     "retention: 400d                 # what the vendor's own setting must be\n" \

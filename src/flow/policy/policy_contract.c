@@ -383,10 +383,12 @@ static int read_rest(struct contract *c, const struct yaml_node *root, struct er
 }
 
 static int check_words(const struct yaml_node *root, struct err *err) {
-    static const char *const keys[] = {
-        "vendor", "connector",  "endpoint", "credential", "purpose",  "retention", "allow", "time",
-        "undeclared", "ca", "backlog", "requires", "honour", "egress", "pin", "proxy"};
-    static const char *const later[] = {"seal", "alias", "minors", "onward", "flags", "routes", "lanes"};
+    static const char *const keys[] = {"vendor",     "connector", "endpoint", "credential",
+                                       "purpose",    "retention", "allow",    "time",
+                                       "undeclared", "ca",        "backlog",  "requires",
+                                       "honour",     "egress",    "pin",      "proxy"};
+    static const char *const later[] = {"seal",  "alias",  "minors", "onward",
+                                        "flags", "routes", "lanes"};
     if (yaml_kind_of(root) != YAML_MAPPING) {
         return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
     }
