@@ -23,7 +23,6 @@
 
 #include "deliver_kit.h"
 
-#include "flow/deliver/deliver_int.h"
 #include "os/clock.h"
 #include "os/socket.h"
 
@@ -188,8 +187,7 @@ static void start_server(const char *names) {
 /* -- a resolver that says what the test wants ------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
-static char addresses_of_vendor[128]; /* of vendor.test, apart by spaces */
-static _Atomic unsigned asked;
+static char addresses_of_vendor[128]; /* of vendor.test and below, apart by spaces */
 
 static void resolve_to(const char *addresses) {
     (void)pthread_mutex_lock(&names_lock);
@@ -208,14 +206,13 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
     char text[sizeof addresses_of_vendor];
     (void)service;
     (void)hints;
-    atomic_fetch_add(&asked, 1);
     *ret = NULL;
     (void)pthread_mutex_lock(&names_lock);
     memcpy(text, addresses_of_vendor, sizeof text);
     (void)pthread_mutex_unlock(&names_lock);
     char *rest = text;
     char *word;
-    while (strcmp(host, "vendor.test") == 0 && (word = strtok_r(rest, " ", &rest)) != NULL) {
+    while (strstr(host, "vendor.test") != NULL && (word = strtok_r(rest, " ", &rest)) != NULL) {
         struct answer *one = calloc(1, sizeof *one);
         struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&one->address;
         struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&one->address;
@@ -391,13 +388,12 @@ static void other_spellings_of_an_address_park(void **state) {
                                             "169.254.169.254",
                                             "0.0.0.0",
                                             "10.0.0.1 192.168.1.1 ::1"};
-    use_name();
     (void)kit_put(&world, 5, EVENT_TRACK);
     for (size_t i = 0; i < BH_COUNT(spellings); i++) {
-        dns_stop(world.dns);
-        assert_int_equal(dns_start(&world.dns), 0); /* forgets what it knew */
         uint64_t us = 0;
-        world.courier->config.dns = world.dns;
+        /* Another name each time: addresses are remembered for a minute. */
+        (void)snprintf(world.endpoint, sizeof world.endpoint, "https://a%zu.vendor.test:%u", i,
+                       server.port);
         resolve_to(spellings[i]);
         kit_reload(&world);
         kit_restore(&world, true);
