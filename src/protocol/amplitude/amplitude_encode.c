@@ -196,8 +196,10 @@ static enum answer_kind kind_of(unsigned status, struct span body, size_t item_c
     }
 }
 
-void amplitude_answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
-                      uint32_t *refused, struct protocol_answer *ret) {
+void amplitude_answer(
+    unsigned endpoint, unsigned status, struct span body, size_t item_count,
+    /* NOLINTNEXTLINE(readability-non-const-parameter): the signature is protocol_ops' */
+    uint32_t *refused, struct protocol_answer *ret) {
     check(endpoint == AMPLITUDE_SEND);
     (void)refused;
     *ret = (struct protocol_answer){.kind = (uint8_t)kind_of(status, span_trim(body), item_count)};
