@@ -63,7 +63,7 @@ struct loop_work {
     struct inspect_item items[LIMIT_REQUEST_EVENTS];
     uint32_t item_index[LIMIT_REQUEST_EVENTS]; /* of items[] into the batch */
     struct aid aids[LIMIT_REQUEST_EVENTS];
-    uint64_t dedupes[LIMIT_REQUEST_EVENTS];
+    struct repeat_key repeats[LIMIT_REQUEST_EVENTS];
     struct record_event events[LIMIT_REQUEST_EVENTS];
     struct record_event chosen
         [LIMIT_REQUEST_EVENTS]; /* one source's, where a request has several or some are bad */
@@ -292,8 +292,12 @@ static void identify(struct loop *loop, const struct ingest_batch *batch) {
         if (item->person.n != 0) {
             aid_make(loop->gateway->aids, source->space, item->person, &w->aids[i]);
         }
-        w->dedupes[i] =
-            item->dedupe.n != 0 ? aid_dedupe(loop->gateway->aids, source->number, item->dedupe) : 0;
+        w->repeats[i] = (struct repeat_key){0};
+        if (item->dedupe.n != 0) {
+            const struct repeat_facts facts = {source->number,   item->kind,       item->dedupe,
+                                               w->aids[i],       item->event_name, item->said_ms};
+            aid_repeat(loop->gateway->aids, &facts, &w->repeats[i]);
+        }
     }
 }
 
@@ -329,7 +333,8 @@ static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
             .kind = item->kind,
             .flags = item->flags,
             .time_ms = item->time_ms,
-            .dedupe = w->dedupes[w->item_index[k]],
+            .dedupe = w->repeats[w->item_index[k]].dedupe,
+            .content = w->repeats[w->item_index[k]].content,
             /* Of what was overwritten the resolver reads other ids than those that came. */
             .ids = over ? 0 : item->ids,
             .aid = w->aids[w->item_index[k]],

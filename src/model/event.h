@@ -84,6 +84,11 @@ struct record_event {
     int64_t time_ms;
     uint64_t dedupe; /* fingerprint of source and SDK dedupe id; 0 = none */
     /*
+     * Fingerprint of kind, primary id, event name and stated time, which an SDK's retry repeats
+     * together with the dedupe id; 0 = none: the event is nothing's repeat.
+     */
+    uint32_t content;
+    /*
      * Fingerprint of protocol, kind and all ids of people that it names, in order, under a key of
      * this process; equal ones are read alike by the resolver. 0 = none: one id, or not known.
      */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -209,6 +210,24 @@ int os_file_reserve(struct os_file file, uint64_t size) {
 int os_file_truncate(struct os_file file, uint64_t size) {
     check(size <= (uint64_t)LONG_MAX);
     return ops->ftruncate(file.fd, (long)size) == 0 ? 0 : code_of_errno();
+}
+
+int os_file_map(struct os_file file, uint64_t size, const uint8_t **ret_bytes) {
+    void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file.fd, 0);
+    if (p == MAP_FAILED) {
+        return errno == ENOMEM ? BH_E_NOMEM : code_of_errno();
+    }
+    (void)madvise(p, (size_t)size, MADV_RANDOM);
+    *ret_bytes = (const uint8_t *)p;
+    return 0;
+}
+
+void os_file_unmap(const uint8_t *bytes, uint64_t size) {
+    if (bytes != NULL) {
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel takes what it gave */
+        int failed = munmap((void *)(uintptr_t)bytes, (size_t)size);
+        check(failed == 0);
+    }
 }
 
 int os_file_lock(struct os_file file) {

@@ -43,6 +43,9 @@ int os_file_size(struct os_file file, uint64_t *ret_size) BH_MUST_USE;
 /* Reserves [0, size) on disk and extends the file with zeros; NOSPACE leaves the file as it was. */
 int os_file_reserve(struct os_file file, uint64_t size) BH_MUST_USE;
 int os_file_truncate(struct os_file file, uint64_t size) BH_MUST_USE;
+/* [0, size) of the file, which is at least so long, to be read; looked up at random. A read that the disk refuses ends the process. */
+int os_file_map(struct os_file file, uint64_t size, const uint8_t **ret_bytes) BH_MUST_USE;
+void os_file_unmap(const uint8_t *bytes, uint64_t size);
 int os_file_lock(struct os_file file) BH_MUST_USE; /* exclusive, not waiting: BUSY */
 
 int os_dir_make(const char *path) BH_MUST_USE; /* mode 0700; one that exists is fine */

@@ -234,6 +234,8 @@ struct protocol_item {
     struct span dedupe;     /* the SDK's insert id, decoded; empty when there is none */
     struct span event_name; /* decoded; empty for profiles and groups */
     int64_t time_ms;
+    /* The time that the item states, before any correction by clocks: the same in a retry. 0: none. */
+    int64_t said_ms;
     /*
      * Fingerprint of protocol, kind and all ids that person_next gives, in its order, of an item
      * that names more than one or is there to name some; 0 = none, or they are many or long.

@@ -1,6 +1,8 @@
 /*
  * Cost of the journal and the resolver per event: 50 events of about 600 B a request, 20 requests a
  * flush, 100,000 people.
+ *
+ *   journal_perf [EVENTS [FOLDER [WINDOW_S]]]     WINDOW_S 0: without dedupe
  */
 /* depends: resolve journal inspect keyring seglog protocol mixpanel wire json model crypto os base */
 /* libs: lmdb */
@@ -99,8 +101,20 @@ struct cost {
     uint64_t wall_us;
 };
 
+/* Each event is sent once: no dedupe id comes twice. `has_content`: as ingest writes it, so that repeats can be told. */
+static void number_events(const struct record_event *templates, uint64_t first, bool has_content,
+                          struct record_event out[EVENTS]) {
+    for (unsigned i = 0; i < EVENTS; i++) {
+        uint64_t mixed = (first + i + 1) * 0x9e3779b97f4a7c15U;
+        mixed = (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9U;
+        out[i] = templates[i];
+        out[i].dedupe = mixed ^ mixed >> 32;
+        out[i].content = has_content ? (uint32_t)(mixed >> 7) | 1 : 0;
+    }
+}
+
 static struct cost write_events(struct journal *journal, const struct record_event *templates,
-                                uint64_t events) {
+                                uint64_t events, bool has_content) {
     struct journal_writer *writer = journal_writer_of(journal, 0);
     const struct record_request request = {
         .protocol = PROTOCOL_MIXPANEL,
@@ -119,7 +133,9 @@ static struct cost write_events(struct journal *journal, const struct record_eve
         bool is_full = false;
         for (unsigned i = 0; i < REQUESTS && !is_full; i++) {
             const struct record_event *at = templates + (put * EVENTS) % (TEMPLATES - EVENTS);
-            is_full = journal_writer_put(writer, &request, at, EVENTS, put) != 0;
+            struct record_event numbered[EVENTS];
+            number_events(at, put * EVENTS, has_content, numbered);
+            is_full = journal_writer_put(writer, &request, numbered, EVENTS, put) != 0;
             put += is_full ? 0 : 1;
             cost.events += is_full ? 0 : EVENTS;
         }
@@ -167,7 +183,7 @@ static void read_events(struct journal *journal, double *ret_first, double *ret_
 
 /* Before the events are written, as in the gateway: fingerprints of a former process are not used. */
 static struct resolver *new_resolver(const char *dir, struct keyring *keyring,
-                                     struct journal *journal) {
+                                     struct journal *journal, uint32_t window_s) {
     char path[300];
     (void)snprintf(path, sizeof(path), "%s/data/resolve", dir);
     static const struct resolve_source source = {.number = 1};
@@ -176,7 +192,8 @@ static struct resolver *new_resolver(const char *dir, struct keyring *keyring,
                                           .journal = journal,
                                           .sources = &source,
                                           .source_count = 1,
-                                          .map_size = 1 << 30};
+                                          .map_size = 1 << 30,
+                                          .repeat_window_s = window_s};
     struct resolver *resolver = NULL;
     struct err err = {0};
     must(resolver_open(&config, &resolver, &err) == 0, err.text);
@@ -206,6 +223,11 @@ static void resolve_events(struct resolver *resolver, struct journal *journal,
            (double)cpu / 1e3 / (double)journal_durable_seq(journal),
            (unsigned long long)stats.people, (unsigned long long)stats.edges,
            (unsigned long long)stats.hot_misses);
+    if (stats.repeat_window_s != 0) {
+        printf("repeats     %llu known, %.1f MiB on disk, %llu dropped\n",
+               (unsigned long long)stats.repeat_entries, (double)stats.repeat_bytes / 1048576,
+               (unsigned long long)stats.repeat_events);
+    }
     struct resolve_view *view = NULL;
     must(resolve_view_new(resolver, &view) == 0 && resolve_view_begin(view) == 0, "view");
     uint64_t before = thread_ns();
@@ -225,6 +247,7 @@ static void resolve_events(struct resolver *resolver, struct journal *journal,
 int main(int argc, char **argv) {
     uint64_t events = argc > 1 ? strtoull(argv[1], NULL, 10) : 2000000;
     const char *parent = argc > 2 ? argv[2] : "/tmp";
+    uint32_t window_s = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 86400;
     char dir[200];
     char path[300];
     (void)snprintf(dir, sizeof(dir), "%s/journal-perf-XXXXXX", parent);
@@ -241,11 +264,11 @@ int main(int argc, char **argv) {
     struct err err = {0};
     must(journal_open(&config, &journal, NULL, &err) == 0, err.text);
     must(journal_start(journal) == 0, "commit thread");
-    struct resolver *resolver = new_resolver(dir, keyring, journal);
+    struct resolver *resolver = new_resolver(dir, keyring, journal, window_s);
     struct timespec cpu_before;
     struct timespec cpu_after;
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_before);
-    struct cost cost = write_events(journal, templates, events);
+    struct cost cost = write_events(journal, templates, events, window_s != 0);
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu_after);
     double cpu_us = (double)(cpu_after.tv_sec - cpu_before.tv_sec) * 1e6 +
                     (double)(cpu_after.tv_nsec - cpu_before.tv_nsec) / 1e3;

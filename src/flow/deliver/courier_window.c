@@ -259,6 +259,10 @@ static void judge(struct courier *courier, struct window *window,
         ret->verdict.reason = REASON_NOT_EXPRESSIBLE;
         return;
     }
+    if (resolve_is_repeat(courier->view, event->seq)) {
+        *verdict = (struct verdict){.reason = REASON_REPEAT};
+        return 0;
+    }
     resolve_prefetch(courier->view, &event->aid); /* read when the verdict is there */
     if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count,
                    &offset) != 0) {

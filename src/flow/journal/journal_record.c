@@ -45,7 +45,7 @@ _Static_assert((int)REQUEST_ENV == (int)RECORD_REQUEST_SIZE, "layout of a reques
 _Static_assert((int)EVENT_REST == (int)RECORD_EVENT_SIZE, "layout of an event record");
 
 size_t record_event_bound(const struct record_event *event) {
-    return (size_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE +
+    return (size_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE + RECORD_CONTENT_SIZE +
            (size_t)event->finding_count * FINDING_BYTES_MAX + event->json.n;
 }
 
@@ -74,8 +74,9 @@ void record_set_events(uint8_t *request_record, uint16_t events) {
 
 void record_put_event(struct buf *b, const struct record_event *event) {
     size_t start = b->n;
-    size_t head = RECORD_EVENT_SIZE + (event->ids != 0 ? RECORD_IDS_SIZE : 0);
-    check((event->flags & RECORD_HAS_IDS) == 0);
+    size_t ids_size = event->ids != 0 ? RECORD_IDS_SIZE : 0;
+    size_t head = RECORD_EVENT_SIZE + ids_size + (event->content != 0 ? RECORD_CONTENT_SIZE : 0);
+    check((event->flags & (RECORD_HAS_IDS | RECORD_HAS_CONTENT)) == 0);
     uint8_t *at = buf_room(b, head);
     check(at != NULL);
     findings_write(b, event->findings, event->finding_count);
@@ -85,13 +86,17 @@ void record_put_event(struct buf *b, const struct record_event *event) {
     check(!b->full);
     put_u32(at + EVENT_LEN, (uint32_t)(b->n - start));
     at[EVENT_KIND] = event->kind;
-    at[EVENT_FLAGS] = (uint8_t)(event->flags | (event->ids != 0 ? RECORD_HAS_IDS : 0));
+    at[EVENT_FLAGS] = (uint8_t)(event->flags | (event->ids != 0 ? RECORD_HAS_IDS : 0) |
+                                (event->content != 0 ? RECORD_HAS_CONTENT : 0));
     put_u16(at + EVENT_FINDINGS_LEN, (uint16_t)findings_len);
     put_u64(at + EVENT_TIME, (uint64_t)event->time_ms);
     put_u64(at + EVENT_DEDUPE, event->dedupe);
     memcpy(at + EVENT_AID, event->aid.b, sizeof(event->aid.b));
     if (event->ids != 0) {
         put_u64(at + EVENT_REST, event->ids);
+    }
+    if (event->content != 0) {
+        put_u32(at + EVENT_REST + ids_size, event->content);
     }
 }
 
@@ -147,11 +152,28 @@ static bool take_request(struct reader *r, struct record_request *ret_request) {
     return ret_request->events != 0;
 }
 
-/* Bytes before the findings of an event record. */
-static uint32_t head_size(const uint8_t *record) {
-    return (record[EVENT_FLAGS] & RECORD_HAS_IDS) != 0
-               ? (uint32_t)RECORD_EVENT_SIZE + RECORD_IDS_SIZE
-               : (uint32_t)RECORD_EVENT_SIZE;
+/* What an event record may have between its fixed part and its findings; sizes are 0 where it does not. */
+struct record_extras {
+    uint32_t ids_size;
+    uint32_t content_size;
+    uint32_t head; /* bytes before the findings */
+};
+
+static struct record_extras extras_of(const uint8_t *record) {
+    uint8_t flags = record[EVENT_FLAGS];
+    struct record_extras extras = {
+        .ids_size = (flags & RECORD_HAS_IDS) != 0 ? RECORD_IDS_SIZE : 0,
+        .content_size = (flags & RECORD_HAS_CONTENT) != 0 ? RECORD_CONTENT_SIZE : 0,
+    };
+    extras.head = RECORD_EVENT_SIZE + extras.ids_size + extras.content_size;
+    return extras;
+}
+
+/* A flag that is set for a fingerprint of 0 was set by nobody. */
+static bool extras_are_good(const uint8_t *record, const struct record_extras *extras) {
+    const uint8_t *at = record + EVENT_REST;
+    return (extras->ids_size == 0 || get_u64(at) != 0) &&
+           (extras->content_size == 0 || get_u32(at + extras->ids_size) != 0);
 }
 
 /* Takes a whole event record off `r`; SPAN_NONE when it is malformed. */
@@ -161,9 +183,9 @@ static struct span take_event(struct reader *r) {
     }
     uint32_t len = get_u32(r->p + EVENT_LEN);
     uint16_t findings_len = get_u16(r->p + EVENT_FINDINGS_LEN);
-    uint32_t head = head_size(r->p);
-    if (len < head + findings_len ||
-        (head != RECORD_EVENT_SIZE && r->n >= head && get_u64(r->p + EVENT_REST) == 0)) {
+    struct record_extras extras = extras_of(r->p);
+    if (len < extras.head + findings_len ||
+        (r->n >= extras.head && !extras_are_good(r->p, &extras))) {
         return SPAN_NONE;
     }
     return reader_take(r, len);
@@ -196,7 +218,8 @@ long record_count(struct span raw, void (*each)(void *context, uint16_t source, 
 static long decode_event(struct span record, struct finding *findings, size_t findings_cap,
                          struct record_event *ret_event) {
     const uint8_t *at = record.p;
-    uint32_t head = head_size(at);
+    struct record_extras extras = extras_of(at);
+    uint32_t head = extras.head;
     uint16_t findings_len = get_u16(at + EVENT_FINDINGS_LEN);
     long count = 0;
     if (findings_len != 0 && findings_cap != 0) {
@@ -206,11 +229,13 @@ static long decode_event(struct span record, struct finding *findings, size_t fi
         }
     }
     ret_event->kind = at[EVENT_KIND];
-    ret_event->flags = (uint8_t)(at[EVENT_FLAGS] & ~RECORD_HAS_IDS);
+    ret_event->flags = (uint8_t)(at[EVENT_FLAGS] & ~(RECORD_HAS_IDS | RECORD_HAS_CONTENT));
     ret_event->time_ms = (int64_t)get_u64(at + EVENT_TIME);
     ret_event->dedupe = get_u64(at + EVENT_DEDUPE);
     memcpy(ret_event->aid.b, at + EVENT_AID, sizeof(ret_event->aid.b));
-    ret_event->ids = head != RECORD_EVENT_SIZE ? get_u64(at + EVENT_REST) : 0;
+    ret_event->ids = extras.ids_size != 0 ? get_u64(at + EVENT_REST) : 0;
+    ret_event->content =
+        extras.content_size != 0 ? get_u32(at + EVENT_REST + extras.ids_size) : 0;
     ret_event->findings = findings;
     ret_event->finding_count = (uint16_t)count;
     ret_event->json = span_from(record, (size_t)head + findings_len);

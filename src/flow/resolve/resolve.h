@@ -5,6 +5,7 @@
  *   aid (16 B, keyed hash of space and id) --LMDB--> row {ord, lid, r, first_seq, source, flags}
  *   ord --slot file--> 32 B (zeroed at erasure) --> key that seals the id string, kept in LMDB
  *   edges {ord, ord, rule, source, seq, binds} --> root ord of each ord
+ *   dedupe, content --store of repeats--> seq counts, or repeats one that did (repeat_int.h)
  *
  * Invariants
  *  R1 A row is durable before resolver_seq passes the event that needs it.
@@ -14,6 +15,8 @@
  *  R4 Rows are a function of the journal: running again over the same events changes nothing.
  *  R5 New aids beyond a source's quota in an hour get no row: their events are QUOTA for every
  *     vendor.
+ *  R6 Whether a seq is a repeat is decided once: durable before resolver_seq passes it, or the same
+ *     whenever it is decided again.
  * Links: an id is a device while no event has shown it as a user's. A device joined with a user is
  * the device rule, whatever event says it: it binds the first time only, and from a browser's source
  * only if the device's id looks drawn by chance. Every other join of an event is user-user (R3).
@@ -49,6 +52,12 @@ struct resolve_config {
     const struct resolve_source *sources;
     size_t source_count;
     uint64_t map_size; /* LMDB; 0 = 64 GiB of address space */
+    /*
+     * How long an event is known again when its SDK repeats it; 0 = not at all. Events that were
+     * accepted before a change keep the window that they came under.
+     */
+    uint32_t repeat_window_s;
+    uint32_t repeat_slots; /* 0 = the size for production; a power of two for tests */
 };
 
 /* K_id: aid of an id string. Immutable after creation; any thread may use one. */
@@ -60,6 +69,25 @@ void aid_make(const struct aid_maker *maker, struct span space, struct span id,
               struct aid *ret_aid);
 /* Fingerprint of an SDK dedupe id: first 8 bytes of HMAC(K_id, source ‖ id); never 0. */
 uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id);
+
+/*
+ * What makes an event the repeat of another: the source, the SDK's dedupe id, and what a retry
+ * leaves as it was. Read before anything is overwritten.
+ */
+struct repeat_facts {
+    uint16_t source;
+    uint8_t kind; /* enum event_kind */
+    struct span dedupe_id;
+    struct aid aid;         /* of the primary id */
+    struct span event_name; /* empty: it has none */
+    int64_t said_ms;        /* the time that the item states; 0 = none */
+};
+struct repeat_key {
+    uint64_t dedupe; /* = aid_dedupe */
+    uint32_t content;
+};
+void aid_repeat(const struct aid_maker *maker, const struct repeat_facts *facts,
+                struct repeat_key *ret_key);
 
 int resolver_open(const struct resolve_config *config, struct resolver **ret_resolver,
                   struct err *err) BH_MUST_USE;
@@ -83,6 +111,11 @@ struct resolver_stats {
     uint64_t quota_events; /* events whose new id got no row, since start */
     uint64_t lost_events;  /* dropped from the journal before they were resolved, since start */
     uint64_t hot_misses;   /* look-ups that went to LMDB, since start */
+    uint64_t repeat_events; /* that repeat another, since start */
+    uint64_t repeat_since_us; /* repeats of what came before this moment are not known; 0 = all of the window are */
+    uint64_t repeat_entries;
+    uint64_t repeat_bytes; /* on disk */
+    uint32_t repeat_window_s;
     bool is_out_of_space;  /* waits for the disk; tried once a second */
 };
 void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_stats); /* (any) */
@@ -112,6 +145,11 @@ int resolve_lookup(struct resolve_view *view, const struct aid *aid,
  */
 int resolve_lookup_event(struct resolve_view *view, const struct aid *aid, uint64_t seq,
                          struct resolve_row *ret_row) BH_MUST_USE;
+/*
+ * Whether the event `seq` (<= resolver_seq) repeats one that counted: then it counts for nobody.
+ * Cheapest in order of seqs.
+ */
+bool resolve_is_repeat(struct resolve_view *view, uint64_t seq);
 /*
  * Root of the person that this alias belongs to, as the links stood just after `at_seq` (UINT64_MAX
  * = now). ord itself when it stands alone.

@@ -49,12 +49,35 @@ void aid_make(const struct aid_maker *maker, struct span space, struct span id,
     }
 }
 
-uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id) {
+/* Bytes of the HMAC over a dedupe id: its fingerprint, then the key of the content's. */
+static void mac_dedupe_id(const struct aid_maker *maker, uint16_t source, struct span dedupe_id,
+                          uint8_t ret_mac[SHA256_SIZE]) {
     uint8_t head[3] = {0xff, 0, 0};
     put_u16(head + 1, source);
-    uint8_t mac[SHA256_SIZE];
     const struct span parts[] = {{head, sizeof(head)}, dedupe_id};
-    hmac_sha256(maker->key, parts, BH_COUNT(parts), mac);
+    hmac_sha256(maker->key, parts, BH_COUNT(parts), ret_mac);
+}
+
+static uint64_t dedupe_of(const uint8_t mac[SHA256_SIZE]) {
     uint64_t fingerprint = get_u64(mac);
     return fingerprint != 0 ? fingerprint : 1;
+}
+
+uint64_t aid_dedupe(const struct aid_maker *maker, uint16_t source, struct span dedupe_id) {
+    uint8_t mac[SHA256_SIZE];
+    mac_dedupe_id(maker, source, dedupe_id, mac);
+    return dedupe_of(mac);
+}
+
+void aid_repeat(const struct aid_maker *maker, const struct repeat_facts *facts,
+                struct repeat_key *ret_key) {
+    uint8_t mac[SHA256_SIZE];
+    mac_dedupe_id(maker, facts->source, facts->dedupe_id, mac);
+    const uint8_t *key = mac + 8;
+    uint8_t message[8 + sizeof(facts->aid.b) + 8 + 8] = {facts->kind};
+    memcpy(message + 8, facts->aid.b, sizeof(facts->aid.b));
+    put_u64(message + 24, (uint64_t)facts->said_ms);
+    put_u64(message + 32, siphash(key, facts->event_name));
+    uint32_t content = (uint32_t)siphash(key, span_of(message, sizeof(message)));
+    *ret_key = (struct repeat_key){dedupe_of(mac), content != 0 ? content : 1};
 }

@@ -456,6 +456,18 @@ static int count_distinct(const struct work *work) {
                         work->event->seq, &resolver->is_dirty);
 }
 
+/* What repeats an event that counted is noted: couriers pass it. Its ids and values are the same. */
+static int see_repeat(struct resolver *resolver, MDB_txn *txn,
+                      const struct record_request *request, const struct record_event *event) {
+    if (!repeats_see(resolver->repeats, event->seq, request->received_us, event->dedupe,
+                     event->content)) {
+        return 0;
+    }
+    resolver->is_dirty = true;
+    atomic_fetch_add_explicit(&resolver->stat_repeats, 1, memory_order_relaxed);
+    return store_put_repeat(&resolver->store, txn, event->seq);
+}
+
 int resolve_event(struct resolver *resolver, MDB_txn *txn, const struct record_request *request,
                   const struct record_event *event) {
     struct work work = {.resolver = resolver,
@@ -465,6 +477,12 @@ int resolve_event(struct resolver *resolver, MDB_txn *txn, const struct record_r
                         .protocol = protocol_by_id(request->protocol),
                         .source = source_of(resolver, request->source)};
     struct alias_row row = {0};
+    if (event->content != 0) {
+        int seen = see_repeat(resolver, txn, request, event);
+        if (seen != 0) {
+            return seen;
+        }
+    }
     bool has_aid = !aid_is_zero(&event->aid);
     int r = has_aid ? find_row(resolver, txn, &event->aid, &row) : 0;
     if (r != 0 && r != BH_E_NOTFOUND) {

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "engine/json/json.h"
+#include "flow/resolve/repeat_int.h"
 #include "flow/resolve/resolve.h"
 #include "model/limits.h"
 #include "os/file.h"
@@ -123,6 +124,8 @@ struct store {
     MDB_dbi edge;     /* ord -> edges, both ways */
     MDB_dbi distinct; /* name 0 hash -> seq */
     MDB_dbi meta;
+    MDB_dbi repeat; /* seq of an event that repeats another -> nothing */
+    bool has_repeats;
 };
 
 /* BH_E_ code of an LMDB result: NOTFOUND, NOSPACE, IO, ... */
@@ -164,6 +167,13 @@ int store_get_meta(const struct store *store, MDB_txn *txn, const char *name,
                    uint64_t ret_values[2]) BH_MUST_USE;
 int store_put_meta(const struct store *store, MDB_txn *txn, const char *name,
                    const uint64_t values[2]) BH_MUST_USE;
+
+int store_put_repeat(const struct store *store, MDB_txn *txn, uint64_t seq) BH_MUST_USE;
+/* The first repeat at or after seq; UINT64_MAX when there is none. The cursor is on the table of repeats. */
+int store_next_repeat(MDB_cursor *cursor, uint64_t seq, uint64_t *ret_seq) BH_MUST_USE;
+/* Forgets repeats below a seq, at most so many. */
+int store_drop_repeats(const struct store *store, MDB_txn *txn, uint64_t below,
+                       unsigned at_most) BH_MUST_USE;
 
 /* -- links of one event (resolve_links.c) ------------------------------------------------------ */
 
@@ -263,7 +273,9 @@ struct resolver {
     /* Anyone reads; the resolver writes (release). */
     _Atomic uint64_t seq;     /* all events up to it have their rows */
     _Atomic uint64_t settled; /* durable cursor: the next seq to read */
-    _Atomic uint64_t stat_edges, stat_quota, stat_lost, stat_misses;
+    _Atomic uint64_t stat_edges, stat_quota, stat_lost, stat_misses, stat_repeats;
+    _Atomic uint64_t stat_since_us, stat_entries, stat_bytes; /* of the store of repeats */
+    _Atomic uint32_t stat_window_s;
     _Atomic uint32_t last_ord; /* durable */
     _Atomic bool stopping;
     _Atomic bool is_out_of_space;
@@ -297,6 +309,7 @@ struct resolver {
     struct quota *quotas; /* by source number */
     struct distinct *distinct;
     struct known_edge *known_edges;
+    struct repeats *repeats;
     struct memo *memo;
     uint64_t memo_from; /* first seq of this process: fingerprints before it are not used */
     uint64_t memo_hits;
@@ -318,6 +331,18 @@ int resolver_forget(struct resolver *resolver, uint64_t *ret_cursor) BH_MUST_USE
  * next seq to read.
  */
 int resolver_load(struct resolver *resolver, uint64_t *ret_cursor) BH_MUST_USE;
+
+/* -- the store of repeats (resolve_catch_up.c) ------------------------------------------------- */
+
+/* Opens it; from here on the events after the journal's last one are judged under the window that is set. */
+int resolver_open_repeats(struct resolver *resolver, const struct resolve_config *config,
+                          struct err *err) BH_MUST_USE;
+/* Enters the events between what runs hold and the durable cursor, as the tables say they were judged. AGAIN: it is to stop. */
+int resolver_catch_up(struct resolver *resolver) BH_MUST_USE;
+/* Between batches: runs are made and merged. *ret_more: there is more to do at once. */
+int resolver_tend_repeats(struct resolver *resolver, bool *ret_more) BH_MUST_USE;
+/* The table is to become a run: a commit must come first. */
+bool resolver_wants_freeze(const struct resolver *resolver);
 
 /* -- one event (resolve_event.c) --------------------------------------------------------------- */
 

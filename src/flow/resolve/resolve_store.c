@@ -81,7 +81,10 @@ static int open_tables(struct store *store, MDB_txn *txn, unsigned create) {
             return store_code(r);
         }
     }
-    return 0;
+    /* A folder that is only read may be older than this table. */
+    int r = mdb_dbi_open(txn, "repeat", MDB_INTEGERKEY | create, &store->repeat);
+    store->has_repeats = r == 0;
+    return r == MDB_NOTFOUND ? 0 : store_code(r);
 }
 
 static int check_format(struct store *store, MDB_txn *txn, bool read_only) {
@@ -389,4 +392,39 @@ int store_put_meta(const struct store *store, MDB_txn *txn, const char *name,
     MDB_val key = val_of(name, strlen(name));
     MDB_val value = val_of(bytes, sizeof(bytes));
     return store_code(mdb_put(txn, store->meta, &key, &value, 0));
+}
+
+/* -- repeats ----------------------------------------------------------------------------------- */
+
+int store_put_repeat(const struct store *store, MDB_txn *txn, uint64_t seq) {
+    MDB_val key = {sizeof(seq), &seq};
+    MDB_val nothing = {0, NULL};
+    return store_code(mdb_put(txn, store->repeat, &key, &nothing, 0));
+}
+
+int store_next_repeat(MDB_cursor *cursor, uint64_t seq, uint64_t *ret_seq) {
+    MDB_val key = {sizeof(seq), &seq};
+    MDB_val nothing;
+    int r = mdb_cursor_get(cursor, &key, &nothing, MDB_SET_RANGE);
+    *ret_seq = UINT64_MAX;
+    if (r == 0) {
+        memcpy(ret_seq, key.mv_data, sizeof(*ret_seq));
+    }
+    return r == MDB_NOTFOUND ? 0 : store_code(r);
+}
+
+int store_drop_repeats(const struct store *store, MDB_txn *txn, uint64_t below, unsigned at_most) {
+    MDB_cursor *cursor = NULL;
+    int r = mdb_cursor_open(txn, store->repeat, &cursor);
+    if (r != 0) {
+        return store_code(r);
+    }
+    uint64_t seq = 0;
+    r = store_next_repeat(cursor, 0, &seq);
+    while (r == 0 && seq < below && at_most-- != 0) {
+        r = store_code(mdb_cursor_del(cursor, 0));
+        r = r == 0 ? store_next_repeat(cursor, seq, &seq) : r;
+    }
+    mdb_cursor_close(cursor);
+    return r;
 }

@@ -8,6 +8,9 @@ struct resolve_view {
     struct resolver *resolver;
     MDB_txn *txn;
     bool is_begun;
+    MDB_cursor *repeats; /* made once: a cursor takes memory */
+    uint64_t repeat_from; /* no repeat at or after this seq is before the next */
+    uint64_t repeat_next;
 };
 
 int resolve_view_new(struct resolver *resolver, struct resolve_view **ret_view) {
@@ -22,6 +25,9 @@ int resolve_view_new(struct resolver *resolver, struct resolve_view **ret_view) 
 
 void resolve_view_free(struct resolve_view *view) {
     if (view != NULL) {
+        if (view->repeats != NULL) {
+            mdb_cursor_close(view->repeats);
+        }
         if (view->txn != NULL) {
             mdb_txn_abort(view->txn);
         }
@@ -34,6 +40,16 @@ int resolve_view_begin(struct resolve_view *view) {
     int r = view->txn == NULL
                 ? mdb_txn_begin(view->resolver->store.env, NULL, MDB_RDONLY, &view->txn)
                 : mdb_txn_renew(view->txn);
+    if (r == 0 && view->resolver->store.has_repeats) {
+        r = view->repeats == NULL
+                ? mdb_cursor_open(view->txn, view->resolver->store.repeat, &view->repeats)
+                : mdb_cursor_renew(view->txn, view->repeats);
+        if (r != 0) {
+            mdb_txn_reset(view->txn);
+        }
+    }
+    view->repeat_from = UINT64_MAX;
+    view->repeat_next = UINT64_MAX;
     view->is_begun = r == 0;
     return store_code(r);
 }
@@ -92,6 +108,19 @@ int resolve_lookup_event(struct resolve_view *view, const struct aid *aid, uint6
         return 0;
     }
     return r;
+}
+
+bool resolve_is_repeat(struct resolve_view *view, uint64_t seq) {
+    check(view->is_begun);
+    if (view->repeats == NULL) {
+        return false;
+    }
+    if (seq < view->repeat_from || seq > view->repeat_next) {
+        int r = store_next_repeat(view->repeats, seq, &view->repeat_next);
+        check(r == 0); /* as the resolver: whose tables cannot be read sends nothing */
+        view->repeat_from = seq;
+    }
+    return seq == view->repeat_next;
 }
 
 int resolve_by_ord(struct resolve_view *view, uint32_t ord, struct resolve_row *ret_row,

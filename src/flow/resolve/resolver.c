@@ -26,6 +26,7 @@ enum {
     IDLE_MS = 1000,
     RELOAD_WAIT_US = 5000000,
     EXIT_DISK_FAILED = 74,
+    DROPS_A_COMMIT = 4096,
 };
 
 #define MAP_SIZE_DEFAULT ((uint64_t)64 << 30)
@@ -149,6 +150,12 @@ static int open_parts(struct resolver *resolver, const struct resolve_config *co
     if (!read_only) {
         resolver->memo_from = journal_durable_seq(resolver->journal) + 1;
         r = journal_reader_new(resolver->journal, cursor, resolver->wake_fd, &resolver->reader);
+        if (r == 0) {
+            r = resolver_open_repeats(resolver, config, err);
+        }
+        if (r != 0 && err->text[0] != '\0') {
+            return r;
+        }
     }
     if (r == 0 && !read_only) {
         journal_reader_skip_findings(resolver->reader);
@@ -196,6 +203,7 @@ void resolver_free(struct resolver *resolver) {
     slots_close(&resolver->slots);
     hot_free(resolver->hot);
     memo_free(resolver->memo);
+    repeats_free(resolver->repeats);
     aid_maker_free(resolver->aids);
     hmac_key_free(resolver->distinct_key);
     secret_free(resolver->batch_slots);
@@ -244,6 +252,15 @@ void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_
     ret_stats->quota_events = atomic_load_explicit(&resolver->stat_quota, memory_order_relaxed);
     ret_stats->lost_events = atomic_load_explicit(&resolver->stat_lost, memory_order_relaxed);
     ret_stats->hot_misses = atomic_load_explicit(&resolver->stat_misses, memory_order_relaxed);
+    ret_stats->repeat_events =
+        atomic_load_explicit(&resolver->stat_repeats, memory_order_relaxed);
+    ret_stats->repeat_window_s =
+        atomic_load_explicit(&resolver->stat_window_s, memory_order_relaxed);
+    ret_stats->repeat_since_us =
+        atomic_load_explicit(&resolver->stat_since_us, memory_order_relaxed);
+    ret_stats->repeat_entries =
+        atomic_load_explicit(&resolver->stat_entries, memory_order_relaxed);
+    ret_stats->repeat_bytes = atomic_load_explicit(&resolver->stat_bytes, memory_order_relaxed);
     ret_stats->is_out_of_space =
         atomic_load_explicit(&resolver->is_out_of_space, memory_order_relaxed);
 }
@@ -327,6 +344,11 @@ static int commit(struct resolver *resolver, MDB_txn *txn, uint64_t cursor) {
     const uint64_t values[2] = {cursor, 0};
     int r = resolve_flush_slots(resolver);
     if (r == 0) {
+        /* No courier asks for what the journal has no more. */
+        r = store_drop_repeats(&resolver->store, txn, journal_first_seq(resolver->journal),
+                               DROPS_A_COMMIT);
+    }
+    if (r == 0) {
         r = store_put_meta(&resolver->store, txn, "cursor", values);
     }
     if (r != 0) {
@@ -358,6 +380,9 @@ static void look_ahead(const struct resolver *resolver, const struct journal_bat
     if (index < batch->count) {
         const struct record_event *event = &batch->events[index];
         hot_prefetch(resolver->hot, &event->aid);
+        if (event->content != 0) {
+            repeats_prefetch(resolver->repeats, event->dedupe, event->content);
+        }
         if (event->ids != 0) {
             memo_prefetch(resolver->memo,
                           memo_key(event->ids, batch->requests[batch->request_of[index]].source));
@@ -402,7 +427,8 @@ static int run_batch(struct resolver *resolver) {
     int r = read_batch(resolver, &txn);
     uint64_t cursor = journal_reader_seq(resolver->reader);
     bool is_due = cursor != resolver_settled_seq(resolver) &&
-                  os_mono_us() >= resolver->committed_at_us + COMMIT_EVERY_US;
+                  (os_mono_us() >= resolver->committed_at_us + COMMIT_EVERY_US ||
+                   resolver_wants_freeze(resolver));
     if (r == BH_E_AGAIN && is_due) {
         r = store_code(mdb_txn_begin(resolver->store.env, NULL, 0, &txn));
         return r == 0 ? commit(resolver, txn, cursor) : r;
@@ -442,6 +468,25 @@ int resolver_forget(struct resolver *resolver, uint64_t *ret_cursor) {
     return resolver_load(resolver, ret_cursor);
 }
 
+static void wait_for_space(struct resolver *resolver) {
+    if (!atomic_exchange_explicit(&resolver->is_out_of_space, true, memory_order_relaxed)) {
+        log_event(LOG_ERROR, "resolve: no space left; couriers wait", LOG_INT("retry_ms", IDLE_MS));
+    }
+    os_sleep_us((uint64_t)IDLE_MS * 1000);
+}
+
+/* What runs do not hold is entered again before an event is judged; stopping, it may be left undone. */
+static void catch_up(struct resolver *resolver) {
+    int r = resolver_catch_up(resolver);
+    while (r == BH_E_NOSPACE) {
+        wait_for_space(resolver);
+        r = resolver_catch_up(resolver);
+    }
+    if (r != 0 && r != BH_E_AGAIN) {
+        resolver_failed(r);
+    }
+}
+
 /* Back to the durable cursor. */
 static void roll_back(struct resolver *resolver) {
     uint64_t cursor = 1;
@@ -450,32 +495,42 @@ static void roll_back(struct resolver *resolver) {
         resolver_failed(r);
     }
     journal_reader_seek(resolver->reader, cursor);
+    wait_for_space(resolver);
+    catch_up(resolver);
 }
 
-static void wait_for_space(struct resolver *resolver) {
-    if (!atomic_exchange_explicit(&resolver->is_out_of_space, true, memory_order_relaxed)) {
-        log_event(LOG_ERROR, "resolve: no space left; couriers wait", LOG_INT("retry_ms", IDLE_MS));
+static bool is_stopping(const struct resolver *resolver) {
+    return atomic_load_explicit(&resolver->stopping, memory_order_acquire);
+}
+
+/* One round: what a reload left, what the store of repeats has to do, a batch. */
+static void run_once(struct resolver *resolver) {
+    bool has_more = false;
+    resolver_take_reload(resolver);
+    int r = resolver_tend_repeats(resolver, &has_more);
+    if (r == BH_E_NOSPACE) {
+        wait_for_space(resolver); /* nothing was begun */
+        return;
     }
-    roll_back(resolver);
-    os_sleep_us((uint64_t)IDLE_MS * 1000);
+    r = r == 0 ? run_batch(resolver) : r;
+    if (r == BH_E_AGAIN) {
+        /* The loop looks at everything either way. */
+        (void)os_wake_wait(resolver->wake_fd, has_more ? 0 : IDLE_MS);
+    } else if (r == BH_E_NOSPACE) {
+        roll_back(resolver);
+    } else if (r != 0) {
+        resolver_failed(r);
+    } else {
+        atomic_store_explicit(&resolver->is_out_of_space, false, memory_order_relaxed);
+    }
 }
 
 void resolver_run(void *context) {
     struct resolver *resolver = (struct resolver *)context;
     resolver->committed_at_us = os_mono_us();
-    while (!atomic_load_explicit(&resolver->stopping, memory_order_acquire)) {
-        resolver_take_reload(resolver);
-        int r = run_batch(resolver);
-        if (r == BH_E_AGAIN) {
-            (void)os_wake_wait(resolver->wake_fd,
-                               IDLE_MS); /* the loop looks at everything either way */
-        } else if (r == BH_E_NOSPACE) {
-            wait_for_space(resolver);
-        } else if (r != 0) {
-            resolver_failed(r);
-        } else {
-            atomic_store_explicit(&resolver->is_out_of_space, false, memory_order_relaxed);
-        }
+    catch_up(resolver);
+    while (!is_stopping(resolver)) {
+        run_once(resolver);
     }
     uint64_t cursor = journal_reader_seq(resolver->reader);
     MDB_txn *txn = NULL;

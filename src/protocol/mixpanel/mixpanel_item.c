@@ -105,6 +105,7 @@ static void note_time(struct reading *r, uint32_t value) {
     r->has_time = field_time_ms((enum json_kind)token->kind, string_of(r, value), &ms);
     if (r->has_time) {
         r->item->time_ms = ms;
+        r->item->said_ms = ms;
     }
 }
 

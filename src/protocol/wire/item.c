@@ -235,6 +235,7 @@ static void note(struct reading *r, const struct field *field, uint32_t value) {
             field_time_ms((enum json_kind)tokens[value].kind, string_of(r, value), &ms)) {
             r->time_rank = field->rank;
             r->item->time_ms = ms;
+            r->item->said_ms = ms;
         }
         break;
     case ROLE_PERSON:
