@@ -184,6 +184,10 @@ void *os_memory_map(size_t size) {
     return p != MAP_FAILED ? p : NULL;
 }
 
+void os_memory_prefer_large(void *p, size_t size) {
+    (void)madvise(p, size, MADV_HUGEPAGE);
+}
+
 void os_memory_unmap(void *p, size_t size) {
     if (p != NULL) {
         int failed = munmap(p, size);

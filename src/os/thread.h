@@ -82,6 +82,8 @@ void os_random(void *p, size_t n);
 
 /* Big anonymous memory for pools, zeroed, never given back to malloc. NULL when there is none. */
 void *os_memory_map(size_t size);
+/* Of a mapping that is read at random: large pages, where the system has them. */
+void os_memory_prefer_large(void *p, size_t size);
 void os_memory_unmap(void *p, size_t size);
 /* Gives the pages back to the kernel and keeps the addresses. */
 void os_memory_release(void *p, size_t size);

@@ -5,12 +5,13 @@
  *                           --runs (mapped)---+--> else it counts, and is entered
  *
  *   table: 2^20 places, sorted by key      full, or 10 minutes old -> run, written once, synced
- *   runs:  the same form in files          four of a size -> one, a piece at a time
+ *   runs:  the same form in files          eight of a size -> one, a piece at a time
  *   state: which runs there are, up to which event they hold all, which window applies from where
  *
  * Table and run are one form: sorted by key, each entry as near as can be behind the place that its
  * key would have if keys were spread evenly. They are (a keyed hash), so a look-up reads one cache
- * line, and a merge reads and writes in order. There is no index and no filter.
+ * line, and a merge reads and writes in order. A filter in memory spares most new
+ * events the runs.
  * docs/format/repeats.md has the bytes, docs/adr/0050-dedupe.md the reasons.
  *
  * Invariants
@@ -23,7 +24,7 @@
  *     published stays, whatever becomes of runs and state.
  *  D4 Runs and state are derived: all of it can be made again from journal and tables as far as the
  *     journal reaches; `since` says from when on it holds.
- * Thread: the resolver's. Memory: 16 MiB for the table, 1 MiB to write; runs are mapped.
+ * Thread: the resolver's. Memory: 16 MiB for the table, 8 for the filter, 1.25 to write; runs are mapped.
  */
 #ifndef BH_FLOW_REPEAT_INT_H
 #define BH_FLOW_REPEAT_INT_H
@@ -38,7 +39,7 @@
 enum {
     REPEAT_ENTRY_SIZE = 16,
     REPEAT_RUN_HEADER_SIZE = 4096,
-    REPEAT_RUNS_MAX = 64,
+    REPEAT_RUNS_MAX = 128,
     REPEAT_WINDOWS_MAX = 8,
     REPEAT_STATE_MAX = 4096,
     REPEAT_SLOTS = 1 << 20,
@@ -108,6 +109,28 @@ int repeat_writer_put(struct repeat_writer *writer, const struct repeat_entry *e
 int repeat_writer_end(struct repeat_writer *writer) BH_MUST_USE;
 /* Of one that has begun and is not to be ended. */
 void repeat_writer_abandon(struct repeat_writer *writer);
+
+uint64_t repeat_runs_entries(const struct repeat_run *runs, uint32_t count);
+
+/* -- filter (repeat_filter.c) ------------------------------------------------------------------ */
+
+enum { REPEAT_FILTER_SIZE = 8 * 1024 * 1024 };
+
+struct repeat_filter {
+    uint64_t *bits; /* REPEAT_FILTER_SIZE, the caller's */
+    uint64_t entered;
+    bool is_on; /* else all is perhaps known */
+};
+
+bool repeat_filter_has(const struct repeat_filter *filter, uint64_t key);
+void repeat_filter_prefetch(const struct repeat_filter *filter, uint64_t key);
+void repeat_filter_add(struct repeat_filter *filter, uint64_t key);
+/* Of these runs alone. */
+void repeat_filter_build(struct repeat_filter *filter, const struct repeat_run *runs,
+                         uint32_t count);
+/* While the table is empty: made anew where that helps. */
+void repeat_filter_tend(struct repeat_filter *filter, const struct repeat_run *runs,
+                        uint32_t count);
 
 /* -- state (repeat_state.c) -------------------------------------------------------------------- */
 

@@ -2,8 +2,8 @@
  * The store of repeats: one table in memory, runs on disk, and a merge that goes on a piece at a
  * time (repeat_int.h has the picture).
  *
- * Runs are merged four of a size at a time, so that a look-up has few of them to ask: sizes are
- * classes of four times the one below. What the window has passed is left out in a merge, and a run
+ * Runs are merged eight of a size at a time, so that a look-up has few of them to ask: sizes
+ * are classes of eight times the one below. What the window has passed is left out in a merge, and a run
  * whose newest entry it has passed is removed. Such an entry is gone for good before it is gone in
  * memory (the state is replaced first), so no verdict comes out otherwise when it is made again.
  */
@@ -18,7 +18,7 @@
 #include "os/thread.h"
 
 enum {
-    FAN = 4,
+    FAN = 8,
     SMALL_RUN = 16384, /* entries of the lowest class */
     WRITE_BUFFER = 1024 * 1024, /* of the merge, which goes on while tables are written */
     TABLE_BUFFER = 256 * 1024,
@@ -31,8 +31,9 @@ enum {
 
 struct merge {
     bool is_active;
-    unsigned inputs[FAN]; /* into runs */
-    uint64_t at[FAN];     /* next place of each */
+    unsigned inputs[FAN];           /* into runs, ascending */
+    uint64_t at[FAN];               /* place of each one's head */
+    struct repeat_entry heads[FAN]; /* second 0: at its end */
     struct repeat_writer writer;
 };
 
@@ -47,6 +48,7 @@ struct repeats {
     uint32_t newest;   /* of the table */
     uint64_t frozen_us; /* monotonic; the table begins here */
     uint64_t merge_after_us; /* monotonic; there was no space */
+    struct repeat_filter filter;
     struct merge merge;
     uint8_t *buffer;
 };
@@ -211,14 +213,21 @@ int repeats_open(const struct repeats_config *config, struct repeats **ret_repea
     repeats->places = repeats->slots + REPEAT_TAIL;
     repeats->table = (struct repeat_entry *)os_memory_map(table_size(repeats));
     repeats->buffer = (uint8_t *)os_memory_map(WRITE_BUFFER + TABLE_BUFFER);
+    repeats->filter.bits = (uint64_t *)os_memory_map(REPEAT_FILTER_SIZE);
     repeats->frozen_us = os_mono_us();
-    int r = repeats->table != NULL && repeats->buffer != NULL ? 0 : BH_E_NOMEM;
-    r = r == 0 ? open_store(repeats, config) : r;
+    bool has_memory =
+        repeats->table != NULL && repeats->buffer != NULL && repeats->filter.bits != NULL;
+    if (has_memory) {
+        os_memory_prefer_large(repeats->table, table_size(repeats));
+        os_memory_prefer_large(repeats->filter.bits, REPEAT_FILTER_SIZE);
+    }
+    int r = has_memory ? open_store(repeats, config) : BH_E_NOMEM;
     if (r != 0) {
         (void)err_set(err, r, "%s: what dedupe keeps: %s", repeats->dir, bh_error_text(r));
         repeats_free(repeats);
         return r;
     }
+    repeat_filter_build(&repeats->filter, repeats->runs, repeats->state.run_count);
     *ret_repeats = repeats;
     return 0;
 }
@@ -234,6 +243,7 @@ void repeats_free(struct repeats *repeats) {
         repeat_run_close(&repeats->runs[i]);
     }
     os_memory_unmap(repeats->table, table_size(repeats));
+    os_memory_unmap(repeats->filter.bits, REPEAT_FILTER_SIZE);
     os_memory_unmap(repeats->buffer, WRITE_BUFFER + TABLE_BUFFER);
     free(repeats);
 }
@@ -270,10 +280,16 @@ static void put(struct repeats *repeats, uint64_t key, uint32_t content, uint32_
     memmove(at + 1, at, (size_t)(end - at) * sizeof(*at));
     *at = (struct repeat_entry){key, content, second};
     repeats->entries++;
+    if (repeats->filter.is_on) {
+        repeat_filter_add(&repeats->filter, key);
+    }
 }
 
 /* When the event with this key counted last; 0 = not known. */
 static uint32_t second_of(const struct repeats *repeats, uint64_t key, uint32_t content) {
+    if (repeats->filter.is_on && !repeat_filter_has(&repeats->filter, key)) {
+        return 0;
+    }
     const struct repeat_entry *at = place_of(repeats, key, content);
     if (is_of(at, key, content)) {
         return at->second; /* entered after all that is in runs */
@@ -303,6 +319,10 @@ bool repeats_is_off(const struct repeats *repeats) {
 void repeats_prefetch(const struct repeats *repeats, uint64_t dedupe, uint32_t content) {
     uint64_t key = repeat_key_of(dedupe, content);
     __builtin_prefetch(repeats->table + repeat_home(key, repeats->slots));
+    if (repeats->filter.is_on) {
+        repeat_filter_prefetch(&repeats->filter, key);
+        return;
+    }
     for (uint32_t i = 0; i < repeats->state.run_count; i++) {
         const struct repeat_run *run = &repeats->runs[i];
         __builtin_prefetch(run->bytes + REPEAT_RUN_HEADER_SIZE +
@@ -406,7 +426,7 @@ static unsigned class_of(uint64_t entries) {
     return class_number;
 }
 
-/* Four runs of the lowest class that has so many. */
+/* Eight runs of the lowest class that has so many. */
 static bool choose(const struct repeats *repeats, unsigned inputs[FAN], uint64_t *ret_entries) {
     for (unsigned c = 0; c < 32; c++) {
         unsigned found = 0;
@@ -424,6 +444,19 @@ static bool choose(const struct repeats *repeats, unsigned inputs[FAN], uint64_t
     return false;
 }
 
+/* The next entry of an input from a place on. */
+static void take_head(struct repeats *repeats, unsigned i, uint64_t from) {
+    struct merge *merge = &repeats->merge;
+    const struct repeat_run *run = &repeats->runs[merge->inputs[i]];
+    merge->heads[i] = (struct repeat_entry){0};
+    for (merge->at[i] = from; merge->at[i] < run->places; merge->at[i]++) {
+        merge->heads[i] = repeat_run_at(run, merge->at[i]);
+        if (merge->heads[i].second != 0) {
+            return;
+        }
+    }
+}
+
 static int begin_merge(struct repeats *repeats, bool *ret_begun) {
     struct merge *merge = &repeats->merge;
     uint64_t entries = 0;
@@ -431,7 +464,9 @@ static int begin_merge(struct repeats *repeats, bool *ret_begun) {
     if (!choose(repeats, merge->inputs, &entries)) {
         return 0;
     }
-    memset(merge->at, 0, sizeof(merge->at));
+    for (unsigned i = 0; i < FAN; i++) {
+        take_head(repeats, i, 0);
+    }
     merge->writer.buffer = buf_of(repeats->buffer, WRITE_BUFFER);
     int r = repeat_writer_begin(&merge->writer, repeats->dir, repeats->state.next_number, entries);
     if (r == 0) {
@@ -445,32 +480,23 @@ static int begin_merge(struct repeats *repeats, bool *ret_begun) {
 /* The smallest entry that comes next, with the newest of its times; false at the end of all. */
 static bool next_entry(struct repeats *repeats, struct repeat_entry *ret_entry) {
     struct merge *merge = &repeats->merge;
-    struct repeat_entry heads[FAN];
-    unsigned smallest = FAN;
+    const struct repeat_entry *smallest = NULL;
     for (unsigned i = 0; i < FAN; i++) {
-        const struct repeat_run *run = &repeats->runs[merge->inputs[i]];
-        while (merge->at[i] < run->places && repeat_run_at(run, merge->at[i]).second == 0) {
-            merge->at[i]++;
-        }
-        if (merge->at[i] == run->places) {
-            continue;
-        }
-        heads[i] = repeat_run_at(run, merge->at[i]);
-        if (smallest == FAN ||
-            repeat_is_before(&heads[i], heads[smallest].key, heads[smallest].content)) {
-            smallest = i;
+        const struct repeat_entry *head = &merge->heads[i];
+        if (head->second != 0 &&
+            (smallest == NULL || repeat_is_before(head, smallest->key, smallest->content))) {
+            smallest = head;
         }
     }
-    if (smallest == FAN) {
+    if (smallest == NULL) {
         return false;
     }
-    *ret_entry = heads[smallest];
+    *ret_entry = *smallest;
     for (unsigned i = 0; i < FAN; i++) {
-        if (merge->at[i] < repeats->runs[merge->inputs[i]].places &&
-            heads[i].key == ret_entry->key && heads[i].content == ret_entry->content) {
-            ret_entry->second =
-                heads[i].second > ret_entry->second ? heads[i].second : ret_entry->second;
-            merge->at[i]++;
+        if (is_of(&merge->heads[i], ret_entry->key, ret_entry->content)) {
+            uint32_t second = merge->heads[i].second;
+            ret_entry->second = second > ret_entry->second ? second : ret_entry->second;
+            take_head(repeats, i, merge->at[i] + 1);
         }
     }
     return true;
@@ -625,6 +651,7 @@ int repeats_freeze(struct repeats *repeats, uint64_t covered_until) {
         repeats->runs[next.run_count - 1] = run;
     }
     repeats_forget(repeats);
+    repeat_filter_tend(&repeats->filter, repeats->runs, repeats->state.run_count);
     return 0;
 }
 
@@ -632,11 +659,10 @@ void repeats_facts(const struct repeats *repeats, struct repeats_facts *ret_fact
     const struct repeat_state *state = &repeats->state;
     *ret_facts = (struct repeats_facts){
         .window_s = state->windows[state->window_count - 1].seconds,
-        .entries = repeats->entries,
+        .entries = repeats->entries + repeat_runs_entries(repeats->runs, repeats->state.run_count),
         .runs = state->run_count,
     };
     for (uint32_t i = 0; i < state->run_count; i++) {
-        ret_facts->entries += repeats->runs[i].entries;
         ret_facts->bytes += repeats->runs[i].size;
     }
     uint64_t passed = (uint64_t)latest(repeats) - 1 - ret_facts->window_s;
