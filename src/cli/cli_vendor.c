@@ -118,6 +118,29 @@ static void print_undeclared(const struct doc *doc, uint32_t key) {
     }
 }
 
+static void print_dedupe(const struct doc *doc) {
+    uint32_t dedupe = json_get(doc->text, doc->tokens, 0, SPAN_LIT("dedupe"));
+    if (dedupe == 0) {
+        return;
+    }
+    char text[32];
+    uint64_t window = doc_number(doc, dedupe, "window_s");
+    uint64_t since = doc_number(doc, dedupe, "since_ms");
+    if (window == 0) {
+        (void)printf("  dedupe           off\n\n");
+        return;
+    }
+    cli_number(doc_number(doc, dedupe, "repeats"), text);
+    (void)printf("  dedupe           %s repeats; window ", text);
+    cli_number(window % 3600 == 0 ? window / 3600 : window, text);
+    (void)printf("%s %s", text, window % 3600 == 0 ? "h" : "s");
+    if (since != 0) {
+        cli_time_text(since, text);
+        (void)printf(", known since %s", text);
+    }
+    (void)printf("\n\n");
+}
+
 static void print_status(const struct doc *doc, bool live) {
     struct span ready = doc_text(doc, 0, "ready");
     char text[32];
@@ -135,8 +158,12 @@ static void print_status(const struct doc *doc, bool live) {
         cli_number(doc_number(doc, journal, "durable_seq"), text);
         (void)printf("  journal          last event %s", text);
         cli_number(doc_number(doc, journal, "bytes") / 1000000, text);
-        (void)printf(", %s MB on disk\n\n", text);
+        (void)printf(", %s MB on disk\n", text);
+        if (json_get(doc->text, doc->tokens, 0, SPAN_LIT("dedupe")) == 0) {
+            (void)printf("\n");
+        }
     }
+    print_dedupe(doc);
     (void)printf("  %s%-16s %-9s %9s", CLI_DIM, "vendor", "state", "backlog");
     if (live) {
         (void)printf(" %9s %9s  %s", "delivered", "withheld", "last answer");

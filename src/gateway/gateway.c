@@ -189,6 +189,7 @@ static int open_resolver(struct gateway *gateway, const struct snapshot *snapsho
         .journal = gateway->journal,
         .sources = snapshot->resolve_sources,
         .source_count = snapshot->settings->source_count,
+        .repeat_window_s = snapshot->settings->dedupe_window_s,
     };
     return resolver_open(&config, &gateway->resolver, err);
 }

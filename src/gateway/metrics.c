@@ -82,6 +82,23 @@ static void status_vendor(const struct gateway_vendor *vendor, const struct cour
     buf_put_byte(out, '}');
 }
 
+/* since_ms: repeats of events from before it are not known; null: those of the whole window are. */
+static void status_dedupe(struct gateway *gateway, struct buf *out) {
+    struct resolver_stats s;
+    resolver_stats(gateway->resolver, &s);
+    buf_printf(out,
+               ",\"dedupe\":{\"window_s\":%u,\"known\":%llu,\"repeats\":%llu,\"bytes\":%llu,"
+               "\"since_ms\":",
+               s.repeat_window_s, (unsigned long long)s.repeat_entries,
+               (unsigned long long)s.repeat_events, (unsigned long long)s.repeat_bytes);
+    if (s.repeat_since_us == 0) {
+        buf_put_str(out, "null}");
+    } else {
+        buf_put_u64_dec(out, s.repeat_since_us / 1000);
+        buf_put_byte(out, '}');
+    }
+}
+
 void status_write(struct gateway *gateway, struct buf *out) {
     const struct settings *settings = atomic_load(&gateway->snapshot)->settings;
     struct journal_stats journal;
@@ -103,6 +120,7 @@ void status_write(struct gateway *gateway, struct buf *out) {
         buf_put_u64_dec(out, forecast);
     }
     buf_printf(out, ",\"resolved_seq\":%llu}", (unsigned long long)resolver_seq(gateway->resolver));
+    status_dedupe(gateway, out);
     status_sources(gateway, out);
     buf_put_str(out, ",\"vendors\":{");
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
@@ -201,6 +219,21 @@ static void metrics_journal(struct gateway *gateway, struct buf *out) {
            os_process_rss_anon());
 }
 
+static void metrics_dedupe(struct gateway *gateway, struct buf *out) {
+    struct resolver_stats s;
+    resolver_stats(gateway->resolver, &s);
+    single(out, "bulkhead_dedupe_repeats_total", "counter",
+           "Accepted events that repeat one before: they count for no vendor.", s.repeat_events);
+    single(out, "bulkhead_dedupe_known", "gauge", "Events whose repeats are known.",
+           s.repeat_entries);
+    single(out, "bulkhead_dedupe_bytes", "gauge", "Bytes of it on disk.", s.repeat_bytes);
+    single(out, "bulkhead_dedupe_window_seconds", "gauge",
+           "How long a repeat is known; 0: dedupe is off.", s.repeat_window_s);
+    single(out, "bulkhead_dedupe_since_seconds", "gauge",
+           "Repeats of what came before this time are not known; 0: those of the window are.",
+           s.repeat_since_us / 1000000);
+}
+
 static void metrics_vendors(struct gateway *gateway, struct buf *out) {
     struct courier_status *s = calloc(LIMIT_VENDORS, sizeof *s);
     for (unsigned i = 0; s != NULL && i < gateway->vendor_count; i++) {
@@ -269,5 +302,6 @@ static void metrics_vendors(struct gateway *gateway, struct buf *out) {
 void metrics_write(struct gateway *gateway, struct buf *out) {
     metrics_ingest(gateway, out);
     metrics_journal(gateway, out);
+    metrics_dedupe(gateway, out);
     metrics_vendors(gateway, out);
 }

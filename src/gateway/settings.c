@@ -189,6 +189,26 @@ static int read_journal(struct settings *s, const struct yaml_node *node, struct
     return r;
 }
 
+static int read_dedupe(struct settings *s, const struct yaml_node *node, struct err *err) {
+    static const char *const keys[] = {"window"};
+    uint64_t us = 0;
+    int r = yaml_only_keys(node, keys, BH_COUNT(keys), err);
+    const struct yaml_node *n = yaml_get(node, "window");
+    if (r != 0 || n == NULL) {
+        return r;
+    }
+    if (span_is(yaml_text(n), "off")) {
+        s->dedupe_window_s = 0;
+        return 0;
+    }
+    r = yaml_duration(n, &us, err);
+    if (r == 0 && (us < 1000000 || us > 7ULL * 86400 * 1000000)) {
+        r = yaml_error(err, n, "dedupe: window must be 1s to 7d, or off");
+    }
+    s->dedupe_window_s = (uint32_t)(us / 1000000);
+    return r;
+}
+
 static int read_limits(struct settings *s, const struct yaml_node *node, struct err *err) {
     static const char *const keys[] = {"request",      "connections",  "connections_per_peer",
                                        "head_timeout", "body_timeout", "idle_timeout",
@@ -452,7 +472,7 @@ static int read_root(struct settings *s, const struct yaml_node *root, bool secr
                      struct err *err) {
     static const char *const keys[] = {"instance", "instance_number", "listen",
                                        "data",     "trusted_proxies", "key",
-                                       "journal",  "limits",          "sources"};
+                                       "journal", "dedupe",  "limits",          "sources"};
     char text[SETTINGS_PATH] = "data";
     char admin[SETTINGS_PATH] = "unix:admin.sock";
     const struct yaml_node *n = NULL;
@@ -490,6 +510,9 @@ static int read_root(struct settings *s, const struct yaml_node *root, bool secr
     }
     if (r == 0 && (n = yaml_get(root, "journal")) != NULL) {
         r = read_journal(s, n, err);
+    }
+    if (r == 0 && (n = yaml_get(root, "dedupe")) != NULL) {
+        r = read_dedupe(s, n, err);
     }
     if (r == 0 && (n = yaml_get(root, "limits")) != NULL) {
         r = read_limits(s, n, err);
@@ -557,6 +580,7 @@ int settings_load(const char *dir, bool secrets, struct settings **ret_settings,
     (void)snprintf(s->listen_health, sizeof s->listen_health, "127.0.0.1:8082");
     s->journal_keep_us = 7ULL * 86400 * 1000000;
     s->journal_segment = 128U << 20;
+    s->dedupe_window_s = 86400;
     s->request_bytes = LIMIT_REQUEST_BYTES;
     s->connections = 4096;
     s->connections_per_peer = 1024;

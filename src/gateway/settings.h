@@ -51,6 +51,7 @@ struct settings {
     uint64_t journal_keep_us;
     uint64_t journal_segment;
     uint64_t journal_max; /* 0 = 60 % of the disk */
+    uint32_t dedupe_window_s; /* 0 = off */
     unsigned loops;       /* 0 = one per core */
     uint64_t request_bytes;
     unsigned connections;
