@@ -63,7 +63,8 @@ static int find_start(struct resolver *resolver, struct journal_reader *reader, 
     uint64_t last_us = 0;
     uint64_t window_us =
         (uint64_t)atomic_load_explicit(&resolver->stat_window_s, memory_order_relaxed) * 1000000;
-    low = low != 0 && low < cursor ? low : cursor;
+    low = low != 0 ? low : 1; /* the first segment may say either */
+    low = low < cursor ? low : cursor;
     int r = low < cursor ? received_at(reader, cursor - 1, &last_us) : 0;
     window_us += 60 * (uint64_t)1000000;
     uint64_t start_us = last_us > window_us ? last_us - window_us : 0;
