@@ -68,10 +68,9 @@ static uint32_t latest(const struct repeats *repeats) {
 }
 
 /* On disk first, then in memory: what is gone there may not come back. */
-static int save(struct repeats *repeats, struct repeat_state *next) {
+static int save(struct repeats *repeats, const struct repeat_state *next) {
     char path[REPEAT_DIR_MAX + 32];
     uint8_t bytes[REPEAT_STATE_MAX];
-    next->latest = latest(repeats);
     state_path(repeats, path);
     int r = os_file_replace(path, bytes, repeat_state_write(next, bytes), 0600);
     if (r == 0) {
@@ -89,8 +88,12 @@ static uint32_t longest_window(const struct repeats *repeats) {
     return longest;
 }
 
+/*
+ * As of the durable cursor: what came behind it may be judged again after a crash, and must find
+ * what it found.
+ */
 static bool has_expired(const struct repeats *repeats, uint32_t second) {
-    return (uint64_t)second + longest_window(repeats) < latest(repeats);
+    return (uint64_t)second + longest_window(repeats) < repeats->state.latest;
 }
 
 static uint64_t in_us(uint64_t second) {
@@ -641,6 +644,7 @@ int repeats_freeze(struct repeats *repeats, uint64_t covered_until) {
         list_run(&next, &run);
     }
     next.covered_until = covered_until;
+    next.latest = latest(repeats);
     drop_old_windows(&next);
     r = save(repeats, &next);
     if (r != 0) {
