@@ -169,15 +169,43 @@ static void verdicts_are_the_twins(void **state) {
     free_twin(t);
 }
 
+static bool see(struct twin *t, uint64_t dedupe, uint64_t second) {
+    struct event *e = &t->events[++t->count];
+    *e = (struct event){.dedupe = dedupe, .content = 9, .received_us = second * 1000000};
+    e->is_repeat = repeats_see(t->repeats, t->count, e->received_us, dedupe, 9);
+    return e->is_repeat;
+}
+
+/* A merge leaves out nothing that an event behind the durable cursor has found: it may be judged again. */
+static void a_merge_keeps_what_may_be_asked_for_again(void **state) {
+    (void)state;
+    struct twin *t = new_twin();
+    assert_false(see(t, 1, 1000));
+    for (uint64_t run = 0; run < 8; run++) {
+        assert_false(see(t, 100 + run, 1001));
+        t->settled = t->count + 1;
+        assert_int_equal(repeats_freeze(t->repeats, t->settled), 0);
+    }
+    assert_true(see(t, 1, 1000 + WINDOW - 1));
+    assert_false(see(t, 200, 1000 + WINDOW + 10));
+    struct repeats_facts facts;
+    for (bool more = true; more;) {
+        assert_int_equal(repeats_tend(t->repeats, &more), 0);
+    }
+    repeats_facts(t->repeats, &facts);
+    assert_int_equal(facts.runs, 1);
+    crash(t);
+    assert_true(see(t, 1, 1000 + WINDOW - 1));
+    free_twin(t);
+}
+
 /* What came under a window keeps it, whatever is set later. */
 static void a_window_binds_what_comes_after_it(void **state) {
     (void)state;
     struct twin *t = new_twin();
     const uint64_t second = 1000000;
     for (uint64_t i = 0; i < 3; i++) {
-        t->events[++t->count] = (struct event){.dedupe = 5, .content = 9, .received_us = 1000 * second + i * 300 * second};
-        struct event *e = &t->events[t->count];
-        e->is_repeat = repeats_see(t->repeats, t->count, e->received_us, 5, 9);
+        (void)see(t, 5, 1000 + i * 300);
     }
     /* 0 s counts, 300 s repeats it, at 600 s it is over. */
     assert_false(t->events[1].is_repeat);
@@ -503,10 +531,60 @@ static void a_lost_store_is_made_again(void **state) {
     close_world(&w);
 }
 
+static void lose_store(struct world *w) {
+    char command[400];
+    stop_resolver(w);
+    (void)snprintf(command, sizeof(command), "rm -r %s/repeats", w->resolve_dir);
+    /* NOLINTNEXTLINE(cert-env33-c): a test's own folder */
+    assert_int_equal(system(command), 0);
+    start_resolver(w, 86400);
+}
+
+/* A repeat does not prolong the window, not even when all is made again. */
+static void what_was_dropped_is_not_entered_again(void **state) {
+    (void)state;
+    struct world w;
+    open_world(&w);
+    assert_false(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    w.received_us += (uint64_t)80000 * 1000000;
+    assert_true(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    lose_store(&w);
+    w.received_us += (uint64_t)6000 * 1000000;
+    assert_true(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    w.received_us += (uint64_t)1000 * 1000000;
+    assert_false(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    close_world(&w);
+}
+
+/* What an older version wrote cannot be told again: from when on it can is said. */
+static void what_is_not_known_is_said(void **state) {
+    (void)state;
+    struct world w;
+    struct resolver_stats stats;
+    open_world(&w);
+    assert_false(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    w.received_us += 1000000;
+    struct record_event event = {.kind = EVENT_TRACK, .dedupe = 7, .json = SPAN_LIT("{\"event\":\"Step\"}")};
+    const struct record_request request = {
+        .protocol = PROTOCOL_MIXPANEL, .kind = 1, .source = 1, .events = 1, .received_us = w.received_us};
+    struct journal_writer *writer = journal_writer_of(w.journal, 0);
+    assert_int_equal(journal_writer_put(writer, &request, &event, 1, 0), 0);
+    journal_writer_flush(writer);
+    kit_wait(writer, 1, NULL, 0);
+    uint64_t old = w.received_us;
+    assert_false(is_repeat(&w, journal_durable_seq(w.journal)));
+    lose_store(&w);
+    assert_true(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
+    resolver_stats(w.resolver, &stats);
+    assert_int_equal(stats.repeat_since_us, old);
+    close_world(&w);
+}
+
 int main(void) {
     log_set_level(LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verdicts_are_the_twins),
+        cmocka_unit_test(a_merge_keeps_what_may_be_asked_for_again),
         cmocka_unit_test(a_window_binds_what_comes_after_it),
         cmocka_unit_test(many_contents_of_one_id_lie_apart),
         cmocka_unit_test(a_run_holds_what_was_put),
@@ -514,6 +592,8 @@ int main(void) {
         cmocka_unit_test(the_golden_files_are_read),
         cmocka_unit_test(what_differs_counts),
         cmocka_unit_test(a_lost_store_is_made_again),
+        cmocka_unit_test(what_was_dropped_is_not_entered_again),
+        cmocka_unit_test(what_is_not_known_is_said),
     };
     return cmocka_run_group_tests_name("repeats", tests, NULL, NULL);
 }
