@@ -294,8 +294,8 @@ static void identify(struct loop *loop, const struct ingest_batch *batch) {
         }
         w->repeats[i] = (struct repeat_key){0};
         if (item->dedupe.n != 0) {
-            const struct repeat_facts facts = {source->number,   item->kind,       item->dedupe,
-                                               w->aids[i],       item->event_name, item->said_ms};
+            const struct repeat_facts facts = {source->number, item->kind,       item->dedupe,
+                                               w->aids[i],     item->event_name, item->said_ms};
             aid_repeat(loop->gateway->aids, &facts, &w->repeats[i]);
         }
     }

@@ -470,9 +470,9 @@ static int read_proxies(struct settings *s, const struct yaml_node *node, struct
 
 static int read_root(struct settings *s, const struct yaml_node *root, bool secrets,
                      struct err *err) {
-    static const char *const keys[] = {"instance", "instance_number", "listen",
-                                       "data",     "trusted_proxies", "key",
-                                       "journal", "dedupe",  "limits",          "sources"};
+    static const char *const keys[] = {
+        "instance", "instance_number", "listen", "data",   "trusted_proxies",
+        "key",      "journal",         "dedupe", "limits", "sources"};
     char text[SETTINGS_PATH] = "data";
     char admin[SETTINGS_PATH] = "unix:admin.sock";
     const struct yaml_node *n = NULL;

@@ -50,9 +50,9 @@ struct settings {
     char key_text[SETTINGS_PATH]; /* behind key's pointer */
     uint64_t journal_keep_us;
     uint64_t journal_segment;
-    uint64_t journal_max; /* 0 = 60 % of the disk */
+    uint64_t journal_max;     /* 0 = 60 % of the disk */
     uint32_t dedupe_window_s; /* 0 = off */
-    unsigned loops;       /* 0 = one per core */
+    unsigned loops;           /* 0 = one per core */
     uint64_t request_bytes;
     unsigned connections;
     unsigned connections_per_peer;

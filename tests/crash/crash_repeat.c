@@ -55,8 +55,8 @@ static void make_events(uint64_t seed) {
                             .received_us = clock_us,
                             .content = (uint32_t)hash64(&id, sizeof(id), 5) | 1};
         uint64_t before = last[id];
-        e->is_repeat = before != 0 &&
-                       clock_us / 1000000 - events[before].received_us / 1000000 < WINDOW;
+        e->is_repeat =
+            before != 0 && clock_us / 1000000 - events[before].received_us / 1000000 < WINDOW;
         last[id] = e->is_repeat ? before : seq;
     }
 }

@@ -125,7 +125,8 @@ static void next_event(struct twin *t, struct random_kit *random, uint64_t *cloc
     uint64_t id = random_kit_below(random, IDS);
     /* Spread as keyed hashes are, and recognised by the twin. */
     e->dedupe = id;
-    e->content = 4 * (uint32_t)hash64(&id, sizeof(id), 7) + (uint32_t)random_kit_below(random, 4) / 3;
+    e->content =
+        4 * (uint32_t)hash64(&id, sizeof(id), 7) + (uint32_t)random_kit_below(random, 4) / 3;
     e->received_us = *clock_us;
 }
 
@@ -251,9 +252,11 @@ static void many_contents_of_one_id_lie_apart(void **state) {
 
 static void write_run(const char *dir, uint64_t number, size_t buffer) {
     static uint8_t memory[65536];
-    static const struct repeat_entry entries[] = {
-        {0x1000000000000000, 1, 100}, {0x1000000000000000, 2, 101}, {0x9000000000000000, 1, 102},
-        {0xfffffffffffffffe, 1, 103}, {0xffffffffffffffff, 7, 99}};
+    static const struct repeat_entry entries[] = {{0x1000000000000000, 1, 100},
+                                                  {0x1000000000000000, 2, 101},
+                                                  {0x9000000000000000, 1, 102},
+                                                  {0xfffffffffffffffe, 1, 103},
+                                                  {0xffffffffffffffff, 7, 99}};
     struct repeat_writer writer = {.buffer = buf_of(memory, buffer)};
     assert_int_equal(repeat_writer_begin(&writer, dir, number, BH_COUNT(entries)), 0);
     for (size_t i = 0; i < BH_COUNT(entries); i++) {
@@ -294,7 +297,9 @@ static void the_golden_files_are_read(void **state) {
     size_t written_n = 0;
     struct repeat_run run;
     uint32_t second = 0;
-    assert_int_equal(os_file_read_whole(BULKHEAD_SOURCE_DIR "/tests/golden/repeat-run-v1.bin", bytes, sizeof(bytes), &n), 0);
+    assert_int_equal(os_file_read_whole(BULKHEAD_SOURCE_DIR "/tests/golden/repeat-run-v1.bin",
+                                        bytes, sizeof(bytes), &n),
+                     0);
     assert_int_equal(repeat_run_read(span_of(bytes, n), &run), 0);
     assert_true(repeat_run_is_whole(&run));
     assert_true(repeat_run_find(&run, 0x9000000000000000, 1, &second));
@@ -336,7 +341,8 @@ static void every_changed_byte_is_found(void **state) {
         assert_false(repeat_run_read(span_of(bytes, n), &run) == 0 && repeat_run_is_whole(&run));
         bytes[i] ^= 0x40;
     }
-    struct repeat_state wrote = {.covered_until = 7, .next_number = 9, .window_count = 2, .run_count = 1};
+    struct repeat_state wrote = {
+        .covered_until = 7, .next_number = 9, .window_count = 2, .run_count = 1};
     wrote.windows[1] = (struct repeat_window){4, 60};
     wrote.runs[0].number = 8;
     uint8_t out[REPEAT_STATE_MAX];
@@ -522,7 +528,9 @@ static void a_lost_store_is_made_again(void **state) {
         assert_int_equal(system(command), 0);
         start_resolver(&w, 86400);
         assert_true(is_repeat(&w, repeats[0]));
-        repeats[round + 1] = put_event(&w, facts_of(&w, round == 0 ? "e3" : round == 1 ? "e299" : "e200"));
+        repeats[round + 1] = put_event(&w, facts_of(&w, round == 0   ? "e3"
+                                                        : round == 1 ? "e299"
+                                                                     : "e200"));
         assert_true(is_repeat(&w, repeats[round + 1]));
         assert_false(is_repeat(&w, 1));
         resolver_stats(w.resolver, &stats);
@@ -564,9 +572,13 @@ static void what_is_not_known_is_said(void **state) {
     open_world(&w);
     assert_false(is_repeat(&w, put_event(&w, facts_of(&w, "a"))));
     w.received_us += 1000000;
-    struct record_event event = {.kind = EVENT_TRACK, .dedupe = 7, .json = SPAN_LIT("{\"event\":\"Step\"}")};
-    const struct record_request request = {
-        .protocol = PROTOCOL_MIXPANEL, .kind = 1, .source = 1, .events = 1, .received_us = w.received_us};
+    struct record_event event = {
+        .kind = EVENT_TRACK, .dedupe = 7, .json = SPAN_LIT("{\"event\":\"Step\"}")};
+    const struct record_request request = {.protocol = PROTOCOL_MIXPANEL,
+                                           .kind = 1,
+                                           .source = 1,
+                                           .events = 1,
+                                           .received_us = w.received_us};
     struct journal_writer *writer = journal_writer_of(w.journal, 0);
     assert_int_equal(journal_writer_put(writer, &request, &event, 1, 0), 0);
     journal_writer_flush(writer);

@@ -27,8 +27,8 @@ enum {
     RECORD_IDS_SIZE = 8,
     RECORD_CONTENT_SIZE = 4,
     RECORD_ENV_MAX = 64 * 1024 - 1,
-    RECORD_CONTINUED = 0x80, /* bit 7 of a request's kind */
-    RECORD_HAS_IDS = 0x80,   /* bit 7 of an event's flags: the fingerprint of its ids follows */
+    RECORD_CONTINUED = 0x80,   /* bit 7 of a request's kind */
+    RECORD_HAS_IDS = 0x80,     /* bit 7 of an event's flags: the fingerprint of its ids follows */
     RECORD_HAS_CONTENT = 0x40, /* bit 6: that of its content, after it */
     /* leaf 2, class 2, by 1, two varints of at most 5. */
     FINDING_BYTES_MAX = 15,
@@ -47,8 +47,9 @@ enum {
     FORECAST_SAMPLES = 61,
 };
 
-_Static_assert((int)RECORD_EVENT_SIZE + (int)RECORD_IDS_SIZE + (int)RECORD_CONTENT_SIZE + LIMIT_EVENT_BYTES + UINT16_MAX +
-                       (int)RECORD_REQUEST_SIZE + (int)RECORD_ENV_MAX <=
+_Static_assert((int)RECORD_EVENT_SIZE + (int)RECORD_IDS_SIZE + (int)RECORD_CONTENT_SIZE +
+                       LIMIT_EVENT_BYTES + UINT16_MAX + (int)RECORD_REQUEST_SIZE +
+                       (int)RECORD_ENV_MAX <=
                    (int)CHUNK_RAW_MAX,
                "the largest event, alone, fits in a chunk");
 _Static_assert(LIMIT_EVENT_FINDINGS *FINDING_BYTES_MAX <= UINT16_MAX,

@@ -234,8 +234,7 @@ static long decode_event(struct span record, struct finding *findings, size_t fi
     ret_event->dedupe = get_u64(at + EVENT_DEDUPE);
     memcpy(ret_event->aid.b, at + EVENT_AID, sizeof(ret_event->aid.b));
     ret_event->ids = extras.ids_size != 0 ? get_u64(at + EVENT_REST) : 0;
-    ret_event->content =
-        extras.content_size != 0 ? get_u32(at + EVENT_REST + extras.ids_size) : 0;
+    ret_event->content = extras.content_size != 0 ? get_u32(at + EVENT_REST + extras.ids_size) : 0;
     ret_event->findings = findings;
     ret_event->finding_count = (uint16_t)count;
     ret_event->json = span_from(record, (size_t)head + findings_len);

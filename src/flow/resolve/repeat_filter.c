@@ -12,7 +12,7 @@
 
 enum {
     WORDS = REPEAT_FILTER_SIZE / 8,
-    BLOCK = 8,       /* words */
+    BLOCK = 8, /* words */
     BITS = 4,
     MOST = 20000000, /* entries: 3.4 bits of memory each, one new key in five is perhaps known */
 };

@@ -43,7 +43,8 @@ enum {
     REPEAT_WINDOWS_MAX = 8,
     REPEAT_STATE_MAX = 4096,
     REPEAT_SLOTS = 1 << 20,
-    REPEAT_TAIL = 4096, /* places behind the last slot: a whole cluster there is out of the question */
+    REPEAT_TAIL =
+        4096, /* places behind the last slot: a whole cluster there is out of the question */
     REPEAT_DIR_MAX = 320,
 };
 
@@ -68,8 +69,8 @@ struct repeat_run {
     uint64_t slots;
     uint64_t places; /* >= slots: entries of the last slots may lie behind them */
     uint64_t entries;
-    uint32_t newest; /* the highest second in it */
-    uint32_t crc;    /* of its places */
+    uint32_t newest;      /* the highest second in it */
+    uint32_t crc;         /* of its places */
     const uint8_t *bytes; /* the whole file, mapped */
     uint64_t size;
 };
@@ -140,8 +141,9 @@ struct repeat_window {
 };
 
 struct repeat_state {
-    uint64_t covered_until; /* runs hold all events below it; 0 = not known: to be made from the journal */
-    uint64_t since_us;      /* nothing from before is known; 0 = the whole window is */
+    uint64_t
+        covered_until; /* runs hold all events below it; 0 = not known: to be made from the journal */
+    uint64_t since_us; /* nothing from before is known; 0 = the whole window is */
     uint64_t next_number;
     uint32_t latest; /* the highest second that runs have seen */
     uint32_t window_count;

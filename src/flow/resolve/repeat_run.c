@@ -153,8 +153,7 @@ int repeat_writer_begin(struct repeat_writer *writer, const char *dir, uint64_t 
     if (r != 0) {
         return r;
     }
-    r = os_file_reserve(writer->file,
-                        REPEAT_RUN_HEADER_SIZE + writer->slots * REPEAT_ENTRY_SIZE);
+    r = os_file_reserve(writer->file, REPEAT_RUN_HEADER_SIZE + writer->slots * REPEAT_ENTRY_SIZE);
     if (r != 0) {
         repeat_writer_abandon(writer);
     }

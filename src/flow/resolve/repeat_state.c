@@ -69,7 +69,8 @@ int repeat_state_read(struct span bytes, struct repeat_state *ret_state) {
         crc32c(bytes.p, bytes.n - STATE_CRC) != get_u32(bytes.p + bytes.n - STATE_CRC)) {
         return BH_E_CORRUPT;
     }
-    struct reader r = reader_of(span_of(bytes.p + sizeof(magic), bytes.n - sizeof(magic) - STATE_CRC));
+    struct reader r =
+        reader_of(span_of(bytes.p + sizeof(magic), bytes.n - sizeof(magic) - STATE_CRC));
     (void)read_u16(&r);
     if (read_u16(&r) > STATE_FORMAT) {
         return BH_E_VERSION;

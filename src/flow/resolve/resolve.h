@@ -106,17 +106,18 @@ void resolver_set_sources(struct resolver *resolver, const struct resolve_source
 uint64_t resolver_settled_seq(const struct resolver *resolver);
 
 struct resolver_stats {
-    uint64_t people;       /* ords given */
-    uint64_t edges;        /* binding ones and claims */
-    uint64_t quota_events; /* events whose new id got no row, since start */
-    uint64_t lost_events;  /* dropped from the journal before they were resolved, since start */
-    uint64_t hot_misses;   /* look-ups that went to LMDB, since start */
+    uint64_t people;        /* ords given */
+    uint64_t edges;         /* binding ones and claims */
+    uint64_t quota_events;  /* events whose new id got no row, since start */
+    uint64_t lost_events;   /* dropped from the journal before they were resolved, since start */
+    uint64_t hot_misses;    /* look-ups that went to LMDB, since start */
     uint64_t repeat_events; /* that repeat another, since start */
-    uint64_t repeat_since_us; /* repeats of what came before this moment are not known; 0 = all of the window are */
+    uint64_t
+        repeat_since_us; /* repeats of what came before this moment are not known; 0 = all of the window are */
     uint64_t repeat_entries;
     uint64_t repeat_bytes; /* on disk */
     uint32_t repeat_window_s;
-    bool is_out_of_space;  /* waits for the disk; tried once a second */
+    bool is_out_of_space; /* waits for the disk; tried once a second */
 };
 void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_stats); /* (any) */
 

@@ -457,8 +457,8 @@ static int count_distinct(const struct work *work) {
 }
 
 /* What repeats an event that counted is noted: couriers pass it. Its ids and values are the same. */
-static int see_repeat(struct resolver *resolver, MDB_txn *txn,
-                      const struct record_request *request, const struct record_event *event) {
+static int see_repeat(struct resolver *resolver, MDB_txn *txn, const struct record_request *request,
+                      const struct record_event *event) {
     if (!repeats_see(resolver->repeats, event->seq, request->received_us, event->dedupe,
                      event->content)) {
         return 0;

@@ -19,7 +19,7 @@
 
 enum {
     FAN = 8,
-    SMALL_RUN = 16384, /* entries of the lowest class */
+    SMALL_RUN = 16384,          /* entries of the lowest class */
     WRITE_BUFFER = 1024 * 1024, /* of the merge, which goes on while tables are written */
     TABLE_BUFFER = 256 * 1024,
     MERGE_STEP = 256 * 1024, /* entries: about 5 ms */
@@ -44,9 +44,9 @@ struct repeats {
     struct repeat_entry *table;
     uint64_t slots;
     uint64_t places;
-    uint64_t entries;  /* of the table */
-    uint32_t newest;   /* of the table */
-    uint64_t frozen_us; /* monotonic; the table begins here */
+    uint64_t entries;        /* of the table */
+    uint32_t newest;         /* of the table */
+    uint64_t frozen_us;      /* monotonic; the table begins here */
     uint64_t merge_after_us; /* monotonic; there was no space */
     struct repeat_filter filter;
     struct merge merge;
@@ -115,7 +115,8 @@ static void set_window(struct repeats *repeats, const struct repeats_config *con
         return;
     }
     if (state->window_count == REPEAT_WINDOWS_MAX) {
-        log_event(LOG_ERROR, "dedupe: the window changed too often; it is taken up at a later start",
+        log_event(LOG_ERROR,
+                  "dedupe: the window changed too often; it is taken up at a later start",
                   LOG_INT("window_s", config->window_s));
         return;
     }
@@ -189,7 +190,8 @@ static int open_store(struct repeats *repeats, const struct repeats_config *conf
     r = r == 0 ? read_state(repeats) : r;
     if (r == BH_E_NOTFOUND || r == BH_E_CORRUPT) {
         if (r == BH_E_CORRUPT) {
-            log_event(LOG_ERROR, "dedupe: its files are damaged; they are made again from the journal",
+            log_event(LOG_ERROR,
+                      "dedupe: its files are damaged; they are made again from the journal",
                       LOG_INT("runs", repeats->state.run_count));
         }
         begin_anew(repeats, config);
@@ -609,8 +611,8 @@ static int make_room(struct repeats *repeats) {
 
 static int write_table(struct repeats *repeats, struct repeat_run *ret_run) {
     struct repeat_writer writer = {.buffer = buf_of(repeats->buffer + WRITE_BUFFER, TABLE_BUFFER)};
-    int r = repeat_writer_begin(&writer, repeats->dir, repeats->state.next_number,
-                                repeats->entries);
+    int r =
+        repeat_writer_begin(&writer, repeats->dir, repeats->state.next_number, repeats->entries);
     if (r != 0) {
         return r;
     }

@@ -8,7 +8,7 @@ struct resolve_view {
     struct resolver *resolver;
     MDB_txn *txn;
     bool is_begun;
-    MDB_cursor *repeats; /* made once: a cursor takes memory */
+    MDB_cursor *repeats;  /* made once: a cursor takes memory */
     uint64_t repeat_from; /* no repeat at or after this seq is before the next */
     uint64_t repeat_next;
 };

@@ -252,14 +252,12 @@ void resolver_stats(const struct resolver *resolver, struct resolver_stats *ret_
     ret_stats->quota_events = atomic_load_explicit(&resolver->stat_quota, memory_order_relaxed);
     ret_stats->lost_events = atomic_load_explicit(&resolver->stat_lost, memory_order_relaxed);
     ret_stats->hot_misses = atomic_load_explicit(&resolver->stat_misses, memory_order_relaxed);
-    ret_stats->repeat_events =
-        atomic_load_explicit(&resolver->stat_repeats, memory_order_relaxed);
+    ret_stats->repeat_events = atomic_load_explicit(&resolver->stat_repeats, memory_order_relaxed);
     ret_stats->repeat_window_s =
         atomic_load_explicit(&resolver->stat_window_s, memory_order_relaxed);
     ret_stats->repeat_since_us =
         atomic_load_explicit(&resolver->stat_since_us, memory_order_relaxed);
-    ret_stats->repeat_entries =
-        atomic_load_explicit(&resolver->stat_entries, memory_order_relaxed);
+    ret_stats->repeat_entries = atomic_load_explicit(&resolver->stat_entries, memory_order_relaxed);
     ret_stats->repeat_bytes = atomic_load_explicit(&resolver->stat_bytes, memory_order_relaxed);
     ret_stats->is_out_of_space =
         atomic_load_explicit(&resolver->is_out_of_space, memory_order_relaxed);
