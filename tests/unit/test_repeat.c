@@ -188,7 +188,7 @@ static void a_merge_keeps_what_may_be_asked_for_again(void **state) {
         assert_int_equal(repeats_freeze(t->repeats, t->settled), 0);
     }
     assert_true(see(t, 1, 1000 + WINDOW - 1));
-    assert_false(see(t, 200, 1000 + WINDOW + 10));
+    assert_false(see(t, 200, 1000 + WINDOW + 700));
     struct repeats_facts facts;
     for (bool more = true; more;) {
         assert_int_equal(repeats_tend(t->repeats, &more), 0);

@@ -145,7 +145,7 @@ struct repeat_state {
         covered_until; /* runs hold all events below it; 0 = not known: to be made from the journal */
     uint64_t since_us; /* nothing from before is known; 0 = the whole window is */
     uint64_t next_number;
-    uint32_t latest; /* the highest second that runs have seen */
+    uint32_t latest; /* second of the entry that came last before covered_until */
     uint32_t window_count;
     uint32_t run_count;
     struct repeat_window windows[REPEAT_WINDOWS_MAX]; /* by from_seq */

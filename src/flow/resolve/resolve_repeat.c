@@ -23,11 +23,11 @@ enum {
     WRITE_BUFFER = 1024 * 1024, /* of the merge, which goes on while tables are written */
     TABLE_BUFFER = 256 * 1024,
     MERGE_STEP = 256 * 1024, /* entries: about 5 ms */
+    CLOCK_SLACK = 600,       /* seconds */
     RUNS_AT_MOST = REPEAT_RUNS_MAX - 2,
 };
 
-#define AGE_US        ((uint64_t)600 * 1000000)
-#define MERGE_WAIT_US ((uint64_t)60 * 1000000)
+#define AGE_US ((uint64_t)600 * 1000000)
 
 struct merge {
     bool is_active;
@@ -44,10 +44,10 @@ struct repeats {
     struct repeat_entry *table;
     uint64_t slots;
     uint64_t places;
-    uint64_t entries;        /* of the table */
-    uint32_t newest;         /* of the table */
-    uint64_t frozen_us;      /* monotonic; the table begins here */
-    uint64_t merge_after_us; /* monotonic; there was no space */
+    uint64_t entries;   /* of the table */
+    uint32_t last;      /* second of the entry that came last; 0 = the table is empty */
+    uint64_t frozen_us; /* monotonic; the table begins here */
+    bool may_tend;      /* something changed since there was nothing to merge or to remove */
     struct repeat_filter filter;
     struct merge merge;
     uint8_t *buffer;
@@ -64,7 +64,7 @@ static void state_path(const struct repeats *repeats, char out[REPEAT_DIR_MAX + 
 }
 
 static uint32_t latest(const struct repeats *repeats) {
-    return repeats->newest > repeats->state.latest ? repeats->newest : repeats->state.latest;
+    return repeats->last != 0 ? repeats->last : repeats->state.latest;
 }
 
 /* On disk first, then in memory: what is gone there may not come back. */
@@ -88,12 +88,17 @@ static uint32_t longest_window(const struct repeats *repeats) {
     return longest;
 }
 
+static bool are_apart(uint32_t a, uint32_t b, uint32_t seconds) {
+    return (a < b ? b - a : a - b) >= seconds;
+}
+
 /*
  * As of the durable cursor: what came behind it may be judged again after a crash, and must find
- * what it found.
+ * what it found, also when the clock is set back a little meanwhile. What a clock that was far ahead
+ * has left goes as well.
  */
 static bool has_expired(const struct repeats *repeats, uint32_t second) {
-    return (uint64_t)second + longest_window(repeats) < repeats->state.latest;
+    return are_apart(second, repeats->state.latest, longest_window(repeats) + CLOCK_SLACK);
 }
 
 static uint64_t in_us(uint64_t second) {
@@ -108,17 +113,17 @@ static void drop_old_windows(struct repeat_state *state) {
     }
 }
 
-static void set_window(struct repeats *repeats, const struct repeats_config *config) {
+static bool set_window(struct repeats *repeats, const struct repeats_config *config) {
     struct repeat_state *state = &repeats->state;
     const struct repeat_window *last = &state->windows[state->window_count - 1];
     if (last->seconds == config->window_s) {
-        return;
+        return false;
     }
     if (state->window_count == REPEAT_WINDOWS_MAX) {
         log_event(LOG_ERROR,
                   "dedupe: the window changed too often; it is taken up at a later start",
                   LOG_INT("window_s", config->window_s));
-        return;
+        return false;
     }
     uint32_t longest = longest_window(repeats);
     if (config->window_s > longest && state->latest > longest && longest != 0) {
@@ -131,6 +136,7 @@ static void set_window(struct repeats *repeats, const struct repeats_config *con
         state->windows[state->window_count++] =
             (struct repeat_window){config->from_seq, config->window_s};
     }
+    return true;
 }
 
 static void begin_anew(struct repeats *repeats, const struct repeats_config *config) {
@@ -188,7 +194,8 @@ static int remove_stray(void *context, const char *name) {
 static int open_store(struct repeats *repeats, const struct repeats_config *config) {
     int r = os_dir_make(repeats->dir);
     r = r == 0 ? read_state(repeats) : r;
-    if (r == BH_E_NOTFOUND || r == BH_E_CORRUPT) {
+    bool is_new = r == BH_E_NOTFOUND || r == BH_E_CORRUPT;
+    if (is_new) {
         if (r == BH_E_CORRUPT) {
             log_event(LOG_ERROR,
                       "dedupe: its files are damaged; they are made again from the journal",
@@ -200,9 +207,13 @@ static int open_store(struct repeats *repeats, const struct repeats_config *conf
     if (r != 0) {
         return r;
     }
-    set_window(repeats, config);
-    struct repeat_state state = repeats->state;
-    r = save(repeats, &state);
+    if (set_window(repeats, config) || is_new) {
+        struct repeat_state state = repeats->state;
+        r = save(repeats, &state);
+        r = r == BH_E_NOSPACE ? 0
+                              : r; /* the next run saves it; the journal refuses events meanwhile */
+    }
+    repeats->may_tend = true;
     return r == 0 ? os_dir_list(repeats->dir, remove_stray, repeats) : r;
 }
 
@@ -271,7 +282,7 @@ static bool is_of(const struct repeat_entry *entry, uint64_t key, uint32_t conte
 
 static void put(struct repeats *repeats, uint64_t key, uint32_t content, uint32_t second) {
     struct repeat_entry *at = place_of(repeats, key, content);
-    repeats->newest = second > repeats->newest ? second : repeats->newest;
+    repeats->last = second;
     if (is_of(at, key, content)) {
         at->second = second;
         return;
@@ -344,8 +355,8 @@ bool repeats_see(struct repeats *repeats, uint64_t seq, uint64_t received_us, ui
     uint64_t key = repeat_key_of(dedupe, content);
     uint32_t now = repeat_second_of(received_us);
     uint32_t before = second_of(repeats, key, content);
-    /* A clock that went back: the first one is not older for it. */
-    if (before != 0 && (now < before || now - before < window)) {
+    /* A clock may have gone back in between. */
+    if (before != 0 && !are_apart(now, before, window)) {
         return true;
     }
     put(repeats, key, content, now);
@@ -360,7 +371,7 @@ void repeats_enter(struct repeats *repeats, uint64_t received_us, uint64_t dedup
 void repeats_forget(struct repeats *repeats) {
     memset(repeats->table, 0, table_size(repeats));
     repeats->entries = 0;
-    repeats->newest = 0;
+    repeats->last = 0;
     repeats->frozen_us = os_mono_us();
 }
 
@@ -509,7 +520,7 @@ static bool next_entry(struct repeats *repeats, struct repeat_entry *ret_entry) 
 
 static int end_merge(struct repeats *repeats) {
     struct merge *merge = &repeats->merge;
-    struct repeat_run merged;
+    struct repeat_run merged = {0};
     int r = repeat_writer_end(&merge->writer);
     r = r == 0 ? open_written(repeats, &merge->writer, &merged) : r;
     if (r != 0) {
@@ -531,6 +542,7 @@ static int end_merge(struct repeats *repeats) {
         remove_run(repeats, &old);
     }
     repeats->runs[count] = merged;
+    repeats->may_tend = true;
     merge->is_active = false;
     return 0;
 }
@@ -576,11 +588,10 @@ static int drop_expired(struct repeats *repeats, bool *ret_dropped) {
 int repeats_tend(struct repeats *repeats, bool *ret_more) {
     *ret_more = false;
     int r = 0;
-    if (!repeats->merge.is_active && os_mono_us() >= repeats->merge_after_us) {
+    if (!repeats->merge.is_active && repeats->may_tend) {
         r = drop_expired(repeats, ret_more);
         if (r == 0 && !*ret_more) {
-            bool begun = false;
-            r = begin_merge(repeats, &begun);
+            r = begin_merge(repeats, &repeats->may_tend);
         }
     }
     if (r == 0 && repeats->merge.is_active) {
@@ -588,8 +599,8 @@ int repeats_tend(struct repeats *repeats, bool *ret_more) {
         r = merge_some(repeats, MERGE_STEP);
     }
     if (r == BH_E_NOSPACE) {
-        /* Only look-ups are slower for it. */
-        repeats->merge_after_us = os_mono_us() + MERGE_WAIT_US;
+        /* Only look-ups are slower for it; the next run that is made tries again. */
+        repeats->may_tend = false;
         *ret_more = false;
         r = 0;
     }
@@ -600,7 +611,7 @@ int repeats_tend(struct repeats *repeats, bool *ret_more) {
 static int make_room(struct repeats *repeats) {
     bool more = true;
     while (repeats->state.run_count >= RUNS_AT_MOST && more) {
-        repeats->merge_after_us = 0;
+        repeats->may_tend = true;
         int r = repeats_tend(repeats, &more);
         if (r != 0) {
             return r;
@@ -656,6 +667,7 @@ int repeats_freeze(struct repeats *repeats, uint64_t covered_until) {
     if (run.bytes != NULL) {
         repeats->runs[next.run_count - 1] = run;
     }
+    repeats->may_tend = true;
     repeats_forget(repeats);
     repeat_filter_tend(&repeats->filter, repeats->runs, repeats->state.run_count);
     return 0;
