@@ -10,7 +10,7 @@ import { Gateway, post, SERVER_TOKEN, VENDOR_TOKEN } from './lib/gateway.mjs';
 import { Standin } from './lib/standin.mjs';
 
 const random = seeded();
-const ROUNDS = count(4, 100);
+const ROUNDS = count(3, 100);
 const standin = await new Standin({ token: VENDOR_TOKEN }).start();
 onEnd(() => standin.stop());
 const gateway = new Gateway({ name: 'dedupe', endpoint: standin.url });
