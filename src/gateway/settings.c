@@ -468,6 +468,22 @@ static int read_proxies(struct settings *s, const struct yaml_node *node, struct
     return 0;
 }
 
+/* The blocks that say how it runs. */
+static int read_parts(struct settings *s, const struct yaml_node *root, struct err *err) {
+    int r = 0;
+    const struct yaml_node *n = NULL;
+    if ((n = yaml_get(root, "journal")) != NULL) {
+        r = read_journal(s, n, err);
+    }
+    if (r == 0 && (n = yaml_get(root, "dedupe")) != NULL) {
+        r = read_dedupe(s, n, err);
+    }
+    if (r == 0 && (n = yaml_get(root, "limits")) != NULL) {
+        r = read_limits(s, n, err);
+    }
+    return r;
+}
+
 static int read_root(struct settings *s, const struct yaml_node *root, bool secrets,
                      struct err *err) {
     static const char *const keys[] = {
@@ -508,15 +524,7 @@ static int read_root(struct settings *s, const struct yaml_node *root, bool secr
                       "bulkhead.yaml needs a key, such as key: { file: ~/.config/bulkhead/eu-1.key }")
                 : read_key(s, n, err);
     }
-    if (r == 0 && (n = yaml_get(root, "journal")) != NULL) {
-        r = read_journal(s, n, err);
-    }
-    if (r == 0 && (n = yaml_get(root, "dedupe")) != NULL) {
-        r = read_dedupe(s, n, err);
-    }
-    if (r == 0 && (n = yaml_get(root, "limits")) != NULL) {
-        r = read_limits(s, n, err);
-    }
+    r = r == 0 ? read_parts(s, root, err) : r;
     if (r == 0 && (n = yaml_get(root, "sources")) != NULL) {
         r = read_sources(s, n, secrets, err);
     }
