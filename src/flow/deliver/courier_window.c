@@ -260,8 +260,8 @@ static void judge(struct courier *courier, struct window *window,
         return;
     }
     if (resolve_is_repeat(courier->view, event->seq)) {
-        *verdict = (struct verdict){.reason = REASON_REPEAT};
-        return 0;
+        ret->verdict.reason = REASON_REPEAT;
+        return;
     }
     resolve_prefetch(courier->view, &event->aid); /* read when the verdict is there */
     if (json_parse(event->json, LIMIT_JSON_DEPTH, courier->tokens, LIMIT_EVENT_TOKENS, &count,
