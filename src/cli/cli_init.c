@@ -107,9 +107,16 @@ static int make_key(const char *key, struct err *err) {
 /* A contract is known for it; else the nearest that is. */
 static int check_vendor(const char *vendor, const char *file) {
     size_t count = 0;
-    const char *const *words = protocol_list(&count);
+    const char *const *words = protocol_list_of_sources(&count);
+    const struct protocol_ops *ops = protocol_by_name(span_str(vendor));
     if (init_file_text(file) != NULL) {
         return 0;
+    }
+    if (ops != NULL && ops->decode == NULL) {
+        return cli_fail_text(
+            "no SDK speaks %s: begin with the protocol of yours, then write vendors/%s.yaml as "
+            "docs/contracts.md shows it",
+            vendor, vendor);
     }
     const char *near = yaml_nearest(span_str(vendor), words, count);
     return cli_fail_text("no vendor '%s' is known; did you mean '%s'?", vendor,

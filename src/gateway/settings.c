@@ -346,20 +346,33 @@ static int read_source_import(const struct settings *s, struct settings_source *
     return r;
 }
 
+static int read_source_protocol(struct settings_source *source, const struct yaml_node *node,
+                                struct err *err) {
+    size_t count = 0;
+    size_t index = 0;
+    const char *const *protocols = protocol_list_of_sources(&count);
+    const struct protocol_ops *ops = protocol_by_name(yaml_text(node));
+    if (ops != NULL && ops->decode == NULL) {
+        return yaml_error(err, node,
+                          "protocol: no SDK speaks %s, so no source can; it is a connector, for a "
+                          "contract: connector: %s",
+                          ops->name, ops->name);
+    }
+    int r = read_word(node, "protocol", protocols, count, &index, err);
+    if (r == 0) {
+        source->protocol = protocol_by_name(span_str(protocols[index]))->id;
+    }
+    return r;
+}
+
 static int read_source_words(struct settings_source *source, const struct yaml_node *node,
                              struct err *err) {
-    size_t protocol_count = 0;
-    const char *const *protocols = protocol_list(&protocol_count);
     static const char *const trusts[] = {"browser", "server"};
     static const char *const roles[] = {"controller", "processor"};
     size_t index = 0;
     const struct yaml_node *n = yaml_get(node, "protocol");
     int r = n == NULL ? yaml_error(err, node, "a source needs a protocol")
-                      : read_word(n, "protocol", protocols, protocol_count, &index, err);
-    if (r == 0) {
-        source->protocol = protocol_by_name(span_str(protocols[index]))->id;
-    }
-    index = 0;
+                      : read_source_protocol(source, n, err);
     if (r == 0 && (n = yaml_get(node, "trust")) != NULL) {
         r = read_word(n, "trust", trusts, BH_COUNT(trusts), &index, err);
         source->trust_server = index == 1;

@@ -22,6 +22,7 @@ enum protocol_id {
     PROTOCOL_SEGMENT = 3,
     PROTOCOL_RUDDER = 4,
     PROTOCOL_AMPLITUDE = 5,
+    PROTOCOL_WEBHOOK = 6, /* of vendors only */
     PROTOCOL_LIMIT = 16,
 };
 

@@ -377,6 +377,14 @@ struct protocol_names {
 
 struct protocol_model;
 
+/* What a signature is made of. */
+struct protocol_signing {
+    struct span credential; /* the vendor's */
+    struct span vendor;     /* its name in the contract */
+    struct span body;       /* as it is sent */
+    int64_t time_ms;        /* of the attempt */
+};
+
 struct protocol_ops {
     uint8_t id; /* enum protocol_id */
     const char *name;
@@ -403,6 +411,8 @@ struct protocol_ops {
     bool (*is_placeholder)(struct span id);
 
     /*
+     * NULL: a connector only, which no SDK speaks; then reply, env and the two of ids are NULL too.
+     *
      * Unwraps and parses. 0: *ret is filled, items may be bad one by one. Negative: nothing could
      * be read, and only ret->envelope is filled: SYNTAX and UTF8 = REPLY_MALFORMED; TOO_BIG,
      * TOO_MANY = REPLY_TOO_BIG; NOTFOUND = no such path; UNSUPPORTED = method. For endpoints of use
@@ -442,6 +452,14 @@ struct protocol_ops {
     size_t (*encoded_size)(unsigned endpoint, size_t json_len, size_t credential_len);
     /* Value of the Authorization header. */
     void (*authorize)(struct span credential, struct buf *out);
+    /* Whether a credential is of the form that credential_form says in words; NULL: any is. */
+    bool (*is_credential)(struct span credential);
+    const char *credential_form;
+    /*
+     * Header lines, each ended by a line feed, that prove who sends this body, and when: all that a request says and encode, which is the same
+     * for every try, does not. NULL: none. BH_E_KEY, FULL.
+     */
+    int (*sign)(const struct protocol_signing *signing, struct buf *out);
     /*
      * What the vendor's answer means. `refused` takes indexes in ascending order, `item_count` of
      * them at most.
@@ -453,7 +471,9 @@ struct protocol_ops {
 /* NULL when there is none. */
 const struct protocol_ops *protocol_by_id(uint8_t id);
 const struct protocol_ops *protocol_by_name(struct span name);
-/* Names of all, in the order in which they are listed to people. */
+/* Names of all, in the order in which they are listed to people: what a contract's connector may be. */
 const char *const *protocol_list(size_t *ret_count);
+/* Of those that SDKs speak: what a source's protocol may be. */
+const char *const *protocol_list_of_sources(size_t *ret_count);
 
 #endif

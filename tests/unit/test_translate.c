@@ -4,7 +4,7 @@
  *
  * BH_GOLDEN=write writes the files anew: read the difference before it is kept.
  */
-/* depends: protocol mixpanel posthog segment amplitude wire json http model base */
+/* depends: protocol mixpanel posthog segment amplitude webhook wire json http model base */
 /* sources: mixpanel_kit.c */
 #define _POSIX_C_SOURCE 200809L
 #include <setjmp.h>

@@ -69,6 +69,11 @@ static int read_one(enum credential_kind kind, const char *name, const char *who
     if (r == 0 && text.n == 0) {
         r = err_set(err, BH_E_KEY, "the %s's credential %s is empty", whose, name);
     }
+    const struct protocol_ops *ops = rules->ops;
+    if (r == 0 && ops->is_credential != NULL && !ops->is_credential(text)) {
+        r = err_set(err, BH_E_KEY, "the vendor's credential %s is not what connector %s needs: %s",
+                    rules->credential_name, ops->name, ops->credential_form);
+    }
     if (r != 0) {
         secret_free(next);
         return r;

@@ -194,10 +194,6 @@ static int copy_facts(struct rules *rules, const struct courier_rules *newest, s
     r = r == 0 ? copy_text(rules->credential_name, sizeof rules->credential_name, facts->credential,
                            "credential", err)
                : r;
-    size_t n = strlen(rules->endpoint);
-    if (r == 0 && n != 0 && rules->endpoint[n - 1] == '/') {
-        rules->endpoint[n - 1] = '\0'; /* the connector's paths begin with one */
-    }
     for (size_t i = 0; r == 0 && i < newest->source_count; i++) {
         uint16_t number = newest->sources[i].number;
         r = number <= LIMIT_SOURCES ? copy_text(rules->space_of[number], sizeof rules->space_of[0],

@@ -20,6 +20,7 @@
 #include "base/check.h"
 #include "crypto/crypto.h"
 #include "flow/deliver/deliver_int.h"
+#include "os/clock.h"
 #include "os/log.h"
 #include "os/outbound.h"
 
@@ -325,6 +326,27 @@ static bool add_header(struct transfer *t, const char *line) {
     return longer != NULL;
 }
 
+/* What the protocol signs, as header lines. */
+static bool add_signature(struct courier *courier, struct span body) {
+    char memory[LINE_MAX_BYTES];
+    struct buf b = buf_of(memory, sizeof memory);
+    struct protocol_signing signing = {
+        .credential = span_of(courier->credential.bytes, courier->credential.n),
+        .vendor = span_str(courier->vendor),
+        .body = body,
+        .time_ms = (int64_t)(os_wall_us() / 1000),
+    };
+    bool good = courier->rules->ops->sign(&signing, &b) == 0;
+    for (char *line = memory; good && line < memory + b.n;) {
+        char *end = memchr(line, '\n', (size_t)(memory + b.n - line));
+        check(end != NULL);
+        *end = '\0';
+        good = add_header(&courier->transfer, line);
+        line = end + 1;
+    }
+    return good;
+}
+
 static bool set_headers(struct courier *courier, const struct protocol_post *post) {
     char line[LINE_MAX_BYTES];
     struct transfer *t = &courier->transfer;
@@ -344,6 +366,9 @@ static bool set_headers(struct courier *courier, const struct protocol_post *pos
         good = !b.full && add_header(t, line);
         secret_wipe(line, sizeof line);
     }
+    if (good && courier->rules->ops->sign != NULL) {
+        good = add_signature(courier, post->body);
+    }
     return good;
 }
 
@@ -353,7 +378,9 @@ static bool set_request(struct courier *courier, const struct protocol_post *pos
     CURL *easy = t->easy;
     const char *ca = courier->rules->ca_file;
     const char *pins = courier->rules->egress.pins;
-    int n = snprintf(url, sizeof url, "%s%s", courier->rules->endpoint, post->path);
+    struct span base = span_str(courier->rules->endpoint);
+    bool is_twice = post->path[0] == '/' && base.n != 0 && base.p[base.n - 1] == '/';
+    int n = snprintf(url, sizeof url, "%s%s", courier->rules->endpoint, post->path + is_twice);
     if (n < 0 || (size_t)n >= sizeof url || !set_headers(courier, post)) {
         return false;
     }

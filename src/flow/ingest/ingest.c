@@ -189,7 +189,8 @@ static const struct protocol_ops *protocol_of(struct span path, struct span *ret
         return NULL;
     }
     *ret_rest = span_from(name, end);
-    return protocol_by_name(span_cut(name, 0, end));
+    const struct protocol_ops *protocol = protocol_by_name(span_cut(name, 0, end));
+    return protocol != NULL && protocol->decode != NULL ? protocol : NULL;
 }
 
 static enum reply_kind verdict_of_error(int code) {
