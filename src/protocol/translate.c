@@ -49,7 +49,6 @@ struct reading {
     uint32_t alias;
     uint32_t merged;
     uint32_t call_word;
-    bool is_delete; /* of the whole profile or group: no other protocol has that */
     bool has_outer; /* an operation of the message's own */
     bool is_full;
 };
@@ -337,7 +336,7 @@ static void read_field(struct reading *r, const struct place *at, const struct f
         read_names(r, &inside, value);
         return;
     case ROLE_PERSON:
-        r->is_delete = r->is_delete || r->t->op_of[field - r->t->fields] == OP_DELETE;
+        r->m->is_delete = r->m->is_delete || r->t->op_of[field - r->t->fields] == OP_DELETE;
         read_person(r, field, value);
         return;
     case ROLE_GROUP_KEY:
@@ -347,7 +346,7 @@ static void read_field(struct reading *r, const struct place *at, const struct f
         if (at->place == PLACE_CONTEXT) {
             add(r, at, (struct model_member){.value = value, .op = OP_MEMBER});
         } else if (r->t->op_of[field - r->t->fields] == OP_DELETE) {
-            r->is_delete = true;
+            r->m->is_delete = true;
         } else if (at->op == OP_NONE) {
             r->m->group_id = value;
         }
@@ -455,6 +454,17 @@ static uint8_t call_of(const struct reading *r) {
     return call == CALL_TRACK && r->m->name == 0 ? (uint8_t)CALL_NONE : call;
 }
 
+/* What no other vendor has a word for, a neutral target says as it stands. */
+static void settle_call(struct reading *r) {
+    struct model *m = r->m;
+    bool is_neutral = r->t->target.ops->model->is_neutral;
+    if (m->is_delete && !is_neutral) {
+        m->call = CALL_NONE;
+    } else if (m->call == CALL_NONE && m->name != 0 && is_neutral) {
+        m->call = CALL_TRACK;
+    }
+}
+
 /* The id that an event is filed under says nothing of itself; what stands beside it does. */
 static bool is_anonymous(const struct reading *r) {
     const struct model *m = r->m;
@@ -534,6 +544,7 @@ static void begin(struct translator *t, const struct translate_input *in) {
     m->tokens = in->tokens;
     m->call = CALL_NONE;
     m->is_historic = in->is_historic;
+    m->is_delete = false;
     m->name = m->user = m->anonymous = m->previous = m->group_type = m->group_id = 0;
     memset(m->facts, 0, sizeof m->facts);
     memset(m->facts_written, 0, sizeof m->facts_written);
@@ -573,7 +584,8 @@ int translate(struct translator *translator, const struct translate_input *input
     if (r.is_full) {
         return BH_E_TOO_MANY;
     }
-    r.m->call = r.is_delete ? (uint8_t)CALL_NONE : call_of(&r);
+    r.m->call = call_of(&r);
+    settle_call(&r);
     if (r.m->call == CALL_SCREEN && r.m->facts[SLOT_SCREEN_NAME] == 0) {
         r.m->facts[SLOT_SCREEN_NAME] =
             r.m->facts[SLOT_PAGE_NAME]; /* of Segment, one key for both */

@@ -34,6 +34,12 @@ static void put_ops(struct model_writer *w, enum model_section section) {
     }
 }
 
+static void put_delete(struct model_writer *w) {
+    if (w->model->is_delete) {
+        model_put_raw(w, "delete", SPAN_LIT("true"));
+    }
+}
+
 /* The group that the call is about, and how it changes. */
 static void put_group(struct model_writer *w, struct span type, uint32_t id) {
     model_open(w, "group");
@@ -44,6 +50,7 @@ static void put_group(struct model_writer *w, struct span type, uint32_t id) {
     if (w->model->joins_group) {
         model_put_raw(w, "joins", SPAN_LIT("true"));
     }
+    put_delete(w);
     put_ops(w, OF_GROUP);
     (void)model_close(w);
 }
@@ -91,6 +98,7 @@ static void write(struct model_writer *w) {
         put_group(w, type, group);
     } else {
         put_untyped_group(w);
+        put_delete(w);
     }
     model_open(w, "groups");
     model_put_groups(w, false, false);
@@ -109,5 +117,6 @@ static void write(struct model_writer *w) {
 const struct protocol_model webhook_model = {
     .rows = rows,
     .row_count = BH_COUNT(rows),
+    .is_neutral = true,
     .write = write,
 };

@@ -254,7 +254,7 @@ static bool is_free(const struct model_writer *w, enum model_section section, ui
     }
     const struct field *field = w->target->ops->field(place_of(section), key);
     if (field == NULL) {
-        return source == NULL || !is_own_word(key);
+        return source == NULL || w->target->ops->model->is_neutral || !is_own_word(key);
     }
     bool is_data = field->role == ROLE_DATA && field->inside == PLACE_NONE;
     if (source != NULL) {

@@ -100,6 +100,7 @@ struct model {
     uint32_t group_type;
     uint32_t group_id;
     bool joins_group; /* CALL_GROUP: the person becomes a member */
+    bool is_delete;   /* the whole profile or group goes: only a neutral target says it */
     uint32_t facts[SLOT_LIMIT];
     uint64_t facts_written[(SLOT_LIMIT + 63) / 64];
     uint32_t member_count;
@@ -120,6 +121,8 @@ struct protocol_model {
     size_t call_count;
     const struct model_word *ops;
     size_t op_count;
+    /* Has no words of its own: takes any that a source's SDK reserves, of events too, and writes is_delete. */
+    bool is_neutral;
     bool alias_is_user; /* of an alias, `alias` is what the person is called from now on */
     /* Writes no item, one, or several; each by model_begin .. model_end. NULL: no target. */
     void (*write)(struct model_writer *w);

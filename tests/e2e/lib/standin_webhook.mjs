@@ -15,7 +15,7 @@ export const { verify } = await import(`data:text/javascript,${encodeURIComponen
 export const EXAMPLE = block('http');
 
 const TYPES = new Set(['track', 'page', 'screen', 'identify', 'alias', 'merge', 'profile', 'group']);
-const OPERATIONS = ['set', 'set_once', 'add', 'append', 'prepend', 'union', 'remove', 'unset'];
+const OPERATIONS = ['set', 'set_once', 'add', 'append', 'prepend', 'union', 'remove', 'unset', 'delete'];
 const MEMBERS = new Set(['id', 'type', 'event', 'timestamp', 'historic', 'user_id', 'anonymous_id', 'previous_id', 'group', 'groups', 'context', 'properties',
   ...OPERATIONS]);
 const GROUP_MEMBERS = new Set(['type', 'id', 'joins', ...OPERATIONS]);
