@@ -11,7 +11,7 @@
 
 enum {
     TABLE_VERSION = 1, /* there is no table */
-    SEND_ITEMS_MAX = 500,
+    SEND_ITEMS_MAX = 2000,
     SEND_BODY_MAX = 1024 * 1024 - 64, /* what stands around the items is not in their sizes */
 };
 

@@ -86,7 +86,7 @@ export class WebhookReceiver {
       return [401, error.message];
     }
     this.text += body.toString();
-    const wrong = events.length > 500 ? 'too many' : events.map((event) => this.wrong(event)).find(Boolean);
+    const wrong = events.length > 2000 ? 'too many' : events.map((event) => this.wrong(event)).find(Boolean);
     if (wrong) {
       return [422, wrong];
     }
