@@ -102,7 +102,8 @@ static void learn_target(struct translator *t, const struct protocol_ops *target
 
 int translator_new(const struct protocol_ops *source, const struct protocol_ops *target,
                    struct translator **ret_translator) {
-    if (source->model == NULL || target->model == NULL || target->model->write == NULL) {
+    if (source->decode == NULL || source->model == NULL || target->model == NULL ||
+        target->model->write == NULL) {
         return BH_E_UNSUPPORTED;
     }
     struct translator *t = calloc(1, sizeof *t);

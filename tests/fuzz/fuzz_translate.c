@@ -2,7 +2,7 @@
  * Translation of anything that parses: whole items, no key twice, no text that was not there, and the same again. First byte: source, second: target,
  * third: kind of item.
  */
-/* depends: protocol mixpanel posthog segment amplitude wire json http model crypto base */
+/* depends: protocol mixpanel posthog segment amplitude webhook wire json http model crypto base */
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +51,8 @@ static bool is_constant(struct span text) {
                                         "screen",
                                         "identify",
                                         "alias",
+                                        "merge",
+                                        "profile",
                                         "group",
                                         "[Amplitude] Page Viewed",
                                         "[Amplitude] Screen Viewed"};
@@ -96,7 +98,8 @@ static void check_item(struct span item, struct span json) {
     check(count > 0 && out_tokens[0].kind == JSON_OBJECT);
     check_keys(json, 0);
     for (uint32_t i = 1; i < count; i++) {
-        if (out_tokens[i].kind == JSON_KEY && span_is(json_span(json, &out_tokens[i]), "$unset")) {
+        if (out_tokens[i].kind == JSON_KEY && (span_is(json_span(json, &out_tokens[i]), "$unset") ||
+                                               span_is(json_span(json, &out_tokens[i]), "unset"))) {
             i = out_tokens[i].next - 1; /* names, which are the target's */
             continue;
         }
