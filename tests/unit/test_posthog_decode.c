@@ -1,5 +1,5 @@
 /* Requests of PostHog's SDKs: forms, tokens, ids, times, kinds, paths, answers, and the field table's rows. */
-/* depends: posthog mixpanel wire json http model base */
+/* depends: posthog mixpanel wire json http model crypto base */
 /* sources: mixpanel_kit.c */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +10,12 @@
 #include <cmocka.h>
 
 #include "base/compiler.h"
+#include "crypto/crypto.h"
 #include "engine/http/http_parse.h"
 #include "protocol/posthog/posthog.h"
 #include "protocol/wire/field_table.h"
+#include "protocol/wire/wire.h"
+#include "unit/lz64_kit.h"
 #include "unit/mixpanel_kit.h"
 
 static const struct protocol_decoded *post(const char *path, const char *body) {
@@ -59,6 +62,82 @@ static void test_forms(void **state) {
                                 SPAN_LIT("{\"batch\":[{\"event\":\"a\"}]}")),
                      0);
     ASSERT_SPAN(kit_get()->decoded.envelope.user, "phc_x");
+}
+
+/* As a form's value. */
+static void put_escaped(struct buf *b, struct span text) {
+    for (size_t i = 0; i < text.n; i++) {
+        uint8_t c = text.p[i];
+        bool is_plain = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+        if (is_plain || (c >= '0' && c <= '9')) {
+            buf_put_byte(b, c);
+        } else {
+            buf_printf(b, "%%%02X", c);
+        }
+    }
+}
+
+/* What was decoded is what `text` says: as many items, the same bytes. */
+static void check_items(struct span text) {
+    static struct json_token tokens[4096];
+    const struct protocol_decoded *d = &kit_get()->decoded;
+    size_t count = 0;
+    size_t offset = 0;
+    size_t items = 0;
+    assert_int_equal(json_parse(text, LIMIT_JSON_DEPTH, tokens, 4096, &count, &offset), 0);
+    bool is_list = tokens[0].kind == JSON_ARRAY;
+    for (uint32_t i = is_list; i < tokens[0].next && i < count; i = tokens[i].next) {
+        assert_true(items < d->item_count);
+        assert_true(span_equal(d->items[items].json, json_span(text, &tokens[i])));
+        items++;
+    }
+    assert_int_equal(items, d->item_count);
+}
+
+static void posted(const char *query, struct span body, struct span text) {
+    assert_int_equal(kit_decode(HTTP_POST, "/e/", span_str(query), SPAN_NONE, body), 0);
+    check_items(text);
+}
+
+/* compression=gzip-js, base64 and lz64 of SDKs that were told so; what the query says of it does not matter. */
+static void each_legacy_body(struct span packed, struct span text) {
+    static const char query[] = "compression=gzip-js&ip=0&_=1606212000000&ver=1.7.2";
+    static uint8_t coded[1 << 17];
+    static uint8_t memory[1 << 18];
+    size_t n = 0;
+    struct buf b = buf_of(memory, sizeof memory);
+    struct wire *wire = wire_new();
+    assert_non_null(wire);
+    posted("", text, text);
+    assert_int_equal(wire_gzip(wire, text, &b), 0);
+    wire_free(wire);
+    posted(query, buf_span(&b), text);
+    posted("", buf_span(&b), text);
+    assert_int_equal(base64_encode(text, coded, sizeof coded, &n), 0);
+    b = buf_of(memory, sizeof memory);
+    buf_put_str(&b, "data=");
+    put_escaped(&b, span_of(coded, n));
+    posted("compression=base64", buf_span(&b), text);
+    b = buf_of(memory, sizeof memory);
+    buf_put_str(&b, "data=");
+    put_escaped(&b, packed);
+    struct span query_form = buf_span(&b);
+    if (query_form.n < LIMIT_HTTP_TARGET) {
+        assert_int_equal(kit_decode(HTTP_GET, "/e/", query_form, SPAN_NONE, SPAN_NONE), 0);
+        check_items(text);
+    }
+    buf_put_str(&b, "&compression=lz64");
+    posted("compression=lz64&ip=1", buf_span(&b), text);
+    b = buf_of(memory, sizeof memory);
+    buf_put_str(&b, "data=");
+    buf_put_span(&b, packed); /* as base64 stands in many a form: + and = as they are */
+    posted("", buf_span(&b), text);
+    assert_false(b.full);
+}
+
+static void test_legacy_bodies(void **state) {
+    (void)state;
+    assert_int_equal(lz64_kit_each(each_legacy_body), 36);
 }
 
 static void test_refused_whole(void **state) {
@@ -253,6 +332,7 @@ static void test_every_row_is_found(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_legacy_bodies),
         cmocka_unit_test(test_refused_whole),
         cmocka_unit_test(test_one_bad_item_does_not_take_the_others),
         cmocka_unit_test(test_kinds),

@@ -1,6 +1,6 @@
 /*
  * Unwrapping by sniffing. Every step either shrinks the bytes where they stand (percent-encoding,
- * base64) or writes them to `out` under a hard cap (gzip); the number of steps is bounded, so a
+ * base64) or writes them to `out` under a hard cap (gzip, lz64); the number of steps is bounded, so a
  * body that wraps itself again and again ends as malformed.
  */
 #include "protocol/wire/wire.h"
@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "crypto/crypto.h"
 #include "engine/http/http_parse.h"
+#include "protocol/wire/lz64.h"
 
 enum {
     WRAPPINGS_MAX = 4,
@@ -29,11 +30,12 @@ enum {
     INFLATE_AHEAD = 512,
 };
 
-/* Pages of the packing side are touched by those who pack. */
+/* Pages of the packing side, and of lz64, are touched by those who meet it. */
 struct wire {
     struct libdeflate_decompressor *decompressor;
     struct isal_zstream packing;
     uint8_t packing_room[GZIP_ROOM];
+    struct lz64 lz64;
 };
 
 struct wire *wire_new(void) {
@@ -123,7 +125,7 @@ static int inflate(struct wire *wire, struct span in, size_t max, struct buf *ou
     if (room.cap > max) {
         room.cap = max;
     }
-    int rc = wire_gunzip(wire, in, &room);
+    int rc = is_gzip(in) ? wire_gunzip(wire, in, &room) : lz64_decode(&wire->lz64, in, &room);
     if (rc != 0) {
         return rc;
     }
@@ -133,12 +135,12 @@ static int inflate(struct wire *wire, struct span in, size_t max, struct buf *ou
     return 0;
 }
 
-/* JSON, or gzip or base64 of it, without percent-encoding. */
+/* JSON, or gzip, base64 or lz64 of it, without percent-encoding. */
 static int unwrap(struct wire *wire, uint8_t *p, size_t n, size_t max, struct buf *out,
                   uint8_t **ret_text, size_t *ret_len) {
     for (int i = 0; i < WRAPPINGS_MAX; i++) {
         struct span s = is_gzip(span_of(p, n)) ? span_of(p, n) : span_trim(span_of(p, n));
-        if (is_gzip(s)) {
+        if (is_gzip(s) || lz64_is_likely(s)) {
             int rc = inflate(wire, s, max, out, &p, &n);
             if (rc != 0) {
                 return rc;

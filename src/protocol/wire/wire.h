@@ -5,7 +5,7 @@
  *
  *   1f 8b ...      gzip, then again
  *   { or [         JSON as it stands
- *   k=v&data=...   a form: its `data`, percent-decoded, then JSON or base64
+ *   k=v&data=...   a form: its `data`, percent-decoded, then JSON, base64 or lz64
  *
  * Owner: a `struct wire` (gzip state, unpacking by libdeflate, packing by ISA-L) belongs to one
  * thread; made at start, since that allocates.
@@ -32,7 +32,7 @@ void wire_free(struct wire *wire);
  */
 int wire_unwrap_body(struct wire *wire, uint8_t *body, size_t body_len, size_t max, struct buf *out,
                      uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
-/* JSON text of one form or query value (raw): percent-decoding, then JSON or base64. */
+/* JSON text of one form or query value (raw): percent-decoding, then JSON, base64 or lz64. */
 int wire_unwrap_value(struct wire *wire, struct span raw, size_t max, struct buf *out,
                       uint8_t **ret_text, size_t *ret_len) BH_MUST_USE;
 
