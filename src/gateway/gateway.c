@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "flow/inspect/inspect.h"
+#include "gateway/flags.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/file.h"
@@ -84,6 +85,22 @@ static void set_distinct(struct gateway *gateway, const struct snapshot *snapsho
     }
 }
 
+/* After every load. Of a source's vendors at most one is asked (snapshot_load). */
+static void set_flags(struct gateway *gateway, const struct snapshot *snapshot) {
+    for (unsigned i = 0; i < snapshot->settings->source_count; i++) {
+        struct courier *asked = NULL;
+        for (unsigned k = 0; k < snapshot->vendor_count; k++) {
+            const struct snapshot_vendor *vendor = &snapshot->vendors[k];
+            const struct gateway_vendor *v = gateway_find_vendor(gateway, span_str(vendor->name));
+            if (vendor->facts.forwards_flags && vendor->sources[i].feeds_vendor && v != NULL) {
+                asked = v->courier;
+            }
+        }
+        atomic_store_explicit(&gateway->flags_of[snapshot->settings->sources[i].number], asked,
+                              memory_order_release);
+    }
+}
+
 /* A vendor's file may not vanish while the vendor has a courier: its ledger and backlog would be forgotten. */
 static int check_reload(struct gateway *gateway, const struct snapshot *next, struct err *err) {
     for (unsigned i = 0; i < gateway->vendor_count; i++) {
@@ -139,6 +156,7 @@ static int reload_locked(struct gateway *gateway, struct err *err) {
             r = r == 0 ? start_vendor(&gateway->vendors[gateway->vendor_count - 1]) : r;
         }
     }
+    set_flags(gateway, next);
     return r;
 }
 
@@ -242,6 +260,8 @@ static int start_threads(struct gateway *gateway, struct err *err) {
         gateway->proxy_count = settings->proxy_count;
         memcpy(gateway->proxies, settings->proxies, sizeof gateway->proxies);
     }
+    set_flags(gateway, atomic_load(&gateway->snapshot));
+    r = r == 0 ? flags_cache_new(&gateway->flags_cache) : r;
     for (unsigned i = 0; r == 0 && i < gateway->loop_count; i++) {
         r = loop_new(gateway, i, &gateway->loops[i], err);
     }
@@ -288,6 +308,7 @@ static void release(struct gateway *gateway) {
     for (unsigned i = 0; i < gateway->loop_count; i++) {
         loop_free(gateway->loops[i]);
     }
+    flags_cache_free(gateway->flags_cache);
     http_peer_table_free(gateway->peers);
     http_server_free(gateway->admin_server);
     http_server_free(gateway->health_server);

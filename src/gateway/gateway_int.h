@@ -25,6 +25,8 @@ struct loop_counters {
 };
 
 struct gateway;
+struct flags;
+struct flags_cache;
 
 struct loop {
     struct gateway *gateway;
@@ -33,6 +35,7 @@ struct loop {
     struct http_server *server;
     struct journal_writer *writer;
     struct loop_work *work; /* loop.c */
+    struct flags *flags;    /* flags.c */
     struct loop_counters counters;
 };
 
@@ -56,6 +59,9 @@ struct gateway {
     struct os_lock config_lock; /* reload, cut and restore one at a time; vendors[] */
     unsigned vendor_count;
     struct gateway_vendor vendors[LIMIT_VENDORS];
+    /* By number of the source: the vendor that its questions about flags are passed on to, or NULL. Couriers live as long as the gateway. */
+    _Atomic(struct courier *) flags_of[SOURCE_NUMBERS];
+    struct flags_cache *flags_cache;
     struct http_peer_table *peers; /* of all loops together */
     size_t proxy_count;            /* trusted_proxies as they were at the start */
     struct net proxies[32];
@@ -78,6 +84,9 @@ int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop,
              struct err *err) BH_MUST_USE;
 int loop_start(struct loop *loop) BH_MUST_USE;
 void loop_free(struct loop *loop);
+/* With the SDK's CORS lines for `origin`; on the loop's thread. */
+void loop_reply(struct loop *loop, struct http_exchange exchange,
+                const struct protocol_reply *reply, struct span origin, bool retry_after);
 
 /* admin.c, metrics.c */
 int admin_new(struct gateway *gateway, struct err *err) BH_MUST_USE;

@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "crypto/crypto.h"
 #include "flow/inspect/inspect.h"
+#include "gateway/flags.h"
 #include "gateway/gateway_int.h"
 #include "os/clock.h"
 #include "os/log.h"
@@ -122,8 +123,8 @@ static unsigned jitter(struct loop_work *w) {
     return 1 + (unsigned)(w->jitter >> 33) % 5;
 }
 
-static void send_reply(struct loop *loop, struct http_exchange exchange,
-                       const struct protocol_reply *reply, struct span origin, bool retry_after) {
+void loop_reply(struct loop *loop, struct http_exchange exchange,
+                const struct protocol_reply *reply, struct span origin, bool retry_after) {
     uint8_t room[1024];
     struct buf headers = buf_of(room, sizeof room);
     buf_put_str(&headers, "Content-Type: ");
@@ -148,7 +149,7 @@ static void reply_now(struct loop *loop, const struct http_request *request,
         batch->protocol->reply(&batch->decoded.envelope, kind, batch->decoded.items,
                                batch->decoded.item_count, &memory, &reply);
     }
-    send_reply(loop, request->exchange, &reply, http_header(request->head, "origin"),
+    loop_reply(loop, request->exchange, &reply, http_header(request->head, "origin"),
                kind == REPLY_UNAVAILABLE);
 }
 
@@ -213,7 +214,7 @@ static void finish(struct loop *loop, struct slot *slot) {
             count(&loop->counters.accepted[slot->parts[i].source], slot->parts[i].events);
         }
     }
-    send_reply(loop, slot->exchange, &reply, origin, slot->failed);
+    loop_reply(loop, slot->exchange, &reply, origin, slot->failed);
     slot_give(w, slot);
 }
 
@@ -468,6 +469,9 @@ static void take(struct loop *loop, const struct snapshot *snapshot,
         keep(loop, request, batch);
         return;
     }
+    if (batch->is_question && flags_ask(loop->flags, loop->work->inspector, request, batch)) {
+        return;
+    }
     if (batch->decoded.item_count == 0) {
         count_whole(loop, batch->verdict);
     }
@@ -578,8 +582,11 @@ static int server_new(struct loop *loop, const struct settings *settings, struct
         .context = loop,
     };
     int r = http_server_new(&config, &loop->server, err);
-    return r == 0 ? http_server_watch(loop->server, journal_writer_wake_fd(loop->writer), on_wake,
-                                      loop)
+    r = r == 0
+            ? http_server_watch(loop->server, journal_writer_wake_fd(loop->writer), on_wake, loop)
+            : r;
+    return r == 0 ? http_server_watch(loop->server, flags_wake_fd(loop->flags), flags_wake,
+                                      loop->flags)
                   : r;
 }
 
@@ -594,8 +601,15 @@ int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop, st
     loop->index = index;
     loop->writer = journal_writer_of(gateway->journal, index);
     int r = work_new(settings, gateway->ids_key, &loop->work);
+    r = r == 0 ? flags_new(loop, &loop->flags) : r;
     return r == 0 ? server_new(loop, settings, err)
                   : err_set(err, r, "out of memory for ingest loop %u", index);
+}
+
+static void round_once(struct loop *loop) {
+    http_server_run_once(loop->server, (int)flags_wait_ms(loop->flags, RUN_MS));
+    flags_expire(loop->flags);
+    journal_writer_flush(loop->writer);
 }
 
 /* After the signal: no new connection, what is in hand is answered. */
@@ -605,16 +619,14 @@ static void drain(struct loop *loop) {
     http_server_drain(loop->server);
     while ((http_server_open_connections(loop->server) != 0 || loop->work->waiting != 0) &&
            os_mono_us() < until) {
-        http_server_run_once(loop->server, RUN_MS);
-        journal_writer_flush(loop->writer);
+        round_once(loop);
     }
 }
 
 static void run(void *context) {
     struct loop *loop = context;
     while (!atomic_load_explicit(&loop->gateway->stopping, memory_order_acquire)) {
-        http_server_run_once(loop->server, RUN_MS);
-        journal_writer_flush(loop->writer);
+        round_once(loop);
     }
     drain(loop);
 }
@@ -628,6 +640,7 @@ void loop_free(struct loop *loop) {
         return;
     }
     http_server_free(loop->server);
+    flags_free(loop->flags);
     work_free(loop->work);
     os_memory_unmap(loop, sizeof *loop);
 }

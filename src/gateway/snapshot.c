@@ -49,6 +49,27 @@ void snapshot_vendor_fini(struct snapshot_vendor *vendor) {
     memset(vendor, 0, sizeof *vendor);
 }
 
+/* Flags come from one place, or the SDK would see now these and now those. */
+static int check_flags(const struct snapshot *s, struct err *err) {
+    for (unsigned i = 0; i < s->settings->source_count; i++) {
+        const char *asked = NULL;
+        for (unsigned k = 0; k < s->vendor_count; k++) {
+            const struct snapshot_vendor *vendor = &s->vendors[k];
+            if (!vendor->facts.forwards_flags || !vendor->sources[i].feeds_vendor) {
+                continue;
+            }
+            if (asked != NULL) {
+                return err_set(err, BH_E_CONFIG,
+                               "source %s: its flags would be forwarded to %s and to %s; flags: "
+                               "forward may stand in one of these contracts",
+                               s->settings->sources[i].name, asked, vendor->name);
+            }
+            asked = vendor->name;
+        }
+    }
+    return 0;
+}
+
 static int load_sources(struct snapshot *s, struct err *err) {
     unsigned count = s->settings->source_count;
     struct ingest_source *ingest = calloc(count + 1, sizeof *ingest);
@@ -121,6 +142,7 @@ int snapshot_load(const char *dir, struct snapshot **ret_snapshot, struct err *e
         r = snapshot_vendor_init(s->settings, s->plan, s->settings->vendors[i], &s->vendors[i],
                                  err);
     }
+    r = r == 0 ? check_flags(s, err) : r;
     if (r != 0) {
         snapshot_free(s);
         return r;

@@ -208,6 +208,11 @@ enum endpoint_use {
     ENDPOINT_LOCAL = 2, /* settings, flags: answered here, nothing kept */
     /* Accepted to keep the SDK quiet, thrown away, counted as not_allowed: session replay. */
     ENDPOINT_SHED = 3,
+    /*
+     * A question about a person (feature flags): one item or none, nothing kept; answered as LOCAL unless a contract
+     * passes it on.
+     */
+    ENDPOINT_ASK = 4,
 };
 
 struct protocol_envelope {
@@ -216,7 +221,8 @@ struct protocol_envelope {
     bool ip;          /* the SDK asks that the request's own address be used */
     bool verbose;
     bool strict;
-    bool image;             /* img=1: wants a pixel */
+    uint8_t form; /* of a question: how the SDK wants it answered, the protocol's own number */
+    bool image;   /* img=1: wants a pixel */
     struct span callback;   /* JSONP, already sanitised; else empty */
     struct span project_id; /* raw */
     struct span user; /* Basic credentials, decoded into work->text; empty where there are none */
@@ -372,7 +378,32 @@ struct protocol_names {
      * person into one.
      */
     bool links_alone;
+    bool asks; /* an item is a question about a person, which its id alone can be */
     const struct consent_place *consents; /* up to CONSENT_FORM_NONE; NULL: the SDKs write none */
+};
+
+/* ---- questions ---- */
+
+/* What the vendor was asked: as the SDK wrote it and as it left. Both whole JSON objects. */
+struct protocol_question {
+    struct span asked;
+    struct span sent;
+};
+
+/* A protocol whose vendor answers questions about a person while the SDK waits. */
+struct protocol_ask {
+    /* How inspect and policy read a question: an item of kind PROFILE of this table. */
+    const struct protocol_ops *item;
+    uint8_t endpoint; /* in the ledger; none that takes items */
+    /* The request for one question, as policy let it leave. BH_E_FULL. */
+    int (*encode)(uint8_t form, struct span sent, struct span credential, struct buf *plain,
+                  struct protocol_post *ret);
+    /*
+     * The vendor's answer as the SDK may have it: what the table of the protocol knows and nothing else, each pseudonym of
+     * the question turned back. SYNTAX: it is no answer. TOO_BIG: `out` or the tokens do not hold it.
+     */
+    int (*answer)(const struct protocol_question *question, unsigned status, struct span body,
+                  struct json_token *tokens, size_t tokens_cap, struct buf *out);
 };
 
 struct protocol_model;
@@ -416,7 +447,7 @@ struct protocol_ops {
      * Unwraps and parses. 0: *ret is filled, items may be bad one by one. Negative: nothing could
      * be read, and only ret->envelope is filled: SYNTAX and UTF8 = REPLY_MALFORMED; TOO_BIG,
      * TOO_MANY = REPLY_TOO_BIG; NOTFOUND = no such path; UNSUPPORTED = method. For endpoints of use
-     * LOCAL and SHED the body is not read.
+     * LOCAL and SHED the body is not read; of ASK one that is no question is none.
      */
     int (*decode)(const struct protocol_request *request, struct protocol_work *work,
                   struct protocol_decoded *ret);
@@ -466,6 +497,7 @@ struct protocol_ops {
      */
     void (*answer)(unsigned endpoint, unsigned status, struct span body, size_t item_count,
                    uint32_t *refused, struct protocol_answer *ret);
+    const struct protocol_ask *ask; /* NULL: the vendor is asked nothing */
 };
 
 /* NULL when there is none. */

@@ -266,7 +266,7 @@ test('flags, configuration, replay and logs stay here', async () => {
   assert.equal(JSON.parse(flags.body).errorsWhileComputingFlags, true);
   assert.equal((await ask('/s/', zlib.gzipSync('[{"event":"$snapshot"}]'))).status, 200);
   assert.equal((await ask('/i/v1/logs', '{}')).status, 200);
-  assert.equal((await ask('/static/1.2.3/recorder.js', '')).status, 404);
+  assert.match((await ask('/static/1.2.3/recorder.js', '')).body, /^\/\* .* \*\/\n$/);
   assert.match((await ask(`/array/${WEB_TOKEN}/config.js`, '')).body, /_POSTHOG_REMOTE_CONFIG/);
   assert.equal(standin.requests, before);
 });

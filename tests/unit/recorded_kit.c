@@ -91,7 +91,8 @@ static void compare_items(const struct recording *r, const struct recorded_check
                     item->time_ms < INT64_C(1800000000000));
         checks->item(item);
     }
-    assert_int_equal(i, decoded->item_count);
+    /* A question is read as one item, which is not kept. */
+    assert_int_equal(i, decoded->envelope.use == ENDPOINT_ASK ? 0 : decoded->item_count);
 }
 
 static void compare_reply(const struct recording *r, const struct recorded_checks *checks) {

@@ -256,13 +256,18 @@ struct local_row {
 static void test_answers(void **state) {
     (void)state;
     static const struct local_row rows[] = {
-        {"/flags/", ENDPOINT_LOCAL, 200, "\"errorsWhileComputingFlags\":true,\"flags\":{}"},
-        {"/decide", ENDPOINT_LOCAL, 200, "\"featureFlags\":{}"},
+        {"/flags/", ENDPOINT_ASK, 200, "\"errorsWhileComputingFlags\":true,\"flags\":{}"},
+        {"/decide", ENDPOINT_ASK, 200, "\"featureFlags\":{}"},
         {"/flags/definitions", ENDPOINT_LOCAL, 200, "\"flags\":[]"},
         {"/array/phc_a-1/config.js", ENDPOINT_LOCAL, 200,
          "_CONFIG[\"phc_a-1\"]={config:{\"token\":\"phc_a-1\","},
         {"/array/phc_a-1/config", ENDPOINT_LOCAL, 200, "{\"token\":\"phc_a-1\","},
-        {"/static/1.2.3/recorder.js", ENDPOINT_LOCAL, 404, "not found"},
+        {"/static/1.2.3/recorder.js", ENDPOINT_LOCAL, 200, "not served here"},
+        {"/api/surveys/", ENDPOINT_LOCAL, 200, "\"surveys\":[]"},
+        {"/api/early_access_features/", ENDPOINT_LOCAL, 200, "\"earlyAccessFeatures\":[]"},
+        {"/api/product_tours/", ENDPOINT_LOCAL, 200, "\"product_tours\":[]"},
+        {"/api/web_experiments/", ENDPOINT_LOCAL, 200, "\"experiments\":[]"},
+        {"/i/v1/metrics", ENDPOINT_SHED, 200, "{}"},
         {"/s/", ENDPOINT_SHED, 200, "{\"status\":\"Ok\"}"},
         {"/i/v1/logs", ENDPOINT_SHED, 200, "{}"},
     };

@@ -336,6 +336,7 @@ static void gather(struct courier *courier) {
 static void step(struct courier *courier) {
     take_rules(courier);
     take_restore(courier);
+    questions_step(courier);
     enum vendor_state state = gate_state(&courier->gate);
     if (!gate_state_is_open(state)) {
         put_away(courier);
@@ -411,6 +412,7 @@ static int map_buffers(struct courier *courier) {
     }
     int r = good ? window_init(&courier->window) : BH_E_NOMEM;
     r = r == 0 ? window_init(&courier->next) : r;
+    r = r == 0 ? questions_init(&courier->questions) : r;
     return r == 0 ? transfer_init(&courier->transfer) : r;
 }
 
@@ -429,6 +431,7 @@ static void unmap_buffers(struct courier *courier) {
     unmap(courier->delivery.last, sizeof *courier->delivery.last);
     window_fini(&courier->window);
     window_fini(&courier->next);
+    questions_fini(&courier->questions);
     transfer_fini(&courier->transfer);
 }
 

@@ -189,6 +189,7 @@ static int copy_facts(struct rules *rules, const struct courier_rules *newest, s
     rules->credential_kind = facts->credential_kind;
     rules->backlog_max = facts->backlog_max;
     rules->egress = *facts->egress;
+    rules->forwards_flags = facts->forwards_flags && rules->ops->ask != NULL;
     int r = copy_text(rules->endpoint, sizeof rules->endpoint, facts->endpoint, "endpoint", err);
     r = r == 0 ? copy_text(rules->ca_file, sizeof rules->ca_file, facts->ca_file, "ca", err) : r;
     r = r == 0 ? copy_text(rules->credential_name, sizeof rules->credential_name, facts->credential,

@@ -495,12 +495,16 @@ static bool drive(struct courier *courier, bool (*work)(struct courier *courier)
             *ret_code = message->data.result;
             return true;
         }
-        if (failed != CURLM_OK || running == 0 || courier_grace_is_over(courier)) {
+        uint64_t now = t->deadline_us != 0 ? os_mono_us() : 0;
+        if (failed != CURLM_OK || running == 0 || courier_grace_is_over(courier) ||
+            now > t->deadline_us) {
             return false;
         }
+        uint64_t poll_ms = t->deadline_us != 0 ? (t->deadline_us - now) / 1000 + 1 : POLL_MS;
+        poll_ms = poll_ms < POLL_MS ? poll_ms : POLL_MS;
         bool is_out = t->body_at == t->body.n;
         if (work == NULL || !is_out || !work(courier)) {
-            (void)curl_multi_poll(t->multi, NULL, 0, (int)courier_tick(courier, POLL_MS), NULL);
+            (void)curl_multi_poll(t->multi, NULL, 0, (int)courier_tick(courier, poll_ms), NULL);
         }
     }
 }

@@ -14,10 +14,14 @@
  *  D4 Order: oldest first; a person's events keep their order within an endpoint.
  *  D5 Nothing is given up: retried until delivered, refused alone as poison, discarded by a person, or lapsed by budget (recorded).
  *  D6 Nothing of a window is encoded, recorded or sent before the one before it is settled; unless that is by a yes, or under new rules, it is judged again.
+ *  D7 A question (courier_ask) is under the newest rules, and under D1 and D2 as a window is; it is tried once, between windows, until its deadline, and
+ *     changes nothing of what becomes of events. Who asks waits for nothing: the answer is a flag and a wake.
  * Threads: cut, restore, reload, status and gap are asked by other threads; all else of a courier is its own thread's; the gate lock guards state and socket registry.
  */
 #ifndef BH_FLOW_DELIVER_H
 #define BH_FLOW_DELIVER_H
+
+#include <stdatomic.h>
 
 #include "base/bytes.h"
 #include "base/errors.h"
@@ -107,6 +111,31 @@ int courier_cut(struct courier *courier, const char *who, const char *why, uint6
 /* Replays or discards the backlog. KEY when the credential is missing: the state stays. */
 int courier_restore(struct courier *courier, bool replay, const char *who, const char *why,
                     struct err *err) BH_MUST_USE;
+
+/*
+ * A question about a person that an SDK waits for. All memory is the asker's; from courier_ask until `is_done` reads true (acquire) the courier alone touches it.
+ * Nothing leaves about a person whom the ledger cannot name: one without a number yet (resolve) gets no answer, nor does a question that names a further id
+ * without one.
+ */
+struct courier_question {
+    uint16_t source;
+    uint8_t form;         /* of the protocol_envelope */
+    uint64_t deadline_us; /* monotonic */
+    struct aid aid;       /* of its person; never zero */
+    int64_t time_ms;
+    const struct finding *findings;
+    uint16_t finding_count;
+    struct span json; /* the item, never-spans overwritten */
+    int wake_fd;      /* signalled when it is done */
+    /* Filled. */
+    struct buf answer; /* as the SDK may have it */
+    bool is_answered;  /* false: the vendor said nothing that counts, or was not asked */
+    _Atomic bool is_done;
+};
+
+/* One producer for each `asker` (< LIMIT_LOOPS). False: too many wait; the question stays with the asker. */
+bool courier_ask(struct courier *courier, unsigned asker,
+                 struct courier_question *question) BH_MUST_USE;
 
 enum { COURIER_WHY = 256 };
 struct courier_status {

@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <stdatomic.h>
 
+#include "base/ring.h"
 #include "flow/deliver/deliver.h"
 #include "flow/deliver/gate.h"
 #include "model/limits.h"
@@ -75,6 +76,7 @@ struct rules {
     enum credential_kind credential_kind;
     char credential_name[COURIER_PATH];
     uint64_t backlog_max;
+    bool forwards_flags;
 };
 
 struct rules_config {
@@ -231,12 +233,13 @@ struct transfer {
     bool is_malformed;
     bool is_early;
     bool answer_began;
-    bool head_ended;    /* of the final answer: what came is no part of a head */
-    bool is_fresh;      /* the next request must make a connection of its own */
-    bool is_h2;         /* the last answer came by HTTP/2 */
-    uint64_t raw_in;    /* bytes of the answer's body as they came */
-    unsigned lengths;   /* Content-Length headers */
-    unsigned encodings; /* Transfer-Encoding headers */
+    bool head_ended;      /* of the final answer: what came is no part of a head */
+    bool is_fresh;        /* the next request must make a connection of its own */
+    bool is_h2;           /* the last answer came by HTTP/2 */
+    uint64_t raw_in;      /* bytes of the answer's body as they came */
+    unsigned lengths;     /* Content-Length headers */
+    unsigned encodings;   /* Transfer-Encoding headers */
+    uint64_t deadline_us; /* monotonic, of this request; 0 = libcurl's own limits alone */
 };
 
 struct courier;
@@ -311,6 +314,28 @@ struct delivery {
     bool needs_rebuild;      /* the window's memory was given back */
 };
 
+/* -- courier_ask.c: questions, between windows ------------------------------------------------------------------------------------------ */
+
+enum {
+    QUESTIONS_MAX = 64, /* that wait, of one asker */
+    QUESTION_SENT_MAX = 64 * 1024,
+    QUESTION_PLAIN_MAX = QUESTION_SENT_MAX + CREDENTIAL_MAX * 6 + 64,
+};
+
+struct asker {
+    struct ring ring;
+    uint64_t slots[QUESTIONS_MAX];
+};
+
+struct questions {
+    struct asker *askers;      /* LIMIT_LOOPS; touched by those that there are */
+    struct json_token *tokens; /* LIMIT_EVENT_TOKENS: of the question, then of the answer */
+    struct buf sent;
+    struct buf plain;
+    unsigned failures; /* in a row */
+    uint64_t rest_us;  /* monotonic: nothing is asked until then */
+};
+
 /* -- the courier -------------------------------------------------------------------------------------------------------------------- */
 
 struct restore_request {
@@ -375,6 +400,7 @@ struct courier {
     struct spread_slot *spread; /* SPREAD_SLOTS */
     struct delivery delivery;
     struct transfer transfer;
+    struct questions questions;
     struct buf body;           /* of the request in the air */
     struct json_token *tokens; /* of the event in hand, at the end of the body's memory */
     uint64_t *seqs;            /* WINDOW_EVENTS */
@@ -410,6 +436,11 @@ void delivery_reset(struct courier *courier);
 void delivery_pause(struct courier *courier);
 bool delivery_probe(struct courier *courier);
 bool delivery_is_idle(const struct courier *courier);
+
+/* Questions: answers all that wait, for a while; those that cannot be asked now are done at once. */
+int questions_init(struct questions *questions) BH_MUST_USE;
+void questions_fini(struct questions *questions);
+void questions_step(struct courier *courier);
 
 /* Poison: data/poison/<vendor>.ndjson. */
 void poison_note(struct courier *courier, const struct window_item *item, uint16_t status,

@@ -280,6 +280,12 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
     if (ret_batch->decoded.envelope.use != ENDPOINT_ITEMS) {
         ret_batch->is_local = true;
         ret_batch->verdict = REPLY_KEPT;
+        if (ret_batch->decoded.item_count == 1) {
+            g->sources[0] = ingest_source_by_token(sources, ret_batch->protocol->id,
+                                                   ret_batch->decoded.items[0].token);
+            ret_batch->is_question = g->sources[0] != NULL;
+            ret_batch->decoded.item_count = ret_batch->is_question;
+        }
         return;
     }
     bool known = false;

@@ -53,7 +53,8 @@ struct ingest_batch {
     const struct protocol_ops *protocol; /* NULL: no protocol has this path */
     /* REPLY_KEPT: `decoded` has good items to keep first, unless `is_local`. Anything else: answer at once. */
     enum reply_kind verdict;
-    bool is_local;                   /* settings and the like: answered, nothing is kept */
+    bool is_local;    /* settings and the like: answered, nothing is kept */
+    bool is_question; /* and its one item, of sources[0], may be passed on (ENDPOINT_ASK) */
     struct protocol_decoded decoded; /* the envelope is always filled when there is a protocol */
     /* Parallel to decoded.items: the source of each item, NULL where its token is unknown (its reason is then set). */
     const struct ingest_source *const *sources;

@@ -268,7 +268,7 @@ static int recover_attempt(struct ledger *l, const struct leaf *leaf) {
     };
     memcpy(a.body_sha256, leaf->attempt.body_sha256, 32);
     l->next_attempt = leaf->attempt.number + 1;
-    return open_add(l, &a, seqs, count);
+    return a.span != 0 ? open_add(l, &a, seqs, count) : 0;
 }
 
 static void advance(uint64_t *settled, uint64_t first, uint64_t span) {
@@ -649,7 +649,8 @@ static void root_of_entries(const struct ledger_attempt *attempt, uint8_t out[32
 static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt,
                           uint64_t *ret_number) {
     enum { VARINT_MAX = 10, ENTRY_MAX = 15 };
-    const struct open_attempt *retry = find_retry(l, attempt);
+    bool is_once = attempt->span == 0;
+    const struct open_attempt *retry = is_once ? NULL : find_retry(l, attempt);
     if (retry != NULL) {
         *ret_number = retry->number;
         return flush(l);
@@ -665,7 +666,7 @@ static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt
     close_passed(l);
     int r = make_room(l, LEAF_ATTEMPT_SIZE + 2,
                       VARINT_MAX + attempt->seq_count * 3 + attempt->entry_count * ENTRY_MAX);
-    r = r == 0 ? open_add(l, &a, attempt->seqs, attempt->seq_count) : r;
+    r = r == 0 && !is_once ? open_add(l, &a, attempt->seqs, attempt->seq_count) : r;
     if (r != 0) {
         return r;
     }
@@ -685,7 +686,7 @@ static int attempt_locked(struct ledger *l, const struct ledger_attempt *attempt
         l->pending.n = pending_before;
         l->bodies.n = bodies_before;
         l->pending_leaves--;
-        l->open_count--;
+        l->open_count -= !is_once;
         l->seqs_count -= (uint32_t)attempt->seq_count;
         return r;
     }

@@ -64,8 +64,9 @@ uint32_t ledger_shape(struct ledger *ledger, uint16_t source, const struct ledge
 struct ledger_attempt {
     uint64_t time_ms;
     uint64_t first_seq; /* of the window */
-    uint32_t span;      /* seqs of the window */
-    uint8_t endpoint;   /* connector's number, 1..15: bits 0-3 of flags */
+    /* seqs of the window; 0 = of none: a question, which is sent once, whatever becomes of it, and has no seqs */
+    uint32_t span;
+    uint8_t endpoint; /* connector's number, 1..15: bits 0-3 of flags */
     uint32_t events;
     uint32_t withheld;                  /* leaves withheld */
     uint8_t body_sha256[32];            /* uncompressed request body */

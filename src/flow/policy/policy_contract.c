@@ -382,13 +382,34 @@ static int read_rest(struct contract *c, const struct yaml_node *root, struct er
     return rc;
 }
 
+/* Only `forward` is in the normal form: a contract that does not name flags stays the one it was. */
+static int write_flags(struct contract *c, struct buf *out, const struct yaml_node *root,
+                       struct err *err) {
+    const struct yaml_node *node = yaml_get(root, "flags");
+    struct span word =
+        node != NULL && yaml_kind_of(node) == YAML_SCALAR ? yaml_text(node) : SPAN_NONE;
+    if (node == NULL || span_is(word, "off")) {
+        return 0;
+    }
+    if (!span_is(word, "forward")) {
+        return yaml_error(err, node, "flags is forward or off");
+    }
+    if (protocol_by_name(span_str(c->connector))->ask == NULL) {
+        return yaml_error(err, node, "flags: forward: not yet for %s; only PostHog's are passed on",
+                          c->connector);
+    }
+    c->forwards_flags = true;
+    buf_put_str(out, ",\"flags\":\"forward\"");
+    return 0;
+}
+
 static int check_words(const struct yaml_node *root, struct err *err) {
     static const char *const keys[] = {"vendor",     "connector", "endpoint", "credential",
                                        "purpose",    "retention", "allow",    "time",
                                        "undeclared", "ca",        "backlog",  "requires",
-                                       "honour",     "egress",    "pin",      "proxy"};
-    static const char *const later[] = {"seal",  "alias",  "minors", "onward",
-                                        "flags", "routes", "lanes"};
+                                       "honour",     "egress",    "pin",      "proxy",
+                                       "flags"};
+    static const char *const later[] = {"seal", "alias", "minors", "onward", "routes", "lanes"};
     if (yaml_kind_of(root) != YAML_MAPPING) {
         return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
     }
@@ -427,6 +448,9 @@ static int read_contract(struct contract *c, const struct yaml_node *root, struc
     if (rc == 0) {
         rc = write_word(out, root, "undeclared", undeclared_words, BH_COUNT(undeclared_words),
                         "hold", err);
+    }
+    if (rc == 0) {
+        rc = write_flags(c, out, root, err);
     }
     if (rc != 0) {
         return rc;
@@ -506,5 +530,6 @@ void contract_facts(const struct contract *contract, struct contract_facts *ret_
         .retention = contract->retention,
         .backlog_max = contract->backlog_max,
         .egress = &contract->egress,
+        .forwards_flags = contract->forwards_flags,
     };
 }

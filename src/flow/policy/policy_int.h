@@ -69,6 +69,7 @@ struct contract {
     char retention[32];
     uint64_t backlog_max;
     struct contract_egress egress;
+    bool forwards_flags;
 };
 
 /* What a property that the plan names under `consent` says: one of the three. */

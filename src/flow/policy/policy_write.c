@@ -630,7 +630,7 @@ static uint8_t check_item(const struct policy *p) {
             return REASON_NOT_EXPRESSIBLE;
         }
         bool links = names->links_alone && (p->in->event->kind == EVENT_GROUP || p->links > 1);
-        return p->has_operation || links ? REASON_NONE : REASON_EMPTY;
+        return p->has_operation || links || names->asks ? REASON_NONE : REASON_EMPTY;
     }
     if (names->person == NULL && !p->has_person) {
         return REASON_NOT_EXPRESSIBLE;

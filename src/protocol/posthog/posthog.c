@@ -3,7 +3,7 @@
 #include "protocol/posthog/posthog_int.h"
 
 enum {
-    TABLE_VERSION = 1, /* posthog_fields.def, posthog_placeholders.def, posthog_events.def */
+    TABLE_VERSION = 2, /* posthog_fields.def, posthog_placeholders.def, posthog_events.def */
     ENDPOINTS = 1,
     SEND_ITEMS_MAX = 2000,
     /* PostHog takes 20 MB; a window of the courier has one. */
@@ -48,4 +48,5 @@ const struct protocol_ops posthog_ops = {
     .encoded_size = posthog_encoded_size,
     .authorize = posthog_authorize,
     .answer = posthog_answer,
+    .ask = &posthog_ask,
 };

@@ -20,14 +20,16 @@ enum posthog_path {
     POSTHOG_DEFINITIONS = 5, /* /flags/definitions */
     POSTHOG_CONFIG_JS = 6,   /* /array/<token>/config.js */
     POSTHOG_CONFIG = 7,      /* /array/<token>/config */
-    POSTHOG_STATIC = 8,      /* /static/...: not served */
+    POSTHOG_STATIC = 8,      /* /static/...: the vendor's code is not served */
     POSTHOG_RECORD = 9,      /* /s: session replay */
-    POSTHOG_LOGS = 10,       /* /i/v1/logs */
+    POSTHOG_LOGS = 10,       /* /i/v1/logs, /i/v1/metrics */
+    POSTHOG_LISTS = 11,      /* /api/surveys and the like: empty */
 };
 
 /* Endpoints of the vendor. */
 enum posthog_endpoint {
     POSTHOG_SEND_BATCH = 1, /* all kinds, in the order in which they came: /batch/ */
+    POSTHOG_SEND_FLAGS = 2, /* one question, no item: /flags/, /decide/ */
 };
 
 extern const struct protocol_ops posthog_ops;

@@ -30,11 +30,16 @@ static const struct path_row paths[] = {
     {"/track", POSTHOG_CAPTURE, ENDPOINT_ITEMS},
     {"/engage", POSTHOG_CAPTURE, ENDPOINT_ITEMS},
     {"/i/v1/analytics/events", POSTHOG_EVENTS, ENDPOINT_ITEMS},
-    {"/flags", POSTHOG_FLAGS, ENDPOINT_LOCAL},
-    {"/decide", POSTHOG_FLAGS, ENDPOINT_LOCAL},
+    {"/flags", POSTHOG_FLAGS, ENDPOINT_ASK},
+    {"/decide", POSTHOG_FLAGS, ENDPOINT_ASK},
     {"/flags/definitions", POSTHOG_DEFINITIONS, ENDPOINT_LOCAL},
     {"/s", POSTHOG_RECORD, ENDPOINT_SHED},
     {"/i/v1/logs", POSTHOG_LOGS, ENDPOINT_SHED},
+    {"/i/v1/metrics", POSTHOG_LOGS, ENDPOINT_SHED},
+    {"/api/surveys", POSTHOG_LISTS, ENDPOINT_LOCAL},
+    {"/api/early_access_features", POSTHOG_LISTS, ENDPOINT_LOCAL},
+    {"/api/product_tours", POSTHOG_LISTS, ENDPOINT_LOCAL},
+    {"/api/web_experiments", POSTHOG_LISTS, ENDPOINT_LOCAL},
 };
 
 /* What can stand in a script and in JSON as it is. */
@@ -77,6 +82,7 @@ static void read_path(struct span path, struct protocol_envelope *envelope) {
         if (span_is(path, paths[i].path)) {
             envelope->endpoint = paths[i].number;
             envelope->use = paths[i].use;
+            envelope->form = span_is(path, "/decide") ? FORM_DECIDE : FORM_FLAGS;
         }
     }
 }
@@ -94,6 +100,20 @@ static struct span read_query(struct span query, struct span *ret_sent) {
         }
     }
     return data;
+}
+
+/* Version (v=2) of a question's answer, of those that there are. */
+static uint8_t read_form(struct span query, uint8_t form) {
+    struct span key;
+    struct span value;
+    while (http_query_next(&query, &key, &value)) {
+        uint64_t version = 0;
+        uint64_t newest = form == FORM_DECIDE ? 4 : 2;
+        if (span_is(key, "v") && span_to_u64(value, &version) && version >= 1) {
+            return (uint8_t)(form + (version < newest ? version : newest) - 1);
+        }
+    }
+    return form;
 }
 
 static struct span bearer(struct span authorization) {
@@ -184,6 +204,26 @@ static int read_items(const struct protocol_request *request, struct protocol_wo
     return 0;
 }
 
+/* A question that cannot be read is answered as one that nobody passes on. */
+static void read_question(const struct protocol_request *request, struct protocol_work *work,
+                          struct protocol_decoded *ret) {
+    struct posthog_batch batch = {.now_ms = request->now_ms};
+    struct buf scratch = buf_of(work->text, work->text_cap);
+    struct span text = SPAN_NONE;
+    struct span sent = SPAN_NONE;
+    struct span data = read_query(request->query, &sent);
+    ret->envelope.form = read_form(request->query, ret->envelope.form);
+    int rc = item_unwrap(request, data, work, &scratch, &text);
+    work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
+    if (rc != 0 || item_parse(text, work, ret, &batch.is_deep) != 0 || batch.is_deep) {
+        return;
+    }
+    work->items[0] = (struct protocol_item){.json = json_span(text, &ret->tokens[0]),
+                                            .time_ms = request->now_ms};
+    ret->item_count = posthog_read_question(ret, &scratch, &work->items[0]);
+    work->text_used = wire_reach(&scratch);
+}
+
 int posthog_decode(const struct protocol_request *request, struct protocol_work *work,
                    struct protocol_decoded *ret) {
     check(work->items_cap > 0 && work->tokens_cap > 0);
@@ -194,9 +234,13 @@ int posthog_decode(const struct protocol_request *request, struct protocol_work 
         return BH_E_NOTFOUND;
     }
     /* HEAD must change nothing, so it cannot carry items. */
-    bool head_is_fine = ret->envelope.use == ENDPOINT_LOCAL && request->method == HTTP_HEAD;
+    bool is_local = ret->envelope.use == ENDPOINT_LOCAL || ret->envelope.use == ENDPOINT_ASK;
+    bool head_is_fine = is_local && request->method == HTTP_HEAD;
     if (request->method != HTTP_GET && request->method != HTTP_POST && !head_is_fine) {
         return BH_E_UNSUPPORTED;
+    }
+    if (ret->envelope.use == ENDPOINT_ASK) {
+        read_question(request, work, ret);
     }
     return ret->envelope.use == ENDPOINT_ITEMS ? read_items(request, work, ret) : 0;
 }

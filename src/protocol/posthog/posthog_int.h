@@ -13,7 +13,21 @@ struct posthog_batch {
     bool is_deep; /* the parser met values that are nested deeper than an item may be */
 };
 
+/* How a question for flags was asked, and is passed on: the answers differ. */
+enum posthog_form {
+    FORM_FLAGS = 0,
+    FORM_FLAGS_V2,
+    FORM_DECIDE,
+    FORM_DECIDE_V2,
+    FORM_DECIDE_V3,
+    FORM_DECIDE_V4,
+};
+
 extern const struct item_table posthog_items;
+extern const struct protocol_ask posthog_ask;
+/* The end of every answer about flags: nothing that loads more of the vendor's code. */
+#define POSTHOG_FLAGS_REST \
+    "\"sessionRecording\":false,\"supportedCompression\":[\"gzip\",\"gzip-js\"]}"
 
 uint8_t posthog_root_place(enum event_kind kind);
 const struct field *posthog_field(enum field_place place, struct span key);
@@ -27,6 +41,9 @@ void posthog_env(const struct protocol_envelope *envelope, struct buf *out);
 /* Fills the item's facts or its reason; text, tokens and item->root are set. */
 void posthog_read_item(const struct protocol_decoded *decoded, const struct posthog_batch *batch,
                        struct buf *scratch, struct protocol_item *item);
+/* The same of a question. False: it is none. */
+bool posthog_read_question(const struct protocol_decoded *decoded, struct buf *scratch,
+                           struct protocol_item *item);
 void posthog_person_begin(struct person_iter *it, struct span text, const struct json_token *tokens,
                           uint32_t root, enum event_kind kind, struct buf *scratch);
 bool posthog_person_next(struct person_iter *it, struct person_ref *ret);

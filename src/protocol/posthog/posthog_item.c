@@ -66,6 +66,17 @@ void posthog_read_item(const struct protocol_decoded *decoded, const struct post
     }
 }
 
+bool posthog_read_question(const struct protocol_decoded *decoded, struct buf *scratch,
+                           struct protocol_item *item) {
+    struct item_facts facts;
+    if (item_check(decoded, item->root, false) != REASON_NONE) {
+        return false;
+    }
+    item_read(&posthog_items, PLACE_PROFILE, decoded, scratch, item, &facts);
+    item->kind = EVENT_PROFILE;
+    return !scratch->full && item->person.n != 0;
+}
+
 /* A group update links nobody: whom it names was linked by other events. */
 void posthog_person_begin(struct person_iter *it, struct span text, const struct json_token *tokens,
                           uint32_t root, enum event_kind kind, struct buf *scratch) {

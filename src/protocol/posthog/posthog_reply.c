@@ -27,10 +27,17 @@ static const struct answer_row answers[] = {
  * Flags that the SDK knows stay as they are: an answer that says it is incomplete adds to them. The
  * two older forms of the answer stand beside it.
  */
-#define NO_FLAGS                                                                 \
-    "{\"errorsWhileComputingFlags\":true,\"flags\":{},\"featureFlags\":{},"      \
-    "\"featureFlagPayloads\":{},\"quotaLimited\":[],\"sessionRecording\":false," \
-    "\"supportedCompression\":[\"gzip\",\"gzip-js\"]}"
+#define NO_FLAGS                                                            \
+    "{\"errorsWhileComputingFlags\":true,\"flags\":{},\"featureFlags\":{}," \
+    "\"featureFlagPayloads\":{},\"quotaLimited\":[]," POSTHOG_FLAGS_REST
+
+/*
+ * A 404 would stand in the page's console as an error. An SDK that was told in the page to use one of these scripts goes
+ * without.
+ */
+#define NO_SCRIPT "/* PostHog's further scripts are not served here. */\n"
+#define NO_LISTS \
+    "{\"surveys\":[],\"earlyAccessFeatures\":[],\"product_tours\":[],\"experiments\":[]}"
 
 /* All that loads more of the vendor's code or data is off; gzip keeps the SDK from preflights. */
 #define CONFIG                                                                                \
@@ -84,9 +91,12 @@ void posthog_reply(const struct protocol_envelope *envelope, enum reply_kind kin
     case POSTHOG_DEFINITIONS:
         ret->body = SPAN_LIT("{\"flags\":[],\"group_type_mapping\":{},\"cohorts\":{}}");
         return;
+    case POSTHOG_LISTS:
+        ret->body = SPAN_LIT(NO_LISTS);
+        return;
     case POSTHOG_STATIC:
-        ret->status = 404;
-        ret->body = span_str(answers[REPLY_NOT_FOUND].body);
+        ret->content_type = "application/javascript";
+        ret->body = SPAN_LIT(NO_SCRIPT);
         return;
     case POSTHOG_CONFIG_JS:
         ret->content_type = "application/javascript";

@@ -84,6 +84,9 @@ export function contract(options) {
   if (options.backlog) {
     lines.push(`backlog: { max: ${options.backlog} }`);
   }
+  if (options.flags) {
+    lines.push(`flags: ${options.flags}`);
+  }
   return `${lines.join('\n')}\n`;
 }
 

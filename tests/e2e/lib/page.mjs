@@ -33,13 +33,19 @@ export class Page {
     this.server?.close();
   }
 
-  /* A fresh visitor; errors of the page are kept. */
-  async open(where = '/dashboard') {
+  /* A fresh visitor; errors of the page are kept, and what it writes on its console where that is asked for. `requests`, once set, gets addresses. */
+  async open(where = '/dashboard', hearsConsole = false) {
     const context = await this.browser.newContext();
     const page = await context.newPage();
-    const errors = [];
-    page.on('pageerror', (error) => errors.push(error.message));
+    const visitor = { page, context, errors: [], close: () => context.close() };
+    page.on('pageerror', (error) => visitor.errors.push(error.message));
+    page.on('console', (message) => {
+      if (hearsConsole && ['warning', 'error'].includes(message.type())) {
+        visitor.errors.push(`${message.type()}: ${message.text()} ${message.location().url}`);
+      }
+    });
+    page.on('request', (request) => visitor.requests?.push(request.url()));
     await page.goto(`${this.origin}${where}`, { waitUntil: 'load' });
-    return { page, context, errors, close: () => context.close() };
+    return visitor;
   }
 }

@@ -22,8 +22,8 @@ export class PostHogBrowser extends Page {
   }
 
   /* A fresh visitor. The SDK keeps silent for browsers that a program drives, unless it is told not to look. */
-  async visit(url, token, config = {}) {
-    const visitor = await this.open();
+  async visit(url, token, config = {}, where = '/dashboard') {
+    const visitor = await this.open(where, true);
     visitor.call = (name, ...args) => visitor.page.evaluate(([method, list]) => {
       const value = method.split('.').reduce((o, p, i, all) => (i === all.length - 1 ? o[p].bind(o) : o[p]), window.posthog)(...list);
       return typeof value === 'object' ? undefined : value;
