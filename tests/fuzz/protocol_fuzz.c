@@ -98,6 +98,41 @@ static void check_answer(const struct protocol_ops *ops, struct span answer) {
     }
 }
 
+static void check_is_json(struct span json) {
+    static struct json_token parsed[TOKENS_MAX];
+    size_t count = 0;
+    size_t offset = 0;
+    int rc = json_parse(json, LIMIT_JSON_DEPTH + 4, parsed, TOKENS_MAX, &count, &offset);
+    check(rc == 0 || rc == BH_E_TOO_MANY);
+}
+
+/* A question as it may leave, and the bytes as the vendor's answer to it: what the SDK gets is JSON without a pseudonym. */
+static void check_question(const struct protocol_ask *ask, const struct protocol_decoded *decoded,
+                           struct span vendor) {
+    static const char pseudonym[] = "abcdefghijklmnopqrstuvwxyz";
+    static struct json_token parsed[TOKENS_MAX];
+    static const struct protocol_question fixed = {
+        {(const uint8_t *)"{\"distinct_id\":\"U\"}", 19},
+        {(const uint8_t *)"{\"distinct_id\":\"abcdefghijklmnopqrstuvwxyz\"}", 44}};
+    struct protocol_question question = fixed;
+    struct protocol_post post;
+    struct buf plain = buf_of(out[1], OUT_MAX);
+    if (decoded->item_count == 1) {
+        question.asked = decoded->items[0].json;
+        check(ask->encode(decoded->envelope.form, question.asked, SPAN_LIT("vendor"), &plain,
+                          &post) == 0);
+        check_is_json(post.body);
+    }
+    struct buf answer = buf_of(out[0], OUT_MAX);
+    int rc = ask->answer(&question, 200, vendor, parsed, TOKENS_MAX, &answer);
+    check(rc == 0 || rc == BH_E_SYNTAX || rc == BH_E_TOO_BIG);
+    if (rc == 0) {
+        check_is_json(buf_span(&answer));
+        check(decoded->item_count == 1 ||
+              span_find(buf_span(&answer), span_str(pseudonym)) == SIZE_MAX);
+    }
+}
+
 static void check_reply(const struct protocol_ops *ops, const struct protocol_decoded *decoded,
                         int rc) {
     struct buf memory = buf_of(out[0], rc == 0 ? OUT_MAX : 100);
@@ -144,6 +179,12 @@ void fuzz_protocol(const struct fuzzed_protocol *p, bool is_post, struct span in
     int rc = p->ops->decode(&request, &work, &decoded);
     check(work.text_used <= work.text_cap);
     check_reply(p->ops, &decoded, rc);
+    if (rc == 0 && decoded.envelope.use == ENDPOINT_ASK) {
+        static uint8_t answer[BODY_MAX];
+        memcpy(answer, input.p, input.n);
+        check_question(p->ops->ask, &decoded, span_of(answer, input.n));
+        return;
+    }
     for (size_t i = 0; rc == 0 && i < decoded.item_count; i++) {
         const struct protocol_item *item = &decoded.items[i];
         if (item->reason == REASON_NONE) {

@@ -335,6 +335,8 @@ void kit_show_to(void (*tap)(void *context, const struct tap_line *line)) {
     show_to = tap;
 }
 
+const char *kit_connector = "mixpanel";
+
 static const struct resolve_source SOURCES[] = {{.number = 1, .trust_server = true}};
 static const struct policy_source POLICY_SOURCES[] = {{1, "web", true}};
 static const char *const SPACES[] = {""};
@@ -344,9 +346,9 @@ static void compile(struct kit_world *world) {
     struct err err = {0};
     (void)snprintf(
         text, sizeof text,
-        "vendor: mixpanel\nconnector: mixpanel\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
+        "vendor: mixpanel\nconnector: %s\nendpoint: %s\ncredential: { env: KIT_TOKEN }\npurpose: analytics\nretention: 1d\n%s%s%s"
         "allow:\n%stime: second\nundeclared: hold\n%s",
-        world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca,
+        kit_connector, world->endpoint, world->ca[0] != '\0' ? "ca: " : "", world->ca,
         world->ca[0] != '\0' ? "\n" : "", allow_text, world->extra);
     int r = contract_load_text("contract", span_str(text), &world->contract, &err);
     r = r == 0 ? plan_load_text("plan", span_str(plan_text), &world->plan, &err) : r;

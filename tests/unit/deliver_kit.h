@@ -108,6 +108,8 @@ typedef size_t kit_write_fn(uint32_t number, char *out, size_t cap);
 void kit_use(const char *plan, const char *allow, kit_write_fn *write);
 /* The protocol of the events put from now on. */
 void kit_speak(uint8_t protocol);
+/* The contract's connector; events are Mixpanel's all the same. */
+extern const char *kit_connector;
 /* Who is shown each event as it is judged; before kit_world_new. */
 void kit_show_to(void (*tap)(void *context, const struct tap_line *line));
 void kit_world_new(struct kit_world *world);

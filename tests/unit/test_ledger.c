@@ -279,6 +279,38 @@ static void long_log(void **state) {
     ledger_close(ledger);
 }
 
+/*
+ * An attempt of no window (a question) is remembered by nobody but the log: as many as one likes, never a retry of another, and the cursor stays where it was.
+ */
+static void of_no_window(void **state) {
+    enum { QUESTIONS = 5000 };
+    (void)state;
+    struct ledger_recovery recovery;
+    struct ledger *ledger = open_ledger(&recovery);
+    uint64_t number = attempt(ledger, 1000, 1, 4, 1);
+    outcome(ledger, number, RESULT_ACCEPTED, 1001, OUTCOME_WINDOW_SETTLED);
+    assert_int_equal(ledger_flush(ledger), 0);
+    for (uint64_t i = 0; i < QUESTIONS; i++) {
+        uint64_t asked = attempt(ledger, 2000 + i, 100, 0, 7);
+        assert_int_equal(asked, number + 1 + i);
+        if (i % 2 == 0) {
+            outcome(ledger, asked, RESULT_ACCEPTED, 2001 + i, OUTCOME_ITEMS_FINAL);
+        }
+    }
+    assert_int_equal(ledger_flush(ledger), 0);
+    assert_int_equal(ledger_settled_seq(ledger), 5);
+    assert_false(ledger_seq_is_final(ledger, 100, 2));
+    ledger_close(ledger);
+    ledger = open_ledger(&recovery);
+    assert_int_equal(recovery.settled_seq, 5);
+    assert_int_equal(recovery.attempts_without_outcome, 0);
+    assert_int_equal(attempt(ledger, 9000, 100, 0, 7), number + 1 + QUESTIONS);
+    struct tally t = scan(0, UINT64_MAX, UINT64_MAX, 0);
+    assert_int_equal(t.certain[1], 3 * (1 + QUESTIONS / 2));
+    assert_int_equal(t.possible[1], 3 * (1 + QUESTIONS / 2));
+    ledger_close(ledger);
+}
+
 /* What a restart believes: the cursor, retries by body hash, which events are final. */
 static void restart(void **state) {
     (void)state;
@@ -398,6 +430,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(unsent_is_not_taken_up, setup, teardown),
         cmocka_unit_test_setup_teardown(tried_again, setup, teardown),
         cmocka_unit_test_setup_teardown(long_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_no_window, setup, teardown),
         cmocka_unit_test_setup_teardown(restart, setup, teardown),
         cmocka_unit_test_setup_teardown(flipped, setup, teardown),
         cmocka_unit_test_setup_teardown(older_log, setup, teardown),

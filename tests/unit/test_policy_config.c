@@ -63,6 +63,9 @@ static void test_contract_mistakes(void **state) {
     contract_refused(HEAD "allow:\n  user.contact.email: alias\n", 8, 23, "not yet");
     contract_refused(HEAD "minors: drop\n", 7, 1, "not yet");
     contract_refused(HEAD "routes: []\n", 7, 1, "not yet");
+    contract_refused(HEAD "flags: forward\n", 7, 8, "not yet for mixpanel");
+    contract_refused(HEAD "flags: yes\n", 7, 8, "flags is forward or off");
+    contract_refused(HEAD "flags: [forward]\n", 7, 8, "flags is forward or off");
     contract_refused(HEAD "tiem: second\n", 7, 1, "did you mean 'time'?");
     contract_refused(HEAD "time: seconds\n", 7, 7, "time is ms, second, minute or hour");
     contract_refused(HEAD "undeclared: keep\n", 7, 13, "hold or drop");

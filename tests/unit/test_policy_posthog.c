@@ -247,10 +247,90 @@ static void test_recorded_requests(void **state) {
     ruleset_free(rules);
 }
 
+/* A question for flags: the ids that events have, declared traits and groups, and no more; nothing but the id is needed, and without it nothing leaves. */
+static void test_questions(void **state) {
+    (void)state;
+    static const char asked[] =
+        "{\"token\":\"k\",\"distinct_id\":\"ada\",\"$anon_distinct_id\":\"anon\",\"$device_id\":\"dev\","
+        "\"groups\":{\"company\":\"acme\",\"team\":\"t\"},\"timezone\":\"Europe/Paris\","
+        "\"person_properties\":{\"plan\":\"pro\",\"email\":\"ada@example.com\",\"note\":\"x\","
+        "\"distinct_id\":\"ada\",\"$browser\":\"Chrome\",\"$initial_current_url\":\"https://a.example/p?q=1\"},"
+        "\"group_properties\":{\"company\":{\"name\":\"Acme\"}},\"sent_at\":\"2026-01-01T00:00:00Z\"}";
+    struct protocol_ops ops = *posthog_ops.ask->item;
+    struct policy *policy = policy_kit_vendor("one");
+    struct ruleset *rules = rules_of(plan_text, NULL);
+    char id[64];
+    char again[64];
+    char expected[128];
+    (void)value_of(
+        apply(policy, rules, "{\"event\":\"Run\",\"distinct_id\":\"ada\",\"properties\":{}}")->json,
+        "\"distinct_id\":\"", id, sizeof id);
+    ops.decode = posthog_ops.decode;
+    kit_use(&ops);
+    const struct ruleset *const list[] = {rules, NULL};
+    assert_true(policy_kit_item("/flags/", span_str(asked), true));
+    const struct policy_kit_result *r = policy_kit_apply(policy, list, false);
+    const char *json = r->json;
+    assert_string_equal(value_of(json, "\"distinct_id\":\"", again, sizeof again), id);
+    assert_int_equal(r->verdict.aid_count, 3);
+    static const char *const in[] = {
+        "\"$anon_distinct_id\":\"",   "\"$device_id\":\"",
+        "\"groups\":{\"company\":\"", "\"plan\":\"pro\"",
+        "\"$browser\":\"Chrome\"",    "\"$initial_current_url\":\"https://a.example/p\""};
+    static const char *const without[] = {"ada",   "anon\"", "acme", "team",  "Paris",
+                                          "note",  "email",  "Acme", "token", "uuid",
+                                          "2026-", "time",   "q=1"};
+    for (size_t i = 0; i < BH_COUNT(in); i++) {
+        assert_non_null(strstr(json, in[i]));
+    }
+    for (size_t i = 0; i < BH_COUNT(without); i++) {
+        assert_null(strstr(json, without[i]));
+    }
+    assert_true(policy_kit_item("/flags/", SPAN_LIT("{\"distinct_id\":\"ada\"}"), true));
+    r = policy_kit_apply(policy, list, false);
+    (void)snprintf(expected, sizeof expected, "{\"distinct_id\":\"%s\"}", id);
+    assert_string_equal(r->json, expected);
+    static const char *const closed[] = {"user.unique_id: pseudonym", "user.unique_id: drop", NULL};
+    struct ruleset *none = rules_of(plan_text, closed);
+    const struct ruleset *const nobody[] = {none, NULL};
+    assert_string_equal(policy_kit_apply(policy, nobody, false)->json, "null");
+    kit_use(&posthog_ops);
+    ruleset_free(none);
+    ruleset_free(rules);
+    policy_free(policy);
+}
+
+/* flags: forward is part of what was allowed, and stands in the rule set; off, or no word, changes nothing of it. */
+static void test_contract_says_flags(void **state) {
+    (void)state;
+    static const char *const words[] = {"", "flags: off\n", "flags: forward\n"};
+    static char written[3][TEXT_MAX];
+    for (size_t i = 0; i < BH_COUNT(words); i++) {
+        static char text[TEXT_MAX];
+        struct err err = {0};
+        struct contract *contract = NULL;
+        struct contract_facts facts;
+        struct buf b = buf_of(written[i], TEXT_MAX - 1);
+        (void)snprintf(text, TEXT_MAX, "%s%s", init_file_text("vendors/posthog.yaml"), words[i]);
+        assert_int_equal(contract_load_text("c", span_str(text), &contract, &err), 0);
+        contract_facts(contract, &facts);
+        assert_int_equal(facts.forwards_flags, i == 2);
+        contract_free(contract);
+        struct ruleset *rules = policy_kit_rules(text, plan_text);
+        assert_int_equal(ruleset_write(rules, &b), 0);
+        written[i][b.n] = '\0';
+        ruleset_free(rules);
+    }
+    assert_string_equal(written[0], written[1]);
+    assert_null(strstr(written[1], "flags"));
+    assert_non_null(strstr(written[2], ",\"flags\":\"forward\","));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_closed_ids),
-        cmocka_unit_test(test_update_names), cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_shapes),           cmocka_unit_test(test_closed_ids),
+        cmocka_unit_test(test_update_names),     cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_questions),        cmocka_unit_test(test_contract_says_flags),
         cmocka_unit_test(test_recorded_requests)};
     kit_use(&posthog_ops);
     policy_kit_start();
