@@ -251,7 +251,7 @@ static void test_recorded_requests(void **state) {
 static void test_questions(void **state) {
     (void)state;
     static const char asked[] =
-        "{\"token\":\"k\",\"distinct_id\":\"ada\",\"$anon_distinct_id\":\"anon\",\"$device_id\":\"dev\","
+        "{\"token\":\"k\",\"distinct_id\":\"ada\",\"$anon_distinct_id\":\"visitor\",\"$device_id\":\"dev\","
         "\"groups\":{\"company\":\"acme\",\"team\":\"t\"},\"timezone\":\"Europe/Paris\","
         "\"person_properties\":{\"plan\":\"pro\",\"email\":\"ada@example.com\",\"note\":\"x\","
         "\"distinct_id\":\"ada\",\"$browser\":\"Chrome\",\"$initial_current_url\":\"https://a.example/p?q=1\"},"
@@ -277,9 +277,9 @@ static void test_questions(void **state) {
         "\"$anon_distinct_id\":\"",   "\"$device_id\":\"",
         "\"groups\":{\"company\":\"", "\"plan\":\"pro\"",
         "\"$browser\":\"Chrome\"",    "\"$initial_current_url\":\"https://a.example/p\""};
-    static const char *const without[] = {"ada",   "anon\"", "acme", "team",  "Paris",
-                                          "note",  "email",  "Acme", "token", "uuid",
-                                          "2026-", "time",   "q=1"};
+    static const char *const without[] = {"ada",   "visitor", "acme", "team",  "Paris",
+                                          "note",  "email",   "Acme", "token", "uuid",
+                                          "2026-", "time",    "q=1"};
     for (size_t i = 0; i < BH_COUNT(in); i++) {
         assert_non_null(strstr(json, in[i]));
     }
