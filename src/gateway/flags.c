@@ -16,6 +16,16 @@ enum {
     FINDINGS_MAX = 512,
     ANSWER_MAX = 64 * 1024,
     ORIGIN_MAX = 256,
+    PEOPLE_MAX = 4, /* ids in a question */
+    PEOPLE_BYTES = 4096,
+    /* An id without a number is looked for again after the journal's sync and the resolver's. */
+    AGAIN_US = 10 * 1000,
+    AGAIN_TIMES = 6, /* each wait is twice the one before */
+};
+
+struct introduced {
+    struct aid aid;
+    struct span json; /* in the slot's memory */
 };
 
 /* A slot is free, or its question is at the courier. The SDK may have been answered meanwhile. */
@@ -28,8 +38,14 @@ struct slot {
     struct flags_key key;
     size_t origin_size;
     uint8_t origin[ORIGIN_MAX];
+    struct courier *courier;
+    uint64_t again_us; /* monotonic; 0 = the courier has the question */
+    unsigned again_times;
+    size_t people_count;
+    struct introduced people[PEOPLE_MAX];
     struct courier_question question;
     struct slot_memory {
+        uint8_t people[PEOPLE_BYTES];
         uint8_t json[QUESTION_MAX];
         struct finding findings[FINDINGS_MAX];
         uint8_t answer[ANSWER_MAX];
@@ -106,14 +122,43 @@ static void reply_without(struct flags *f, const struct slot *slot) {
 }
 
 static void give_back(struct flags *f, struct slot *slot) {
+    secret_wipe(slot->memory->people, sizeof slot->memory->people);
     secret_wipe(slot->memory->json, slot->question.json.n);
     secret_wipe(slot->memory->answer, slot->question.answer.n);
     slot->is_taken = false;
     f->taken--;
 }
 
+/*
+ * The people of a question are shown to the resolver as events show them, by an item that says nothing else; then it is asked again. An id may have
+ * got its number meanwhile: it keeps it.
+ */
+static bool introduce(struct flags *f, struct slot *slot) {
+    struct record_event events[PEOPLE_MAX];
+    if (!slot->waits || slot->people_count == 0 || slot->again_times == AGAIN_TIMES) {
+        return false;
+    }
+    for (size_t i = 0; i < slot->people_count; i++) {
+        events[i] = (struct record_event){.kind = EVENT_PROFILE,
+                                          .flags = EVENT_NO_TIME,
+                                          .time_ms = slot->question.time_ms,
+                                          .aid = slot->people[i].aid,
+                                          .json = slot->people[i].json};
+    }
+    if (slot->again_times == 0 &&
+        loop_put_people(f->loop, slot->protocol, &slot->envelope, slot->key.source, events,
+                        slot->people_count) != 0) {
+        return false;
+    }
+    slot->again_us = os_mono_us() + ((uint64_t)AGAIN_US << slot->again_times++);
+    return true;
+}
+
 static void take_done(struct flags *f, struct slot *slot) {
     struct courier_question *q = &slot->question;
+    if (q->is_unknown && introduce(f, slot)) {
+        return;
+    }
     if (q->is_answered) {
         flags_cache_put(f->loop->gateway->flags_cache, &slot->key, buf_span(&q->answer));
         if (slot->waits) {
@@ -131,7 +176,8 @@ void flags_wake(void *context) {
     for (unsigned i = 0; i < WAITING && f->taken != 0; i++) {
         struct slot *slot = &f->slots[i];
         /* With the courier's release: all that it wrote. */
-        if (slot->is_taken && atomic_load_explicit(&slot->question.is_done, memory_order_acquire)) {
+        if (slot->is_taken && slot->again_us == 0 &&
+            atomic_load_explicit(&slot->question.is_done, memory_order_acquire)) {
             take_done(f, slot);
         }
     }
@@ -145,6 +191,13 @@ void flags_expire(struct flags *f) {
             reply_without(f, slot);
             slot->waits = false;
         }
+        if (slot->is_taken && slot->again_us != 0 && now >= slot->again_us) {
+            slot->again_us = 0;
+            if (!slot->waits || !courier_ask(slot->courier, f->loop->index, &slot->question)) {
+                slot->question.is_unknown = false;
+                take_done(f, slot);
+            }
+        }
     }
 }
 
@@ -152,8 +205,10 @@ unsigned flags_wait_ms(const struct flags *f, unsigned ms_max) {
     uint64_t now = f->taken != 0 ? os_mono_us() : 0;
     for (unsigned i = 0; i < WAITING && f->taken != 0; i++) {
         const struct slot *slot = &f->slots[i];
-        if (slot->is_taken && slot->waits) {
-            uint64_t left = slot->question.deadline_us > now ? slot->question.deadline_us - now : 0;
+        uint64_t next = slot->waits ? slot->question.deadline_us : UINT64_MAX;
+        next = slot->again_us != 0 && slot->again_us < next ? slot->again_us : next;
+        if (slot->is_taken && next != UINT64_MAX) {
+            uint64_t left = next > now ? next - now : 0;
             ms_max = left / 1000 + 1 < ms_max ? (unsigned)(left / 1000 + 1) : ms_max;
         }
     }
@@ -206,6 +261,30 @@ static bool inspect(struct flags *f, struct inspector *inspector, const struct i
                               item.finding_count);
 }
 
+/* Each id of the question, for introduce. An id that does not fit stays unknown, and its question without an answer. */
+static void list_people(struct flags *f, const struct ingest_batch *batch, struct slot *slot) {
+    const struct protocol_ask *ask = batch->protocol->ask;
+    const struct protocol_decoded *d = &batch->decoded;
+    struct buf scratch = buf_of(f->last, sizeof f->last);
+    struct buf out = buf_of(slot->memory->people, sizeof slot->memory->people);
+    struct person_iter it;
+    struct person_ref person;
+    slot->people_count = 0;
+    ask->item->person_begin(&it, d->text, d->tokens, d->items[0].root, EVENT_PROFILE, &scratch);
+    while (slot->people_count < PEOPLE_MAX && ask->item->person_next(&it, &person)) {
+        struct introduced *one = &slot->people[slot->people_count];
+        size_t start = out.n;
+        aid_make(f->loop->gateway->aids, batch->sources[0]->space, person.id, &one->aid);
+        ask->introduce(&person, &out);
+        if (out.full) {
+            break;
+        }
+        one->json = span_of(out.p + start, out.n - start);
+        slot->people_count++;
+    }
+    secret_wipe(f->last, scratch.n);
+}
+
 /* The slot's question, with copies of all that the request lends. */
 static void write_question(struct flags *f, const struct ingest_batch *batch, uint16_t findings,
                            struct slot *slot) {
@@ -223,14 +302,23 @@ static void write_question(struct flags *f, const struct ingest_batch *batch, ui
     q->json = span_of(slot->memory->json, json.n);
     q->wake_fd = f->wake_fd;
     q->answer = buf_of(slot->memory->answer, ANSWER_MAX);
-    q->is_answered = false;
+    list_people(f, batch, slot);
+    slot->again_us = 0;
+    slot->again_times = 0;
+}
+
+static struct courier *courier_of(const struct loop *loop, const struct ingest_source *source) {
+    return atomic_load_explicit(&loop->gateway->flags_of[source->number], memory_order_acquire);
+}
+
+bool flags_are_asked(const struct loop *loop, const struct ingest_source *source) {
+    return courier_of(loop, source) != NULL;
 }
 
 bool flags_ask(struct flags *f, struct inspector *inspector, const struct http_request *request,
                const struct ingest_batch *batch) {
     check(batch->is_question && batch->protocol->ask != NULL);
-    struct courier *courier = atomic_load_explicit(
-        &f->loop->gateway->flags_of[batch->sources[0]->number], memory_order_acquire);
+    struct courier *courier = courier_of(f->loop, batch->sources[0]);
     uint16_t findings = 0;
     if (courier == NULL) {
         return false;
@@ -241,6 +329,7 @@ bool flags_ask(struct flags *f, struct inspector *inspector, const struct http_r
     describe(f, request, batch, used);
     if (slot != NULL && inspect(f, inspector, batch, &findings)) {
         write_question(f, batch, findings, slot);
+        slot->courier = courier;
         if (courier_ask(courier, f->loop->index, &slot->question)) {
             slot->is_taken = true;
             slot->waits = true;
@@ -248,6 +337,7 @@ bool flags_ask(struct flags *f, struct inspector *inspector, const struct http_r
             return true;
         }
         secret_wipe(slot->memory->json, slot->question.json.n);
+        secret_wipe(slot->memory->people, sizeof slot->memory->people);
     }
     reply_without(f, used);
     return true;

@@ -25,6 +25,8 @@ void flags_free(struct flags *flags);
 /* For http_server_watch. */
 int flags_wake_fd(const struct flags *flags);
 void flags_wake(void *flags);
+/* Whether this source's questions are passed on. */
+bool flags_are_asked(const struct loop *loop, const struct ingest_source *source);
 /* False: this source's questions are passed on to nobody, and the caller answers. True: it is answered, now or later. */
 bool flags_ask(struct flags *flags, struct inspector *inspector, const struct http_request *request,
                const struct ingest_batch *batch);

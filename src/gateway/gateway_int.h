@@ -84,6 +84,10 @@ int loop_new(struct gateway *gateway, unsigned index, struct loop **ret_loop,
              struct err *err) BH_MUST_USE;
 int loop_start(struct loop *loop) BH_MUST_USE;
 void loop_free(struct loop *loop);
+/* Keeps items that only introduce people, for nobody who waits. Errors of journal_writer_put. */
+int loop_put_people(struct loop *loop, const struct protocol_ops *protocol,
+                    const struct protocol_envelope *envelope, uint16_t source,
+                    const struct record_event *events, size_t count) BH_MUST_USE;
 /* With the SDK's CORS lines for `origin`; on the loop's thread. */
 void loop_reply(struct loop *loop, struct http_exchange exchange,
                 const struct protocol_reply *reply, struct span origin, bool retry_after);

@@ -32,6 +32,9 @@ enum {
     STACK_USED = 16 * 1024,
 };
 
+/* Of records for whose keeping nobody waits. */
+#define TICKET_NOBODY UINT64_MAX
+
 struct part {
     uint16_t source;
     uint32_t events;
@@ -221,6 +224,9 @@ static void finish(struct loop *loop, struct slot *slot) {
 static void on_complete(void *context, uint64_t ticket, int result) {
     struct loop *loop = context;
     struct loop_work *w = loop->work;
+    if (ticket == TICKET_NOBODY) {
+        return;
+    }
     struct slot *slot = &w->slots[ticket & UINT32_MAX];
     check((ticket & UINT32_MAX) < SLOTS && slot->generation == ticket >> 32 && slot->waiting != 0);
     slot->failed |= result != 0;
@@ -346,6 +352,24 @@ static void inspect_batch(struct loop *loop, struct ingest_batch *batch) {
     }
 }
 
+int loop_put_people(struct loop *loop, const struct protocol_ops *protocol,
+                    const struct protocol_envelope *envelope, uint16_t source,
+                    const struct record_event *events, size_t count) {
+    uint8_t env_room[ENV_MAX];
+    struct buf env = buf_of(env_room, sizeof env_room);
+    protocol->env(envelope, &env);
+    struct record_request record = {
+        .protocol = protocol->id,
+        .kind = envelope->endpoint,
+        .source = source,
+        .detectors = DETECTORS_VERSION,
+        .events = (uint16_t)count,
+        .received_us = os_wall_us(),
+        .env = buf_span(&env),
+    };
+    return journal_writer_put(loop->writer, &record, events, count, TICKET_NOBODY);
+}
+
 /* The sources of the good items, with their counts. false: more than PARTS_MAX. */
 static bool list_parts(const struct ingest_batch *batch, struct slot *slot) {
     for (size_t i = 0; i < batch->decoded.item_count; i++) {
@@ -469,6 +493,7 @@ static void take(struct loop *loop, const struct snapshot *snapshot,
         keep(loop, request, batch);
         return;
     }
+    batch->decoded.envelope.asks = batch->local != NULL && flags_are_asked(loop, batch->local);
     if (batch->is_question && flags_ask(loop->flags, loop->work->inspector, request, batch)) {
         return;
     }

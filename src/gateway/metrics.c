@@ -234,6 +234,20 @@ static void metrics_dedupe(struct gateway *gateway, struct buf *out) {
            s.repeat_since_us / 1000000);
 }
 
+static void metrics_questions(struct gateway *gateway, const struct courier_status *s,
+                              struct buf *out) {
+    family(out, "bulkhead_vendor_questions_total", "counter",
+           "Questions about flags handed to the network, by whether the answer came in time.");
+    for (unsigned i = 0; i < gateway->vendor_count; i++) {
+        buf_printf(out,
+                   "bulkhead_vendor_questions_total{vendor=\"%s\",result=\"answered\"} %llu\n"
+                   "bulkhead_vendor_questions_total{vendor=\"%s\",result=\"unanswered\"} %llu\n",
+                   gateway->vendors[i].name, (unsigned long long)s[i].questions_answered,
+                   gateway->vendors[i].name,
+                   (unsigned long long)(s[i].questions - s[i].questions_answered));
+    }
+}
+
 static void metrics_vendors(struct gateway *gateway, struct buf *out) {
     struct courier_status *s = calloc(LIMIT_VENDORS, sizeof *s);
     for (unsigned i = 0; s != NULL && i < gateway->vendor_count; i++) {
@@ -296,6 +310,7 @@ static void metrics_vendors(struct gateway *gateway, struct buf *out) {
         buf_printf(out, "bulkhead_vendor_sent_bytes_total{vendor=\"%s\"} %llu\n",
                    gateway->vendors[i].name, (unsigned long long)s[i].bytes_sent);
     }
+    metrics_questions(gateway, s, out);
     free(s);
 }
 

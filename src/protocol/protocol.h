@@ -222,7 +222,9 @@ struct protocol_envelope {
     bool verbose;
     bool strict;
     uint8_t form; /* of a question: how the SDK wants it answered, the protocol's own number */
-    bool image;   /* img=1: wants a pixel */
+    bool
+        asks; /* questions of this source are passed on: set before reply, for settings that tell the SDK to ask */
+    bool image;             /* img=1: wants a pixel */
     struct span callback;   /* JSONP, already sanitised; else empty */
     struct span project_id; /* raw */
     struct span user; /* Basic credentials, decoded into work->text; empty where there are none */
@@ -395,6 +397,10 @@ struct protocol_ask {
     /* How inspect and policy read a question: an item of kind PROFILE of this table. */
     const struct protocol_ops *item;
     uint8_t endpoint; /* in the ledger; none that takes items */
+    /*
+     * An item of kind PROFILE that names this id as the question does, and says nothing else: what gives it a number where it has none. No vendor is sent it.
+     */
+    void (*introduce)(const struct person_ref *person, struct buf *out);
     /* The request for one question, as policy let it leave. BH_E_FULL. */
     int (*encode)(uint8_t form, struct span sent, struct span credential, struct buf *plain,
                   struct protocol_post *ret);

@@ -714,6 +714,8 @@ void courier_status(struct courier *courier, struct courier_status *ret_status) 
     READ(poison_events);
     READ(retries);
     READ(bytes_sent);
+    READ(questions);
+    READ(questions_answered);
     READ(last_success_ms);
     READ(last_status);
     READ(retry_at_ms);

@@ -53,6 +53,8 @@ void questions_fini(struct questions *questions) {
 
 bool courier_ask(struct courier *courier, unsigned asker, struct courier_question *question) {
     check(asker < LIMIT_LOOPS && !aid_is_zero(&question->aid));
+    question->is_answered = false;
+    question->is_unknown = false;
     atomic_store_explicit(&question->is_done, false, memory_order_relaxed);
     if (!ring_push(&courier->questions.askers[asker].ring, (uint64_t)(uintptr_t)question)) {
         return false;
@@ -137,12 +139,13 @@ static bool list_people(struct courier *courier, const struct verdict *verdict,
 }
 
 /* Recorded: 0 and the attempt's number, once it is on disk. */
-static int record(struct courier *courier, const struct courier_question *question,
+static int record(struct courier *courier, struct courier_question *question,
                   const struct verdict *verdict, struct span plain, uint64_t *ret_number) {
     struct ledger_entry entries[VERDICT_AIDS_MAX + 1];
     struct ledger_pair pairs[VERDICT_DISCLOSED_MAX];
     size_t count = 0;
-    if (!list_people(courier, verdict, entries, &count)) {
+    question->is_unknown = !list_people(courier, verdict, entries, &count);
+    if (question->is_unknown) {
         return BH_E_NOTFOUND;
     }
     for (unsigned i = 0; i < verdict->disclosed_count; i++) {
@@ -223,7 +226,6 @@ static bool send_question(struct courier *courier, struct courier_question *ques
         courier->transfer.deadline_us = 0;
     }
     tell(courier, number, &result);
-    counter_add(&courier->counters.attempts, 1);
     counter_add(&courier->counters.bytes_sent, result.sent_bytes);
     if (!result.is_complete || result.is_early || result.is_cut) {
         return false;
@@ -258,7 +260,9 @@ static bool ask(struct courier *courier, struct courier_question *question) {
     if (r != 0) {
         return false; /* nothing is recorded, and nothing leaves */
     }
+    counter_add(&courier->counters.questions, 1);
     bool is_answered = send_question(courier, question, &post, number);
+    counter_add(&courier->counters.questions_answered, is_answered);
     note_answer(q, is_answered);
     return is_answered;
 }

@@ -114,8 +114,8 @@ int courier_restore(struct courier *courier, bool replay, const char *who, const
 
 /*
  * A question about a person that an SDK waits for. All memory is the asker's; from courier_ask until `is_done` reads true (acquire) the courier alone touches it.
- * Nothing leaves about a person whom the ledger cannot name: one without a number yet (resolve) gets no answer, nor does a question that names a further id
- * without one.
+ * Nothing leaves about a person whom the ledger cannot name: a question that names an id without a number (resolve) is done with `is_unknown`, and may be asked
+ * again once the journal has shown the id to the resolver.
  */
 struct courier_question {
     uint16_t source;
@@ -130,6 +130,7 @@ struct courier_question {
     /* Filled. */
     struct buf answer; /* as the SDK may have it */
     bool is_answered;  /* false: the vendor said nothing that counts, or was not asked */
+    bool is_unknown;   /* because an id that it names has no number yet */
     _Atomic bool is_done;
 };
 
@@ -146,7 +147,8 @@ struct courier_status {
     uint64_t attempts, accepted_events, refused_events, withheld_events, poison_events, retries,
         bytes_sent;
     uint64_t withheld_by_reason[REASON_LIMIT];
-    uint64_t last_success_ms; /* 0 = none */
+    uint64_t questions, questions_answered; /* asked, and of these answered in time */
+    uint64_t last_success_ms;               /* 0 = none */
     uint16_t last_status;
     uint64_t retry_at_ms; /* 0 = none */
     uint64_t ledger_leaves;

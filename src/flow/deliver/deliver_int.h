@@ -350,7 +350,7 @@ struct restore_request {
 
 struct courier_counters {
     _Atomic uint64_t attempts, accepted_events, refused_events, withheld_events, poison_events,
-        retries, bytes_sent, last_success_ms, retry_at_ms;
+        retries, bytes_sent, last_success_ms, retry_at_ms, questions, questions_answered;
     _Atomic uint64_t withheld_by_reason[REASON_LIMIT];
     _Atomic uint16_t last_status;
 };

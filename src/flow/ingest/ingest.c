@@ -285,6 +285,9 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
                                                    ret_batch->decoded.items[0].token);
             ret_batch->is_question = g->sources[0] != NULL;
             ret_batch->decoded.item_count = ret_batch->is_question;
+        } else if (ret_batch->protocol->ask != NULL) {
+            ret_batch->local =
+                source_of_request(sources, ret_batch->protocol->id, &ret_batch->decoded.envelope);
         }
         return;
     }

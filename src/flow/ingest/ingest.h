@@ -55,6 +55,8 @@ struct ingest_batch {
     enum reply_kind verdict;
     bool is_local;    /* settings and the like: answered, nothing is kept */
     bool is_question; /* and its one item, of sources[0], may be passed on (ENDPOINT_ASK) */
+    /* Whose settings these are, where the request says so and the protocol has questions. */
+    const struct ingest_source *local;
     struct protocol_decoded decoded; /* the envelope is always filled when there is a protocol */
     /* Parallel to decoded.items: the source of each item, NULL where its token is unknown (its reason is then set). */
     const struct ingest_source *const *sources;

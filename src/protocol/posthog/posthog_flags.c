@@ -51,6 +51,15 @@ static const struct protocol_ops question_ops = {
     .person_next = posthog_person_next,
 };
 
+static void introduce(const struct person_ref *person, struct buf *out) {
+    bool is_inner = person->kind != PERSON_DISTINCT;
+    buf_put_str(out, person->kind == PERSON_ANONYMOUS ? "{\"properties\":{\"$anon_distinct_id\":"
+                     : is_inner                       ? "{\"properties\":{\"$device_id\":"
+                                                      : "{\"distinct_id\":");
+    json_put_string(out, person->id);
+    buf_put_str(out, is_inner ? "}}" : "}");
+}
+
 static int encode(uint8_t form, struct span sent, struct span credential, struct buf *plain,
                   struct protocol_post *ret) {
     static const char *const paths[] = {
@@ -221,6 +230,7 @@ static int answer(const struct protocol_question *question, unsigned status, str
 const struct protocol_ask posthog_ask = {
     .item = &question_ops,
     .endpoint = POSTHOG_SEND_FLAGS,
+    .introduce = introduce,
     .encode = encode,
     .answer = answer,
 };

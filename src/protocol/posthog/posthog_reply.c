@@ -41,24 +41,26 @@ static const struct answer_row answers[] = {
 
 /* All that loads more of the vendor's code or data is off; gzip keeps the SDK from preflights. */
 #define CONFIG                                                                                \
-    "\"supportedCompression\":[\"gzip\",\"gzip-js\"],\"hasFeatureFlags\":false,"              \
+    "\"supportedCompression\":[\"gzip\",\"gzip-js\"],"                                        \
     "\"captureDeadClicks\":false,\"capturePerformance\":false,\"autocapture_opt_out\":false," \
     "\"autocaptureExceptions\":false,\"analytics\":{\"endpoint\":\"/i/v0/e/\"},"              \
     "\"elementsChainAsString\":true,\"sessionRecording\":false,\"heatmaps\":false,"           \
     "\"surveys\":false,\"defaultIdentifiedOnly\":true,\"siteApps\":[]}"
 
-static void put_config(struct buf *out, struct span token) {
+static void put_config(struct buf *out, const struct protocol_envelope *envelope) {
     buf_put_str(out, "{\"token\":\"");
-    buf_put_span(out, token);
-    buf_put_str(out, "\"," CONFIG);
+    buf_put_span(out, envelope->api_key);
+    buf_put_str(out,
+                envelope->asks ? "\",\"hasFeatureFlags\":true," : "\",\"hasFeatureFlags\":false,");
+    buf_put_str(out, CONFIG);
 }
 
-static void put_config_js(struct buf *out, struct span token) {
+static void put_config_js(struct buf *out, const struct protocol_envelope *envelope) {
     buf_put_str(out, "(function(){window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{};"
                      "window._POSTHOG_REMOTE_CONFIG[\"");
-    buf_put_span(out, token);
+    buf_put_span(out, envelope->api_key);
     buf_put_str(out, "\"]={config:");
-    put_config(out, token);
+    put_config(out, envelope);
     buf_put_str(out, ",siteApps:[]}})();");
 }
 
@@ -100,10 +102,10 @@ void posthog_reply(const struct protocol_envelope *envelope, enum reply_kind kin
         return;
     case POSTHOG_CONFIG_JS:
         ret->content_type = "application/javascript";
-        put_config_js(memory, envelope->api_key);
+        put_config_js(memory, envelope);
         break;
     case POSTHOG_CONFIG:
-        put_config(memory, envelope->api_key);
+        put_config(memory, envelope);
         break;
     }
     ret->body = memory->full ? SPAN_LIT("{}") : span_of(memory->p + before, memory->n - before);
