@@ -11,6 +11,8 @@ import { FlagsStandin } from './lib/standin_flags.mjs';
 const TOKEN = 'phc_server000000000000000000000000';
 const WEB_TOKEN = 'phc_web0000000000000000000000000000';
 const BUDGET_MS = 1000;
+/* Of the client and a machine that does other things, too. */
+const SLACK_MS = 700;
 const random = seeded();
 const standin = await new FlagsStandin({ token: 'phc_vendor' }).start();
 onEnd(() => standin.stop());
@@ -39,10 +41,13 @@ const known = async (...ids) => {
 const isNeutral = (answer) => answer.errorsWhileComputingFlags === true && Object.keys(answer.flags).length === 0;
 const rest = async () => {
   standin.hanging = [];
+  standin.value = true;
   standin.mode = 'ok';
   standin.delay = 0;
-  await until(async () => !isNeutral(await ask({ distinct_id: 'known-1', groups: { company: `c${random.hex(4)}` } })) && standin.asked.at(-1).at > Date.now() - 500,
-    'the vendor is asked again', 10000, 200);
+  await until(async () => {
+    const asked = standin.asked.length;
+    return !isNeutral(await ask({ distinct_id: 'known-1' })) && standin.asked.length > asked;
+  }, 'the vendor is asked again', 10000, 100);
 };
 
 test('the gateway starts with its vendor cut', async () => {
@@ -55,28 +60,30 @@ test('the gateway starts with its vendor cut', async () => {
 
 const EVERYTHING = { capture_heatmaps: true, capture_dead_clicks: true, capture_performance: true, capture_exceptions: true, session_recording: {} };
 
-for (const [name, config] of [['as it is', {}], ['with all that loads more', EVERYTHING], ['uncompressed', { disable_compression: true }]]) {
-  test(`cut, browser SDK ${name}: every request is answered, the page has no error and the console no warning`, async () => {
-    const visitor = await browser.visit(url(), WEB_TOKEN, config);
-    const bad = [];
-    visitor.page.on('response', (response) => (response.status() !== 200 ? bad.push(`${response.status()} ${response.url()}`) : 0));
-    await visitor.call('identify', 'u1', { email: 'ada@example.com' });
-    await visitor.call('group', 'company', 'acme', { name: 'Acme' });
-    await visitor.call('capture', 'Step 1', {});
-    await visitor.page.evaluate(() => {
-      window.posthog.isFeatureEnabled('beta');
-      window.posthog.getSurveys(() => {});
-      window.posthog.getEarlyAccessFeatures(() => {});
-      window.posthog.startSessionRecording();
-      window.posthog.toolbar?.loadToolbar?.({});
-    });
-    await sleep(1500);
-    await visitor.page.reload({ waitUntil: 'load' });
-    assert.deepEqual(visitor.errors, []);
-    assert.deepEqual(bad, []);
-    await visitor.close();
+async function lookAround(config) {
+  const visitor = await browser.visit(url(), WEB_TOKEN, config);
+  const bad = [];
+  visitor.page.on('response', (response) => (response.status() !== 200 ? bad.push(`${response.status()} ${response.url()}`) : 0));
+  await visitor.call('identify', 'u1', { email: 'ada@example.com' });
+  await visitor.call('group', 'company', 'acme', { name: 'Acme' });
+  await visitor.call('capture', 'Step 1', {});
+  await visitor.page.evaluate(() => {
+    window.posthog.isFeatureEnabled('beta');
+    window.posthog.getSurveys(() => {});
+    window.posthog.getEarlyAccessFeatures(() => {});
+    window.posthog.startSessionRecording();
+    window.posthog.toolbar?.loadToolbar?.({});
   });
+  await sleep(1500);
+  await visitor.page.reload({ waitUntil: 'load' });
+  await visitor.close();
+  return [...visitor.errors, ...bad];
 }
+
+test('cut, browser SDK as it is, with all that loads more, uncompressed: every request is answered, no page has an error and no console a warning', async () => {
+  const all = await Promise.all([{}, EVERYTHING, { disable_compression: true }].map(lookAround));
+  assert.deepEqual(all, [[], [], []]);
+});
 
 test('every endpoint of an SDK is answered with 200 while the vendor is cut', async () => {
   const event = JSON.stringify({ api_key: TOKEN, event: 'Step 1', distinct_id: 'e', properties: {} });
@@ -164,7 +171,7 @@ test('forward: somebody whom no event has named yet gets her number first, and h
   assert.equal(standin.items.length, 0, 'what introduces somebody is not sent');
   await known('stranger-0');
   assert.equal(standin.items[0].distinct_id, standin.asked[0].body.distinct_id);
-  await sleep(1200);
+  await sleep(600);
   assert.equal((await gateway.exposure('posthog')).people.certain, before + 15, 'three ids each, not joined');
   note(`answered after ${times.join(', ')} ms`);
 });
@@ -206,14 +213,15 @@ for (const mode of ['hang', 'reset', 'text', 'cut short', 'huge', 'empty', 'erro
     await ask({ distinct_id: 'known-2' });
     standin.mode = mode;
     standin.value = false;
+    const asked = standin.asked.length;
     const last = await ask({ distinct_id: 'known-2' });
+    assert.ok(standin.asked.length > asked);
     assert.equal(last.flags.beta.enabled, true);
-    assert.ok(last.ms < BUDGET_MS + 250, `${last.ms} ms`);
+    assert.ok(last.ms < BUDGET_MS + SLACK_MS, `${last.ms} ms`);
     const none = await ask({ distinct_id: 'anon-1' });
     assert.ok(isNeutral(none));
-    assert.ok(none.ms < BUDGET_MS + 250, `${none.ms} ms`);
+    assert.ok(none.ms < BUDGET_MS + SLACK_MS, `${none.ms} ms`);
     standin.value = true;
-    await known(`after-${mode}`);
     assert.equal((await gateway.vendor('posthog')).state, 'active');
   });
 }
@@ -238,8 +246,8 @@ test('a slow batch at the vendor delays no answer beyond the budget, nor any oth
   })()]);
   holding = false;
   assert.equal(one.flags.beta.enabled, true, 'the last answer');
-  assert.ok(one.ms >= BUDGET_MS - 50 && one.ms < BUDGET_MS + 250, `${one.ms} ms`);
-  assert.ok(event < 250, `${event} ms for an event`);
+  assert.ok(one.ms >= BUDGET_MS - 50 && one.ms < BUDGET_MS + SLACK_MS, `${one.ms} ms`);
+  assert.ok(event < SLACK_MS, `${event} ms for an event`);
   assert.equal(standin.asked.length, asked);
   await drained();
   delete standin.request;
@@ -250,7 +258,7 @@ test('many at once: each gets an answer within the budget', async () => {
   await rest();
   standin.delay = 5;
   const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => ask({ distinct_id: i % 2 ? 'known-1' : 'known-2' })));
-  assert.ok(answers.every((a) => a.ms < BUDGET_MS + 400), `${Math.max(...answers.map((a) => a.ms))} ms`);
+  assert.ok(answers.every((a) => a.ms < BUDGET_MS + 2 * SLACK_MS), `${Math.max(...answers.map((a) => a.ms))} ms`);
   assert.ok(answers.every((a) => a.flags.beta?.enabled === true));
   standin.delay = 0;
 });
@@ -264,7 +272,7 @@ test('a cut in the middle of a question ends it, and none is asked while it last
   await gateway.cut('posthog');
   const answer = await waiting;
   assert.equal(answer.flags.beta.enabled, true, 'the last answer');
-  assert.ok(answer.ms < BUDGET_MS + 250);
+  assert.ok(answer.ms < BUDGET_MS + SLACK_MS);
   standin.mode = 'ok';
   for (let i = 0; i < 5; i++) {
     assert.equal((await ask({ distinct_id: 'known-1' })).flags.beta.enabled, true);

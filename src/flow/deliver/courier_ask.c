@@ -4,7 +4,7 @@
  *   asker's ring -> the newest rules -> everybody it names has a number -> ledger_attempt (synced) -> one request, until the deadline
  *   -> what of the answer the SDK may have -> is_done, wake
  *
- * A question is no event: it has no seq, is sent once and then forgotten. It stands in the ledger as an attempt of no window (span 0), entered under all ids
+ * A question is no event: it has no seq, is sent once (libcurl may begin again on a new connection when a kept one was dead) and then forgotten. It stands in the ledger as an attempt of no window (span 0), entered under all ids
  * that it names, and its outcome is final whatever it is. Values with max_distinct never leave in one: the resolver counts events only.
  *
  * Questions take turns with windows: STEP_US of them, then what delivery has to do. A vendor that does not answer one is asked nothing for a while, so that its
