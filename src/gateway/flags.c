@@ -57,6 +57,7 @@ struct flags {
     int wake_fd;
     unsigned taken;
     struct finding findings[FINDINGS_MAX];
+    struct record_event events[PEOPLE_MAX];
     uint8_t last[FLAGS_CACHE_ANSWER_MAX];
     struct slot slots[WAITING];
     struct slot_memory *memory; /* WAITING */
@@ -134,19 +135,18 @@ static void give_back(struct flags *f, struct slot *slot) {
  * got its number meanwhile: it keeps it.
  */
 static bool introduce(struct flags *f, struct slot *slot) {
-    struct record_event events[PEOPLE_MAX];
     if (!slot->waits || slot->people_count == 0 || slot->again_times == AGAIN_TIMES) {
         return false;
     }
     for (size_t i = 0; i < slot->people_count; i++) {
-        events[i] = (struct record_event){.kind = EVENT_PROFILE,
-                                          .flags = EVENT_NO_TIME,
-                                          .time_ms = slot->question.time_ms,
-                                          .aid = slot->people[i].aid,
-                                          .json = slot->people[i].json};
+        f->events[i] = (struct record_event){.kind = EVENT_PROFILE,
+                                             .flags = EVENT_NO_TIME,
+                                             .time_ms = slot->question.time_ms,
+                                             .aid = slot->people[i].aid,
+                                             .json = slot->people[i].json};
     }
     if (slot->again_times == 0 &&
-        loop_put_people(f->loop, slot->protocol, &slot->envelope, slot->key.source, events,
+        loop_put_people(f->loop, slot->protocol, &slot->envelope, slot->key.source, f->events,
                         slot->people_count) != 0) {
         return false;
     }

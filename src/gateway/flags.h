@@ -24,7 +24,7 @@ int flags_new(struct loop *loop, struct flags **ret_flags) BH_MUST_USE;
 void flags_free(struct flags *flags);
 /* For http_server_watch. */
 int flags_wake_fd(const struct flags *flags);
-void flags_wake(void *flags);
+void flags_wake(void *context); /* the flags */
 /* Whether this source's questions are passed on. */
 bool flags_are_asked(const struct loop *loop, const struct ingest_source *source);
 /* False: this source's questions are passed on to nobody, and the caller answers. True: it is answered, now or later. */
