@@ -57,8 +57,10 @@ static int read_source(enum credential_kind kind, const char *name, const char *
     return err_set(err, BH_E_KEY, "the contract names no credential");
 }
 
+/* ops: of the connector whose credential it is; NULL: the proxy's, which has any form. */
 static int read_one(enum credential_kind kind, const char *name, const char *whose,
-                    struct credential *credential, bool *ret_changed, struct err *err) {
+                    const struct protocol_ops *ops, struct credential *credential,
+                    bool *ret_changed, struct err *err) {
     uint8_t *next = secret_new(CREDENTIAL_MAX);
     size_t n = 0;
     if (next == NULL) {
@@ -69,10 +71,9 @@ static int read_one(enum credential_kind kind, const char *name, const char *who
     if (r == 0 && text.n == 0) {
         r = err_set(err, BH_E_KEY, "the %s's credential %s is empty", whose, name);
     }
-    const struct protocol_ops *ops = rules->ops;
-    if (r == 0 && ops->is_credential != NULL && !ops->is_credential(text)) {
+    if (r == 0 && ops != NULL && ops->is_credential != NULL && !ops->is_credential(text)) {
         r = err_set(err, BH_E_KEY, "the vendor's credential %s is not what connector %s needs: %s",
-                    rules->credential_name, ops->name, ops->credential_form);
+                    name, ops->name, ops->credential_form);
     }
     if (r != 0) {
         secret_free(next);
@@ -90,14 +91,14 @@ int credentials_read(const struct rules *rules, struct credential *vendor, struc
                      bool *ret_changed, struct err *err) {
     const struct contract_egress *egress = &rules->egress;
     *ret_changed = false;
-    int r = read_one(rules->credential_kind, rules->credential_name, "vendor", vendor, ret_changed,
-                     err);
+    int r = read_one(rules->credential_kind, rules->credential_name, "vendor", rules->ops, vendor,
+                     ret_changed, err);
     if (egress->proxy_credential_kind == CREDENTIAL_NONE) {
         secret_free(proxy->bytes);
         *proxy = (struct credential){NULL, 0};
         return r;
     }
-    return r == 0 ? read_one(egress->proxy_credential_kind, egress->proxy_credential, "proxy",
+    return r == 0 ? read_one(egress->proxy_credential_kind, egress->proxy_credential, "proxy", NULL,
                              proxy, ret_changed, err)
                   : r;
 }

@@ -81,7 +81,7 @@ struct contract_facts {
     const char *retention;
     uint64_t backlog_max; /* 0 = journal max */
     const struct contract_egress *egress;
-    bool forwards_flags;  /* flags: forward */
+    bool forwards_flags; /* flags: forward */
 };
 void contract_facts(const struct contract *contract, struct contract_facts *ret_facts);
 /* The distinct-value limits that the resolver must count. Returns the count written. */

@@ -404,11 +404,10 @@ static int write_flags(struct contract *c, struct buf *out, const struct yaml_no
 }
 
 static int check_words(const struct yaml_node *root, struct err *err) {
-    static const char *const keys[] = {"vendor",     "connector", "endpoint", "credential",
-                                       "purpose",    "retention", "allow",    "time",
-                                       "undeclared", "ca",        "backlog",  "requires",
-                                       "honour",     "egress",    "pin",      "proxy",
-                                       "flags"};
+    static const char *const keys[] = {
+        "vendor", "connector", "endpoint",   "credential", "purpose", "retention",
+        "allow",  "time",      "undeclared", "ca",         "backlog", "requires",
+        "honour", "egress",    "pin",        "proxy",      "flags"};
     static const char *const later[] = {"seal", "alias", "minors", "onward", "routes", "lanes"};
     if (yaml_kind_of(root) != YAML_MAPPING) {
         return yaml_error(err, root, "a contract is a mapping that begins with vendor: NAME");
