@@ -228,7 +228,8 @@ static void translate_request(struct translator *t, const char *folder, int numb
     }
     const struct protocol_decoded *decoded = &kit_get()->decoded;
     for (size_t i = 0; i < decoded->item_count; i++) {
-        if (decoded->items[i].reason == REASON_NONE) {
+        /* A question is never translated. */
+        if (decoded->items[i].reason == REASON_NONE && decoded->envelope.use == ENDPOINT_ITEMS) {
             char name[64];
             (void)snprintf(name, sizeof name, "%s/%03d", folder, number);
             translate_item(t, name, i, &decoded->items[i], lines);
