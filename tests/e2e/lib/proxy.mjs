@@ -48,7 +48,7 @@ export class Proxy {
       if (spoiled) {
         this.left--;
       }
-      this.requests.push({ t: Date.now(), method: req.method, url: req.url, bytes: body.length, body, spoiled });
+      this.requests.push({ t: Date.now(), method: req.method, url: req.url, headers: req.headers, bytes: body.length, body, spoiled });
       if (!spoiled) {
         this.pass(req, body, res);
       } else if (this.forward) {
