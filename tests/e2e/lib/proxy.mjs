@@ -5,6 +5,8 @@
 
 import http from 'node:http';
 
+const SLOW_MS = 1500;
+
 export class Proxy {
   constructor(target, options = {}) {
     this.target = new URL(target);
@@ -17,7 +19,8 @@ export class Proxy {
 
   async start(port = 0) {
     this.agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
-    this.server = http.createServer((req, res) => this.request(req, res));
+    /* An idle connection stays: what closes it in the moment of a request would be a fault that nobody asked for. */
+    this.server = http.createServer({ keepAliveTimeout: 0 }, (req, res) => this.request(req, res));
     await new Promise((resolve) => this.server.listen(port, '127.0.0.1', resolve));
     this.port = this.server.address().port;
     this.url = `http://127.0.0.1:${this.port}`;
@@ -43,14 +46,19 @@ export class Proxy {
     req.on('error', () => {});
     req.on('end', () => {
       const body = Buffer.concat(chunks);
-      const counts = req.method !== 'OPTIONS' && (!this.only || req.url.includes(this.only));
+      const isMeant = typeof this.only === 'function' ? this.only : (url) => url.includes(this.only ?? '');
+      const counts = req.method !== 'OPTIONS' && isMeant(req.url);
       const spoiled = counts && this.left > 0 ? this.fault : undefined;
       if (spoiled) {
         this.left--;
       }
-      this.requests.push({ t: Date.now(), method: req.method, url: req.url, headers: req.headers, bytes: body.length, body, spoiled });
+      const entry = { t: Date.now(), method: req.method, url: req.url, headers: req.headers, bytes: body.length, body, spoiled };
+      this.requests.push(entry);
+      res.on('finish', () => (entry.status = res.statusCode));
       if (!spoiled) {
         this.pass(req, body, res);
+      } else if (spoiled === 'slow') {
+        setTimeout(() => this.pass(req, body, res), SLOW_MS);
       } else if (this.forward) {
         this.pass(req, body, undefined, () => spoilAnswer(spoiled, req, res));
       } else {
@@ -84,7 +92,8 @@ function spoilAnswer(fault, req, res) {
     return;
   }
   /* Without these headers a browser would see no status at all, and the SDK would do something else. */
-  const cors = { 'Access-Control-Allow-Origin': req.headers.origin ?? '*', 'Access-Control-Allow-Credentials': 'true' };
-  res.writeHead(Number(fault), { 'Content-Type': 'application/json', ...cors });
+  const cors = { 'Access-Control-Allow-Origin': req.headers.origin ?? '*', 'Access-Control-Allow-Credentials': 'true',
+    'Access-Control-Expose-Headers': 'Retry-After' };
+  res.writeHead(Number(fault), { 'Content-Type': 'application/json', 'Retry-After': '1', ...cors });
   res.end(JSON.stringify({ code: Number(fault), error: 'spoiled by the test proxy', status: 0 }));
 }

@@ -20,7 +20,7 @@ const PACKAGES = {
   'mixpanel-browser': mixpanel,
   'mixpanel-browser-old': mixpanel,
   'posthog-js': { module: 'dist/module.js' },
-  'posthog-js-old': { module: 'dist/module.js' },
+  'posthog-js-old': { module: 'dist/es.js' },
   '@segment/analytics-next': analyticsNext,
   '@segment/analytics-next-old': analyticsNext,
   '@rudderstack/analytics-js/bundled': { script: 'dist/npm/modern/bundled/umd/index.js', exports: 'export const { RudderAnalytics } = window.rudderanalytics;' },
@@ -80,8 +80,9 @@ export class Pages {
     const context = await this.browser.newContext({ ignoreHTTPSErrors: true, userAgent: AGENT });
     await context.addCookies(cookies.map(([name, value]) => ({ name, value, url: base })));
     const page = await context.newPage();
+    page.setDefaultTimeout(60000);
     const errors = [];
-    page.on('pageerror', (error) => errors.push(`page error: ${error.stack ?? error.message}`));
+    page.on('pageerror', (error) => errors.push(`page error: ${error.stack || error.message || error}`));
     page.on('console', (message) => ['warning', 'error'].includes(message.type()) && errors.push(`console ${message.type()}: ${message.text()}`));
     this.pages.set(where, this.html(code));
     await page.goto(`${base}${where}`, { waitUntil: 'load' });

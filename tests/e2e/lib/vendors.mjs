@@ -1,4 +1,4 @@
-// The stand-ins of all vendors behind one face: start, count by the name of an event, forget.
+// The stand-ins of all vendors behind one face: what it has kept, what it has refused.
 
 import { PostHogStandin } from './standin_posthog.mjs';
 import { SegmentStandin } from './standin_segment.mjs';
@@ -6,13 +6,14 @@ import { Standin } from './standin.mjs';
 
 const KEY = 'vendor_key_of_the_tests';
 
-/* protocol: how its stand-in is made, which events of a name it has kept (each once), and how it says that it refused. */
+/* protocol: how its stand-in is made, the names of the events that it has kept (each once), how it says that it refused,
+   and how many came again under an id that it had. */
 const VENDORS = {
-  mixpanel: { make: () => new Standin({ token: KEY }), named: (s, name) => s.events().filter((e) => e.event === name),
-    refusals: (s) => [...s.refusals.keys()] },
-  posthog: { make: () => new PostHogStandin({ token: KEY }), named: (s, name) => s.named(name), refusals: (s) => s.refusals },
-  segment: { make: () => new SegmentStandin({ key: KEY }), named: (s, name) => s.of('track', name), refusals: (s) => s.refusals },
-  rudder: { make: () => new SegmentStandin({ key: KEY, batchMax: 4 * 1024 * 1024, yes: 'OK' }), named: (s, name) => s.of('track', name), refusals: (s) => s.refusals },
+  mixpanel: { make: () => new Standin({ token: KEY }), names: (s) => s.events().map((e) => e.event),
+    refusals: (s) => [...s.refusals.keys()], repeated: (s) => s.stats.repeated },
+  posthog: { make: () => new PostHogStandin({ token: KEY }), names: (s) => s.items.map((e) => e.event), refusals: (s) => s.refusals },
+  segment: { make: () => new SegmentStandin({ key: KEY }), names: (s) => s.of('track').map((m) => m.event), refusals: (s) => s.refusals },
+  rudder: { make: () => new SegmentStandin({ key: KEY, batchMax: 4 * 1024 * 1024, yes: 'OK' }), names: (s) => s.of('track').map((m) => m.event), refusals: (s) => s.refusals },
 };
 
 export const protocols = Object.keys(VENDORS);
@@ -20,7 +21,8 @@ export const credentialOf = (text) => /^credential: \{ env: (\w+) \}/m.exec(text
 export const vendorKey = KEY;
 
 export async function startVendor(protocol) {
-  const { make, named, refusals } = VENDORS[protocol];
+  const { make, names, refusals, repeated = (s) => s.repeated } = VENDORS[protocol];
   const standin = await make().start();
-  return { protocol, standin, url: standin.url, named: (name) => named(standin, name), refusals: () => refusals(standin), stop: () => standin.stop() };
+  return { protocol, url: standin.url, names: () => names(standin), refusals: () => refusals(standin), repeated: () => repeated(standin),
+    stop: () => standin.stop() };
 }
