@@ -14,7 +14,7 @@ import { protocols, startVendor, vendorKey } from './lib/vendors.mjs';
 
 seeded();
 /* Which vendors the events of a protocol's SDKs reach. */
-const TARGETS = { mixpanel: ['mixpanel'], posthog: ['posthog'], segment: ['segment'], rudder: ['rudder'] };
+const TARGETS = { mixpanel: ['mixpanel'], posthog: ['posthog'], segment: ['segment'], rudder: ['rudder'], amplitude: ['amplitude'] };
 const EACH = count(4, 40);
 const folder = tempFolder('all');
 const full = path.join(folder, 'full');

@@ -45,6 +45,14 @@ function rudder(name) {
   };
 }
 
+function amplitude(name) {
+  return (url, token) => {
+    const client = need(name).createInstance();
+    client.init(token, { serverUrl: `${url}/2/httpapi`, flushIntervalMillis: 200, logLevel: 0 });
+    return { send: (event) => client.track(event, { tokens: 1 }, { user_id: 'somebody' }), end: () => client.flush().promise };
+  };
+}
+
 const mixpanelPage = (name) => (url, token) => `import mixpanel from '${name}';
 mixpanel.init('${token}', { api_host: '${url}', persistence: 'localStorage', batch_flush_interval_ms: 300 });
 window.send = (event) => mixpanel.track(event, { tokens: 1 });
@@ -73,8 +81,14 @@ load('${token}', '${url}', { configUrl: '${url}' });
 window.send = (event) => track(event, { tokens: 1 });
 `;
 
+const amplitudePage = (name) => (url, token) => `import { init, track } from '${name}';
+init('${token}', undefined, { serverUrl: '${url}/2/httpapi', remoteConfig: { serverUrl: '${url}/config' }, flushIntervalMillis: 300, defaultTracking: true });
+window.send = (event) => void track(event, { tokens: 1 });
+`;
+
 /* row: what docs/sdk.md calls it in its table. says: what it writes to the console wherever it runs. events: which requests carry events. */
-const events = { mixpanel: /\/track/, posthog: /\/(e|batch|i\/v0\/e|capture)\/?(\?|$)/, segment: /\/v1\/(batch|[tpigasb])$/, rudder: /\/v1\/(batch|track|page)/ };
+const events = { mixpanel: /\/track/, posthog: /\/(e|batch|i\/v0\/e|capture)\/?(\?|$)/, segment: /\/v1\/(batch|[tpigasb])$/, rudder: /\/v1\/(batch|track|page)/,
+  amplitude: /\/2\/httpapi/ };
 export const SDKS = [
   { name: 'mixpanel', protocol: 'mixpanel', row: 'mixpanel (node)', node: mixpanel },
   { name: 'mixpanel-old', protocol: 'mixpanel', row: 'mixpanel (node)', node: mixpanel },
@@ -92,6 +106,10 @@ export const SDKS = [
   { name: '@rudderstack/rudder-sdk-node-old', protocol: 'rudder', row: 'RudderStack node', node: rudder },
   { name: '@rudderstack/analytics-js', protocol: 'rudder', row: 'RudderStack browser', page: () => rudderPage },
   { name: 'rudder-sdk-js', protocol: 'rudder', row: 'RudderStack browser', page: () => rudderOldPage, says: /SDK package is deprecated/ },
+  { name: '@amplitude/analytics-node', protocol: 'amplitude', row: 'Amplitude node', node: amplitude },
+  { name: '@amplitude/analytics-node-old', protocol: 'amplitude', row: 'Amplitude node', node: amplitude },
+  { name: '@amplitude/analytics-browser', protocol: 'amplitude', row: 'Amplitude browser', page: amplitudePage },
+  { name: '@amplitude/analytics-browser-old', protocol: 'amplitude', row: 'Amplitude browser 1', page: amplitudePage },
 ].map((sdk, i) => ({ ...sdk, id: `sdk${i}`, isEvents: (url) => events[sdk.protocol].test(url) }));
 
 /* Starts one SDK; `pages` is a browser's. `send` names an event, `leave` goes to another page with the same SDK. */

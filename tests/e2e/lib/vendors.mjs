@@ -1,5 +1,6 @@
 // The stand-ins of all vendors behind one face: what it has kept, what it has refused.
 
+import { AmplitudeStandin } from './standin_amplitude.mjs';
 import { PostHogStandin } from './standin_posthog.mjs';
 import { SegmentStandin } from './standin_segment.mjs';
 import { Standin } from './standin.mjs';
@@ -14,6 +15,7 @@ const VENDORS = {
   posthog: { make: () => new PostHogStandin({ token: KEY }), names: (s) => s.items.map((e) => e.event), refusals: (s) => s.refusals },
   segment: { make: () => new SegmentStandin({ key: KEY }), names: (s) => s.of('track').map((m) => m.event), refusals: (s) => s.refusals },
   rudder: { make: () => new SegmentStandin({ key: KEY, batchMax: 4 * 1024 * 1024, yes: 'OK' }), names: (s) => s.of('track').map((m) => m.event), refusals: (s) => s.refusals },
+  amplitude: { make: () => new AmplitudeStandin({ key: KEY }), names: (s) => s.items.map((e) => e.event_type), refusals: (s) => s.refusals },
 };
 
 export const protocols = Object.keys(VENDORS);
