@@ -162,6 +162,27 @@ test('a vendor that fails, asks for patience and is fine gets every message once
   checkStory(segment, 1);
 });
 
+test('a backlog leaves in requests that each vendor takes: by bytes and by number', async () => {
+  for (const [vendor, url] of [['segment', gateway.url('', 'segment')], ['rudder', gateway.url('', 'rudder')]]) {
+    const standin = standins[vendor];
+    standin.clear();
+    await gateway.cut(vendor);
+    const token = vendor === 'segment' ? TOKENS['segment-node'] : TOKENS['rudder-node'];
+    const total = 2000;
+    for (let from = 0; from < total; from += 200) {
+      const batch = Array.from({ length: 200 }, (_, i) => ({ type: 'track', event: 'Completion Run', userId: `b${i % 40}`, messageId: random.uuid(),
+        timestamp: new Date().toISOString(), properties: { model: 'lumen-mini', page: `https://app.example.com/${'long/'.repeat(80)}` } }));
+      const answer = await fetch(`${url.replace(/\/$/, '')}/v1/batch`, { method: 'POST', body: JSON.stringify({ batch, sentAt: new Date().toISOString() }),
+        headers: { 'Content-Type': 'application/json', Authorization: `Basic ${Buffer.from(`${token}:`).toString('base64')}` } });
+      assert.equal(answer.status, 200);
+    }
+    await gateway.open(vendor);
+    await gateway.drained(vendor);
+    assert.equal(standin.of('track').length, total);
+    assert.deepEqual(standin.refusals, [], vendor);
+  }
+});
+
 test('the gateway is killed in mid-flow: what it acknowledged arrives once', async () => {
   segment.clear();
   const { client, wait, end } = makers.segment(TOKENS['segment-node']);

@@ -320,8 +320,10 @@ static int make_room(struct courier *courier, const struct window *window,
         parts += part->parts;
     }
     *ret_encoded = encoded;
-    bool is_full = window->bytes + encoded > window->bytes_max ||
-                   window->part_count + parts > WINDOW_EVENTS ||
+    /* What the vendor would refuse whole is never put together: a refused request was received as well. */
+    size_t room = window->bytes_max < ops->body_max ? window->bytes_max : ops->body_max;
+    uint32_t items_max = ops->items_max < WINDOW_EVENTS ? ops->items_max : WINDOW_EVENTS;
+    bool is_full = window->bytes + encoded > room || window->part_count + parts > items_max ||
                    window->link_count + outgoing->count * VERDICT_AIDS_MAX > WINDOW_LINKS;
     if (is_full && window->item_count != 0) {
         return BH_E_FULL;
