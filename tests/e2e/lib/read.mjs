@@ -109,7 +109,7 @@ function posthog(items) {
     }
     return { name: POSTHOG_NAMES[event.event] ?? event.event, time: Date.parse(event.timestamp), id, session: p.$session_id, user: p.$user_id, device: p.$device_id,
       groups: event.event === '$groupidentify' ? list(p.$group_key) : list(p.$groups?.company), country: p.$geoip_country_code, browser: p.$browser, path: p.$current_url,
-      plan: p.plan ?? p.$set?.plan ?? event.$set?.plan, isUpdate: event.event === '$groupidentify' || event.event === '$set', value: event };
+      plan: p.plan ?? p.$set?.plan ?? event.$set?.plan ?? p.$group_set?.plan, isUpdate: event.event === '$groupidentify' || event.event === '$set', value: event };
   });
   for (const row of rows) {
     row.person = union.root(row.id);

@@ -12,7 +12,7 @@ import { uuid7 } from './story.mjs';
 import { decodeItems, parseQuery } from './wire.mjs';
 
 const ORIGIN = 'https://app.example.com';
-const urlOf = (call) => `${ORIGIN}${call.path}?ref=${call.n}&email=${encodeURIComponent(call.person.email)}`;
+const urlOf = (call) => `${ORIGIN}${call.path}?${call.query ?? `ref=${call.n}&email=${encodeURIComponent(call.person.email)}`}`;
 
 /* What the product says beside the call's own properties: only its own property, which is in the plan. */
 const PERSONAL = (person) => ({ email: person.email, name: person.name, phone: person.phone });
@@ -25,7 +25,8 @@ function mixpanelProperties(call) {
     return { ...own, distinct_id: call.user };
   }
   return { ...own, distinct_id: call.user ?? `$device:${call.anon}`, $device_id: call.anon, ...(call.user && { $user_id: call.user }), $browser: call.browser,
-    $browser_version: call.version, $os: call.os, mp_country_code: call.person.country, $city: call.person.city };
+    $browser_version: call.version, $os: call.os, mp_country_code: call.person.country, $region: call.person.region, $city: call.person.city, $timezone: 'Europe/Berlin',
+    $language: 'en-GB', $app_version: '4.7.1', ip: call.person.ip };
 }
 
 const MIXPANEL = {
@@ -50,7 +51,8 @@ class MixpanelTeller {
     }
     for (const call of calls) {
       if (call.kind === 'identify') {
-        errors.push(await this.sdk.people('set', call.user, { $email: call.person.email, $name: call.person.name, $city: call.person.city, ...call.traits }));
+        errors.push(await this.sdk.people('set', call.user, { $email: call.person.email, $name: call.person.name, $phone: call.person.phone, $city: call.person.city,
+          ...call.traits }));
       } else if (call.kind === 'group') {
         errors.push(await this.sdk.groups('set', 'company', call.group, { $name: call.person.orgName, ...call.traits }));
       }
@@ -68,7 +70,8 @@ const visitor7 = (anon) => anon && anon.replace(/^(.{14})4/, '$17');
 
 function postHogProperties(call) {
   return call.origin === 'api' ? {} : { $session_id: uuid7(call.session, call.n), $device_id: visitor7(call.anon), ...(call.user && { $user_id: call.user }),
-    $browser: call.browser, $browser_version: call.version, $os: call.os, $geoip_country_code: call.person.country, $geoip_city_name: call.person.city };
+    $browser: call.browser, $browser_version: call.version, $os: call.os, $geoip_country_code: call.person.country, $geoip_city_name: call.person.city,
+    $geoip_subdivision_1_name: call.person.region, $timezone: 'Europe/Berlin', $browser_language: 'en-GB', $app_version: '4.7.1', $ip: call.person.ip };
 }
 
 class PostHogTeller {
@@ -111,7 +114,8 @@ function segmentMessage(call, time, sessions) {
   return { messageId: `ajs-next-${call.id}`, [time]: new Date(call.at), ...(call.user && { userId: call.user }), ...(web && { anonymousId: call.anon }),
     context: { ...(call.group && { groupId: call.group }), ...(web && { locale: 'en-GB', userAgent: `Mozilla/5.0 ${call.browser}/${call.version}`, ip: call.person.ip,
       os: { name: call.os }, device: { version: String(call.version) }, userAgentData: { brands: [{ brand: call.browser, version: String(call.version) }], platform: call.os },
-      location: { country: call.person.country, city: call.person.city }, ...(sessions && { sessionId: call.session }),
+      location: { country: call.person.country, region: call.person.region, city: call.person.city }, timezone: 'Europe/Berlin', app: { version: '4.7.1' },
+      ...(sessions && { sessionId: call.session }),
       ...(call.path && { page: { url: urlOf(call), path: call.path, title: `Page of ${call.person.name}` } }) }) } };
 }
 
@@ -177,7 +181,7 @@ class AmplitudeTeller {
     const web = call.origin === 'web';
     return { time: call.at, insert_id: call.id, ...(call.user && { user_id: call.user }), ...(call.group && { groups: { company: call.group } }),
       ...(web && { device_id: call.anon, session_id: call.session, os_name: call.browser, os_version: String(call.version), platform: 'Web', language: 'en-GB',
-        country: call.person.country, city: call.person.city, ip: call.person.ip }) };
+        country: call.person.country, region: call.person.region, city: call.person.city, ip: call.person.ip, app_version: '4.7.1' }) };
   }
 
   async say(calls) {
