@@ -7,7 +7,11 @@
 #include "os/env.h"
 #include "protocol/wire/wire.h"
 
-enum { LINE_MAX_BYTES = LIMIT_EVENT_BYTES + 64 * 1024, FINDINGS_MAX = LIMIT_EVENT_FINDINGS };
+enum {
+    LINE_MAX_BYTES = LIMIT_EVENT_BYTES + 64 * 1024,
+    BODY_MAX = LINE_MAX_BYTES + 64,
+    FINDINGS_MAX = LIMIT_EVENT_FINDINGS
+};
 
 struct walker {
     const struct protocol_ops *protocol;
@@ -18,6 +22,7 @@ struct walker {
     struct finding findings[FINDINGS_MAX];
     struct json_token *tokens; /* of the item alone */
     uint8_t *line;
+    uint8_t *body; /* of a request that holds the line */
     uint64_t number;
     uint64_t bad;
 };
@@ -55,36 +60,40 @@ void cli_pointer(struct span text, const struct json_token *tokens, uint32_t lea
     }
 }
 
-/* Which endpoint an SDK would have sent this item to. */
-static struct span path_of(struct span line) {
-    if (span_find(line, SPAN_LIT("\"$group_key\"")) != SIZE_MAX) {
-        return SPAN_LIT("/groups");
-    }
-    return span_find(line, SPAN_LIT("\"event\"")) != SIZE_MAX ? SPAN_LIT("/track")
-                                                              : SPAN_LIT("/engage");
-}
 
 static void complain(struct walker *w, const char *what) {
     (void)fprintf(stderr, "bulkhead: line %llu: %s\n", (unsigned long long)w->number, what);
     w->bad++;
 }
 
+/* The line as the only item of a request, as an SDK of this protocol sends it. */
+static int decode_line(struct walker *w, struct span line, struct protocol_decoded *ret) {
+    if (w->protocol->alone == NULL) {
+        return BH_E_UNSUPPORTED;
+    }
+    struct protocol_alone alone = w->protocol->alone(line);
+    struct buf body = buf_of(w->body, BODY_MAX);
+    buf_put_str(&body, alone.before);
+    buf_put_span(&body, line);
+    buf_put_str(&body, alone.after);
+    struct protocol_request request = {
+        .method = 2, /* HTTP_POST */
+        .path = span_str(alone.path),
+        .body = w->body,
+        .body_len = body.n,
+        .now_ms = (int64_t)(os_wall_us() / 1000),
+    };
+    return body.full ? BH_E_TOO_BIG : w->protocol->decode(&request, &w->work, ret);
+}
+
 static int take_line(struct walker *w, struct span line,
                      int (*each)(void *context, const struct cli_item *item), void *context) {
     struct protocol_decoded decoded;
-    struct protocol_request request = {
-        .method = 2, /* HTTP_POST */
-        .path = path_of(line),
-        /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own line buffer, writable */
-        .body = (uint8_t *)(uintptr_t)line.p, /* our own line buffer */
-        .body_len = line.n,
-        .now_ms = (int64_t)(os_wall_us() / 1000),
-    };
     w->number++;
     if (span_trim(line).n == 0) {
         return 0;
     }
-    int r = w->protocol->decode(&request, &w->work, &decoded);
+    int r = decode_line(w, line, &decoded);
     if (r != 0 || decoded.item_count != 1) {
         complain(w, r != 0 ? bh_error_text(r) : "one item a line is expected");
         return 0;
@@ -109,7 +118,7 @@ static int take_line(struct walker *w, struct span line,
     }
     const struct finding *findings = &w->findings[seen.finding_first];
     if (w->overwrite) {
-        /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own line buffer, writable */
+        /* NOLINTNEXTLINE(performance-no-int-to-ptr): our own buffer, writable */
         (void)inspect_overwrite((uint8_t *)(uintptr_t)item->json.p, w->tokens, 0, findings,
                                 seen.finding_count);
     }
@@ -150,7 +159,7 @@ static int walk_lines(struct walker *w, int (*each)(void *context, const struct 
 int cli_items(const struct protocol_ops *protocol, bool overwrite,
               int (*each)(void *context, const struct cli_item *item), void *context,
               uint64_t *ret_bad) {
-    enum { TEXT_MAX = 2 * LINE_MAX_BYTES };
+    enum { TEXT_MAX = 2 * BODY_MAX };
     struct err err = {0};
     struct walker *w = calloc(1, sizeof *w);
     int code = CLI_FAILED;
@@ -160,6 +169,7 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
     w->protocol = protocol;
     w->overwrite = overwrite;
     w->line = malloc(LINE_MAX_BYTES);
+    w->body = malloc(BODY_MAX);
     w->tokens = malloc(LIMIT_EVENT_TOKENS * sizeof *w->tokens);
     w->work = (struct protocol_work){
         .text = malloc(TEXT_MAX),
@@ -168,10 +178,10 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
         .tokens_cap = LIMIT_EVENT_TOKENS,
         .items = w->items,
         .items_cap = BH_COUNT(w->items),
-        .decoded_max = LINE_MAX_BYTES,
+        .decoded_max = BODY_MAX,
         .wire = wire_new(),
     };
-    if (w->line == NULL || w->tokens == NULL || w->work.text == NULL || w->work.tokens == NULL ||
+    if (w->line == NULL || w->body == NULL || w->tokens == NULL || w->work.text == NULL || w->work.tokens == NULL ||
         w->work.wire == NULL) {
         (void)cli_fail_text("out of memory");
     } else if (inspect_tables_init(&err) != 0 || inspector_new(&w->inspector) != 0) {
@@ -185,6 +195,7 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
     free(w->work.text);
     free(w->work.tokens);
     free(w->tokens);
+    free(w->body);
     free(w->line);
     free(w);
     return code;

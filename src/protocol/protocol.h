@@ -422,6 +422,13 @@ struct protocol_signing {
     int64_t time_ms;        /* of the attempt */
 };
 
+/* A request that holds one item alone: its path, and what stands before and behind the item in its body. */
+struct protocol_alone {
+    const char *path;
+    const char *before;
+    const char *after;
+};
+
 struct protocol_ops {
     uint8_t id; /* enum protocol_id */
     const char *name;
@@ -457,6 +464,8 @@ struct protocol_ops {
      */
     int (*decode)(const struct protocol_request *request, struct protocol_work *work,
                   struct protocol_decoded *ret);
+    /* For commands that read items one by one. NULL: no request of this protocol is known to them. */
+    struct protocol_alone (*alone)(struct span item);
     /*
      * Exact answer. `items` may be NULL when decode failed. The body stands in `memory` or is a
      * literal.

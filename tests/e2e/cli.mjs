@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { finish, onEnd, seeded, sleep, tempFolder, test, until } from './lib/harness.mjs';
@@ -103,6 +104,30 @@ test('inspect and preview speak the shapes that tools depend on', () => {
   assert.ok(leaves.length >= 6 && leaves.every((l) => l.path && l.form && l.rule !== undefined));
   assert.equal(run(['-c', conf, 'inspect'], { input: 'no json\n' }).status, 1);
 });
+
+const ALONE = {
+  mixpanel: [ITEM, { $token: 't', $distinct_id: 'u1', $set: { plan: 'pro' } }, { $token: 't', $group_key: 'company', $group_id: 'o1', $set: { plan: 'pro' } }],
+  posthog: [{ event: '$identify', distinct_id: 'u1', uuid: crypto.randomUUID(), properties: { $anon_distinct_id: 'a1', $set: { plan: 'pro' } } },
+    { event: '$groupidentify', distinct_id: 'u1', uuid: crypto.randomUUID(), properties: { $group_type: 'company', $group_key: 'o1', $group_set: { plan: 'pro' } } }],
+  segment: ['identify', 'group', 'page', 'track', 'alias'].map((type) => ({ type, userId: 'u1', messageId: 'm1', anonymousId: 'a1', groupId: 'o1', previousId: 'p1',
+    event: 'Signed In', traits: { plan: 'pro' } })),
+};
+ALONE.rudder = ALONE.segment;
+
+for (const [vendor, items] of Object.entries(ALONE)) {
+  test(`inspect and preview read every kind of item of ${vendor}, one a line`, () => {
+    const folder = path.join(home, `alone-${vendor}`);
+    assert.equal(run(['init', folder, '--vendor', vendor, '--key', path.join(home, `${vendor}.key`)]).status, 0);
+    const input = items.map((item) => `${JSON.stringify(item)}\n`).join('');
+    for (const args of [['inspect', '--source', 'web'], ['preview', vendor]]) {
+      const shown = run(['-c', folder, ...args], { input });
+      assert.equal(shown.status, 0, shown.stderr);
+      const lines = shown.stdout.trim().split('\n').map((line) => JSON.parse(line));
+      assert.equal(lines.length, items.length);
+      assert.ok(lines.every((line) => line !== null && !JSON.stringify(line).includes('"u1"')), shown.stdout);
+    }
+  });
+}
 
 test('inspect --plan says what the plan does not declare, without a configuration', () => {
   const plan = path.join(home, 'plan-alone.yaml');

@@ -9,6 +9,17 @@ enum {
     SEND_BODY_MAX = 1024 * 1024,
 };
 
+/* Its endpoints take items of one kind each, which the item's own keys tell. */
+static struct protocol_alone alone(struct span item) {
+    struct protocol_alone ret = {"/engage", "", ""};
+    if (span_find(item, SPAN_LIT("\"$group_key\"")) != SIZE_MAX) {
+        ret.path = "/groups";
+    } else if (span_find(item, SPAN_LIT("\"event\"")) != SIZE_MAX) {
+        ret.path = "/track";
+    }
+    return ret;
+}
+
 const struct protocol_ops mixpanel_ops = {
     .id = PROTOCOL_MIXPANEL,
     .name = "mixpanel",
@@ -28,6 +39,7 @@ const struct protocol_ops mixpanel_ops = {
     .fields = mixpanel_fields,
     .is_placeholder = mixpanel_is_placeholder,
     .decode = mixpanel_decode,
+    .alone = alone,
     .reply = mixpanel_reply,
     .env = mixpanel_env,
     .person_begin = mixpanel_person_begin,

@@ -16,6 +16,11 @@ static const struct consent_place consents[] = {
     {{NULL}, CONSENT_FORM_NONE, 0},
 };
 
+static struct protocol_alone alone(struct span item) {
+    (void)item;
+    return (struct protocol_alone){"/batch", "", ""};
+}
+
 const struct protocol_ops posthog_ops = {
     .id = PROTOCOL_POSTHOG,
     .name = "posthog",
@@ -39,6 +44,7 @@ const struct protocol_ops posthog_ops = {
     .fields = posthog_fields,
     .is_placeholder = posthog_is_placeholder,
     .decode = posthog_decode,
+    .alone = alone,
     .reply = posthog_reply,
     .env = posthog_env,
     .person_begin = posthog_person_begin,

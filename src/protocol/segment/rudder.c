@@ -104,6 +104,11 @@ answer(unsigned endpoint, unsigned status, struct span body, size_t item_count,
     segment_answer_by(status, span_is(body, "OK") || span_is(body, "\"OK\""), ret);
 }
 
+static struct protocol_alone alone(struct span item) {
+    (void)item;
+    return (struct protocol_alone){"/v1/batch", "{\"batch\":[", "]}"};
+}
+
 const struct protocol_ops rudder_ops = {
     .id = PROTOCOL_RUDDER,
     .name = "rudder",
@@ -124,6 +129,7 @@ const struct protocol_ops rudder_ops = {
     .is_reserved_event = segment_is_reserved_event,
     .fields = segment_fields,
     .is_placeholder = segment_is_placeholder,
+    .alone = alone,
     .decode = decode,
     .reply = reply,
     .env = env,

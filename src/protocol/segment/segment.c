@@ -18,6 +18,11 @@ const struct consent_place segment_consents[] = {
     {{NULL}, CONSENT_FORM_NONE, 0},
 };
 
+static struct protocol_alone alone(struct span item) {
+    (void)item;
+    return (struct protocol_alone){"/v1/batch", "{\"batch\":[", "]}"};
+}
+
 const struct protocol_ops segment_ops = {
     .id = PROTOCOL_SEGMENT,
     .name = "segment",
@@ -38,6 +43,7 @@ const struct protocol_ops segment_ops = {
     .is_reserved_event = segment_is_reserved_event,
     .fields = segment_fields,
     .is_placeholder = segment_is_placeholder,
+    .alone = alone,
     .decode = segment_decode,
     .reply = segment_reply,
     .env = segment_env,
