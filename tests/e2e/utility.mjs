@@ -7,9 +7,9 @@ import path from 'node:path';
 import { count, finish, full, note, onEnd, person, root, seeded, test, until } from './lib/harness.mjs';
 import { compare, measure } from './lib/measure.mjs';
 import { RULES } from './lib/read.mjs';
-import { requestsOf, story, STORY_PLAN } from './lib/story.mjs';
+import { story, STORY_PLAN } from './lib/story.mjs';
 import { Tap, TELLERS } from './lib/tell.mjs';
-import { PAIRS, SOURCES, StoryGateway, VENDORS } from './lib/vendors.mjs';
+import { PAIRS, SOURCES, StoryGateway, tellAll, VENDORS } from './lib/vendors.mjs';
 
 const random = seeded();
 const PEOPLE = count(12, 300);
@@ -26,14 +26,7 @@ for (const source of SOURCES) {
   test(`${source}: ${told.calls.length} calls about ${PEOPLE} people are told by its SDK and taken in`, async () => {
     const tap = taps[source] = await new Tap(gateway.url('', source)).start();
     onEnd(() => tap.stop());
-    const tellers = Object.fromEntries(['web', 'api'].map((origin) => [origin, TELLERS[source](`${tap.origin}/${source}`, gateway.token(source, origin))]));
-    for (const calls of requestsOf(told.calls)) {
-      await tellers[calls[0].origin].say(calls);
-    }
-    for (const teller of Object.values(tellers)) {
-      await teller.end();
-      assert.deepEqual(teller.errors, []);
-    }
+    assert.deepEqual(await tellAll(gateway, source, told.calls, tap), []);
     note(`${tap.items.length} items`);
   });
 }

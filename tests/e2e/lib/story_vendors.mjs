@@ -9,20 +9,26 @@ import { onEnd, tempFolder } from './harness.mjs';
 import { Standin } from './standin.mjs';
 import { PostHogStandin } from './standin_posthog.mjs';
 import { SegmentStandin } from './standin_segment.mjs';
+import { requestsOf } from './story.mjs';
+import { TELLERS } from './tell.mjs';
 
 /*
  * A story of weeks is told in seconds: Mixpanel's rule that /track takes nothing older than five days is widened to the story's length.
- * items: what arrived, in the vendor's own form and in order. text: every byte of it.
+ * items: what arrived, in the vendor's own form and in order; batches: how many of them each request brought.
  */
+const ofEachRequest = (standin) => standin.batches;
+
 export const VENDORS = {
   mixpanel: { credential: 'MIXPANEL_TOKEN', make: (token, bodies) => new Standin({ token, bodies, trackDays: 60 }),
-    items: (standin) => standin.items.map((entry) => entry.item), refusals: (standin) => [...standin.refusals.keys()] },
-  posthog: { credential: 'POSTHOG_TOKEN', make: (token, bodies) => new PostHogStandin({ token, bodies }), items: (standin) => standin.items,
+    items: (standin) => standin.items.map((entry) => entry.item),
+    batches: (standin) => standin.requests.map((r) => standin.items.filter((i) => i.request === r.id).length).filter((n) => n > 0),
+    refusals: (standin) => [...standin.refusals.keys()] },
+  posthog: { credential: 'POSTHOG_TOKEN', make: (token, bodies) => new PostHogStandin({ token, bodies }), items: (standin) => standin.items, batches: ofEachRequest,
     refusals: (standin) => standin.refusals },
-  segment: { credential: 'SEGMENT_WRITE_KEY', make: (key) => new SegmentStandin({ key }), items: (standin) => standin.items, text: (standin) => standin.text,
+  segment: { credential: 'SEGMENT_WRITE_KEY', make: (key) => new SegmentStandin({ key }), items: (standin) => standin.items, batches: ofEachRequest,
     refusals: (standin) => standin.refusals },
   rudder: { credential: 'RUDDER_WRITE_KEY', make: (key) => new SegmentStandin({ key, batchMax: 4 * 1024 * 1024, yes: 'OK' }), items: (standin) => standin.items,
-    text: (standin) => standin.text, refusals: (standin) => standin.refusals },
+    batches: ofEachRequest, refusals: (standin) => standin.refusals },
 };
 
 export const SOURCES = Object.keys(VENDORS);
@@ -99,8 +105,12 @@ export class StoryGateway extends Gateway {
     }
   }
 
+  target(name) {
+    return this.targets.find((t) => t.name === name);
+  }
+
   items(name) {
-    const target = this.targets.find((t) => t.name === name);
+    const target = this.target(name);
     return VENDORS[target.vendor].items(target.standin);
   }
 
@@ -109,4 +119,18 @@ export class StoryGateway extends Gateway {
       await this.drained(target.name, ms);
     }
   }
+}
+
+/* The whole story by the SDK of each source, through a tap that keeps what was said. */
+export async function tellAll(gateway, source, calls, tap) {
+  const tellers = Object.fromEntries(['web', 'api'].map((origin) => [origin, TELLERS[source](`${tap.origin}/${source}`, gateway.token(source, origin))]));
+  for (const list of requestsOf(calls)) {
+    await tellers[list[0].origin].say(list);
+  }
+  const errors = [];
+  for (const teller of Object.values(tellers)) {
+    await teller.end();
+    errors.push(...teller.errors);
+  }
+  return errors;
 }

@@ -13,6 +13,7 @@ export class Vendor {
 
   clear() {
     this.items = [];
+    this.batches = []; /* how many items each request added */
     this.refusals = [];
     this.repeated = 0;
     this.requests = 0;
@@ -46,7 +47,11 @@ export class Vendor {
     this.requests++;
     const fault = this.faults.shift();
     this.spoiled += fault === undefined ? 0 : 1;
+    const before = this.items.length;
     const [status, body] = typeof fault === 'number' ? [fault, this.spoil(fault)] : this.take(req, raw);
+    if (this.items.length > before) {
+      this.batches.push(this.items.length - before);
+    }
     if (fault === 'after') {
       req.socket.resetAndDestroy();
       return;
