@@ -60,7 +60,6 @@ void cli_pointer(struct span text, const struct json_token *tokens, uint32_t lea
     }
 }
 
-
 static void complain(struct walker *w, const char *what) {
     (void)fprintf(stderr, "bulkhead: line %llu: %s\n", (unsigned long long)w->number, what);
     w->bad++;
@@ -181,8 +180,8 @@ int cli_items(const struct protocol_ops *protocol, bool overwrite,
         .decoded_max = BODY_MAX,
         .wire = wire_new(),
     };
-    if (w->line == NULL || w->body == NULL || w->tokens == NULL || w->work.text == NULL || w->work.tokens == NULL ||
-        w->work.wire == NULL) {
+    if (w->line == NULL || w->body == NULL || w->tokens == NULL || w->work.text == NULL ||
+        w->work.tokens == NULL || w->work.wire == NULL) {
         (void)cli_fail_text("out of memory");
     } else if (inspect_tables_init(&err) != 0 || inspector_new(&w->inspector) != 0) {
         (void)cli_fail(&err);
