@@ -126,8 +126,11 @@ static bool is_url(struct span s) {
            span_find_byte(s, ' ') == SIZE_MAX;
 }
 
+/* A word without a dot is no domain: it may be anything, in base64 as well. */
 static bool is_host(struct span s) {
-    return is_direct(s) || all_in(s, 1, HOST_MAX, &host_bytes);
+    bool has_parts = span_find_byte(s, '.') != SIZE_MAX || span_find_byte(s, ':') != SIZE_MAX;
+    return is_direct(s) || span_is(s, "localhost") ||
+           (has_parts && all_in(s, 1, HOST_MAX, &host_bytes));
 }
 
 static bool is_ipv4(struct span s) {
