@@ -13,13 +13,14 @@ import { requestsOf } from './story.mjs';
 import { TELLERS } from './tell.mjs';
 
 /*
- * A story of weeks is told in seconds: Mixpanel's rule that /track takes nothing older than five days is widened to the story's length.
- * items: what arrived, in the vendor's own form and in order; batches: how many of them each request brought.
+ * A story of weeks is told in seconds: Mixpanel's rule that /track takes nothing older than five days does not hold here.
+ * items: what arrived, in the vendor's own form and in order; batches: how many of them each request brought. Those that take a file
+ * for `bodies` write down every byte there, the others keep it as text.
  */
 const ofEachRequest = (standin) => standin.batches;
 
 export const VENDORS = {
-  mixpanel: { credential: 'MIXPANEL_TOKEN', make: (token, bodies) => new Standin({ token, bodies, trackDays: 60 }),
+  mixpanel: { credential: 'MIXPANEL_TOKEN', make: (token, bodies) => new Standin({ token, bodies, trackDays: 36500 }),
     items: (standin) => standin.items.map((entry) => entry.item),
     batches: (standin) => standin.requests.map((r) => standin.items.filter((i) => i.request === r.id).length).filter((n) => n > 0),
     refusals: (standin) => [...standin.refusals.keys()] },
@@ -72,6 +73,7 @@ export class StoryGateway extends Gateway {
     super({ name, plan, env, vendors: [] });
     this.targets = targets;
     this.protocols = sources;
+    this.recorded = {}; /* of a protocol: further tokens, such as those of the recordings */
   }
 
   async openAll() {
@@ -96,7 +98,8 @@ export class StoryGateway extends Gateway {
     this.sources = this.protocols.flatMap((source) => {
       const vendors = this.targets.filter((target) => target.sources.includes(source)).map((target) => target.name).join(', ');
       return [`{ name: ${source}-web, protocol: ${source}, token: ${this.token(source, 'web')}, trust: browser, vendors: [${vendors}] }`,
-        `{ name: ${source}-api, protocol: ${source}, token: { env: BULKHEAD_${source.toUpperCase()}_TOKEN }, trust: server, vendors: [${vendors}] }`];
+        `{ name: ${source}-api, protocol: ${source}, token: { env: BULKHEAD_${source.toUpperCase()}_TOKEN }, trust: server, vendors: [${vendors}] }`,
+        ...(this.recorded?.[source] ?? []).map((token, n) => `{ name: ${source}-${n}, protocol: ${source}, token: ${token}, trust: server, vendors: [${vendors}] }`)];
     });
     super.write();
     for (const target of this.targets) {
@@ -107,6 +110,11 @@ export class StoryGateway extends Gateway {
 
   target(name) {
     return this.targets.find((t) => t.name === name);
+  }
+
+  /* Every byte that reached a vendor. */
+  bytes(target) {
+    return target.bodies !== undefined && fs.existsSync(target.bodies) ? fs.readFileSync(target.bodies) : Buffer.from(target.standin.text ?? '');
   }
 
   items(name) {
