@@ -10,7 +10,7 @@ import { PLAN } from './lib/gateway.mjs';
 import { findIn, KINDS, needles } from './lib/marks.mjs';
 import { RawConnection } from './lib/raw.mjs';
 import { openAll } from './lib/unseal.mjs';
-import { PAIRS, SOURCES, StoryGateway } from './lib/vendors.mjs';
+import { PAIRS, SOURCES, StoryGateway } from './lib/story_vendors.mjs';
 
 const random = seeded();
 const MARKS = count(1500, 20000);

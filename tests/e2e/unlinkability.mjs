@@ -7,7 +7,7 @@ import * as joining from './lib/joining.mjs';
 import { READERS } from './lib/read.mjs';
 import { story, STORY_PLAN } from './lib/story.mjs';
 import { Tap } from './lib/tell.mjs';
-import { SOURCES, StoryGateway, tellAll, VENDORS } from './lib/vendors.mjs';
+import { SOURCES, StoryGateway, tellAll, VENDORS } from './lib/story_vendors.mjs';
 
 const random = seeded();
 const PEOPLE = count(20, 300);

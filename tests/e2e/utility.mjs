@@ -9,7 +9,7 @@ import { compare, measure } from './lib/measure.mjs';
 import { RULES } from './lib/read.mjs';
 import { story, STORY_PLAN } from './lib/story.mjs';
 import { Tap, TELLERS } from './lib/tell.mjs';
-import { PAIRS, SOURCES, StoryGateway, tellAll, VENDORS } from './lib/vendors.mjs';
+import { PAIRS, SOURCES, StoryGateway, tellAll, VENDORS } from './lib/story_vendors.mjs';
 
 const random = seeded();
 const PEOPLE = count(12, 300);

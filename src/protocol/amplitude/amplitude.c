@@ -9,6 +9,11 @@ enum {
     SEND_BODY_MAX = 1000 * 1000 - 4096,
 };
 
+static struct protocol_alone alone(struct span item) {
+    (void)item;
+    return (struct protocol_alone){"/2/httpapi", "{\"api_key\":\"none\",\"events\":[", "]}"};
+}
+
 const struct protocol_ops amplitude_ops = {
     .id = PROTOCOL_AMPLITUDE,
     .name = "amplitude",
@@ -29,6 +34,7 @@ const struct protocol_ops amplitude_ops = {
     .fields = amplitude_fields,
     .is_placeholder = amplitude_is_placeholder,
     .decode = amplitude_decode,
+    .alone = alone,
     .reply = amplitude_reply,
     .env = amplitude_env,
     .person_begin = amplitude_person_begin,
