@@ -133,10 +133,18 @@ test(`ids: no string, no eight bytes, no decoded bytes and no difference of ids 
   assert.deepEqual(found, []);
 });
 
+test('sessions that are numbers: as many are equal as there would be by chance', () => {
+  for (const [a, b] of pairs.filter(([a, b]) => sides[a].sessions.size > 0 && sides[b].sessions.size > 0)) {
+    const { of, equal, chance } = joining.equalSessions(sides[a], sides[b], UNITS.second);
+    note(`${a}, ${b}: ${equal} of ${of} sessions, ${chance.toFixed(2)} by chance`);
+    assert.ok(equal <= chance + 5 * Math.sqrt(chance) + 3, `${equal} of ${of}`);
+  }
+});
+
 test('ids: nothing that the product itself said of a person is at a vendor', () => {
   for (const target of targets) {
     const said = joining.sideOf(READERS[target.sources[0]](taps[target.sources[0]].items), true);
-    const found = [...said.ids.keys()].filter((id) => id.length >= 8 && sides[target.name].strings.has(id));
+    const found = [...said.ids.keys()].filter((id) => id.length >= 8 && !/^\d+$/.test(id) && sides[target.name].strings.has(id));
     assert.deepEqual(found, [], target.name);
     assert.deepEqual(joining.equalDecoded(said, sides[target.name]), [], target.name);
   }

@@ -23,6 +23,7 @@ export function* leaves(value, path = '') {
   }
 }
 
+/* Amplitude's session is a number of milliseconds: the floored time, and within its unit a number of this vendor's own. It can only be measured. */
 const isSession = (path, value) => typeof value === 'number' && SESSION_KEY.test(path);
 export const isId = (path, value) => (typeof value === 'string' ? ID_SHAPE.test(value) : isSession(path, value));
 
@@ -35,6 +36,7 @@ const bodyOf = (id) => {
 export function sideOf(rows, anyShape = false) {
   const strings = new Map();
   const ids = new Map();
+  const sessions = new Map();
   const add = (map, key, person) => {
     if (!map.has(key)) {
       map.set(key, new Set());
@@ -44,7 +46,9 @@ export function sideOf(rows, anyShape = false) {
   for (const row of rows) {
     for (const [path, value] of leaves(row.value)) {
       add(strings, String(value), row.person);
-      if (isId(path, value)) {
+      if (isSession(path, value)) {
+        add(sessions, value, row.person);
+      } else if (isId(path, value)) {
         add(ids, String(value), row.person);
       }
     }
@@ -52,10 +56,15 @@ export function sideOf(rows, anyShape = false) {
       [row.id, row.user, row.device, row.session, ...row.groups].filter((id) => id !== undefined).forEach((id) => add(ids, String(id), row.person));
     }
   }
-  return { rows, strings, ids };
+  return { rows, strings, ids, sessions };
 }
 
 // -- ids ---------------------------------------------------------------------------------------------------------------
+
+/* Numbers of sessions that are the same at both, and how many would be if each were drawn anew within its unit of time. */
+export function equalSessions(a, b, unit_ms) {
+  return { of: a.sessions.size, equal: [...a.sessions.keys()].filter((session) => b.sessions.has(session)).length, chance: a.sessions.size / unit_ms };
+}
 
 /* Ids of one side that stand anywhere on the other, whole. */
 export function equalIds(a, b) {

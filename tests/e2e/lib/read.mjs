@@ -159,7 +159,7 @@ function amplitude(items) {
     }
     return { name: AMPLITUDE_NAMES[e.event_type] ?? e.event_type, time: e.time, user: e.user_id, device: e.device_id, id: e.user_id ?? e.device_id,
       person: e.user_id ?? last.get(e.device_id) ?? first.get(e.device_id) ?? e.device_id, session: e.session_id === -1 ? undefined : e.session_id,
-      groups: list(e.groups?.company), country: e.country, browser: e.os_name, path: e.event_properties?.['[Amplitude] Page URL'],
+      groups: list(e.groups?.company), country: e.country, browser: e.os_name, path: e.event_properties?.['[Amplitude] Page Location'],
       plan: e.event_properties?.plan ?? e.user_properties?.$set?.plan, isUpdate: e.event_type === '$groupidentify', value: e };
   });
 }

@@ -7,29 +7,25 @@ import path from 'node:path';
 import { Gateway } from './gateway.mjs';
 import { onEnd, tempFolder } from './harness.mjs';
 import { Standin } from './standin.mjs';
+import { AmplitudeStandin } from './standin_amplitude.mjs';
 import { PostHogStandin } from './standin_posthog.mjs';
 import { SegmentStandin } from './standin_segment.mjs';
 import { requestsOf } from './story.mjs';
 import { TELLERS } from './tell.mjs';
 
-/*
- * A story of weeks is told in seconds: Mixpanel's rule that /track takes nothing older than five days does not hold here.
- * items: what arrived, in the vendor's own form and in order; batches: how many of them each request brought. Those that take a file
- * for `bodies` write down every byte there, the others keep it as text.
- */
-const ofEachRequest = (standin) => standin.batches;
+/* items: what arrived, in the vendor's own form and in order; batches: how many of them each request brought. */
+const plain = { items: (standin) => standin.items, batches: (standin) => standin.batches, refusals: (standin) => standin.refusals };
 
 export const VENDORS = {
-  mixpanel: { credential: 'MIXPANEL_TOKEN', make: (token, bodies) => new Standin({ token, bodies, trackDays: 36500 }),
+  /* A story of weeks is told in seconds: the rule that /track takes nothing older than five days does not hold here. */
+  mixpanel: { make: (token, bodies) => new Standin({ token, bodies, trackDays: 36500 }),
     items: (standin) => standin.items.map((entry) => entry.item),
     batches: (standin) => standin.requests.map((r) => standin.items.filter((i) => i.request === r.id).length).filter((n) => n > 0),
     refusals: (standin) => [...standin.refusals.keys()] },
-  posthog: { credential: 'POSTHOG_TOKEN', make: (token, bodies) => new PostHogStandin({ token, bodies }), items: (standin) => standin.items, batches: ofEachRequest,
-    refusals: (standin) => standin.refusals },
-  segment: { credential: 'SEGMENT_WRITE_KEY', make: (key) => new SegmentStandin({ key }), items: (standin) => standin.items, batches: ofEachRequest,
-    refusals: (standin) => standin.refusals },
-  rudder: { credential: 'RUDDER_WRITE_KEY', make: (key) => new SegmentStandin({ key, batchMax: 4 * 1024 * 1024, yes: 'OK' }), items: (standin) => standin.items,
-    batches: ofEachRequest, refusals: (standin) => standin.refusals },
+  posthog: { ...plain, make: (token) => new PostHogStandin({ token }) },
+  segment: { ...plain, make: (key) => new SegmentStandin({ key }) },
+  rudder: { ...plain, make: (key) => new SegmentStandin({ key, batchMax: 4 * 1024 * 1024, yes: 'OK' }) },
+  amplitude: { ...plain, make: (key) => new AmplitudeStandin({ key }) },
 };
 
 export const SOURCES = Object.keys(VENDORS);

@@ -191,7 +191,8 @@ class AmplitudeTeller {
     for (const call of calls) {
       const options = this.options(call);
       if (call.kind === 'page') {
-        sent.push(this.client.track('[Amplitude] Page Viewed', { '[Amplitude] Page URL': urlOf(call), '[Amplitude] Page Path': call.path,
+        sent.push(this.client.track('[Amplitude] Page Viewed', { '[Amplitude] Page Location': urlOf(call), '[Amplitude] Page URL': urlOf(call).split('?')[0],
+          '[Amplitude] Page Path': call.path,
           '[Amplitude] Page Title': `Page of ${call.person.name}`, '[Amplitude] Page Domain': 'app.example.com' }, options));
       } else if (call.kind === 'track') {
         sent.push(this.client.track(call.name, call.properties, options));
