@@ -94,13 +94,14 @@ const ownPath = (url) => new URL(url).pathname;
 
 const STEPS = ['page', 'Signed Up', 'Completion Run', 'Order Completed'];
 
-export function measure(all) {
+/* byGaps: sessions by silence alone, where one of two vendors is not told the session's id. */
+export function measure(all, { byGaps = false } = {}) {
   const rows = all.filter((row) => !row.isUpdate);
   const people = groupBy(rows, (row) => row.person);
   for (const list of people.values()) {
     list.sort(byTime);
   }
-  const hasSessions = rows.some((row) => row.session !== undefined);
+  const hasSessions = !byGaps && rows.some((row) => row.session !== undefined);
   const sizes = sessions(people, rows, hasSessions);
   const grouped = groupBy(rows.flatMap((row) => row.groups.map((group) => ({ group, row }))), (entry) => entry.group);
   const sorted = (list) => list.sort((a, b) => b - a).join(' ');

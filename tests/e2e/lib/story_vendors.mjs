@@ -1,4 +1,4 @@
-// The vendors that the suites of a story know: a source of each one's protocol, a strict stand-in, and the contract that `init` writes. PAIRS says
+// The vendors that the suites of a story know: a source of each one's protocol, a strict stand-in, and the contract that `init` writes. OWN and CROSS say
 // which source feeds which vendors; a further one is a line here.
 
 import { execFileSync } from 'node:child_process';
@@ -30,8 +30,9 @@ export const VENDORS = {
 
 export const SOURCES = Object.keys(VENDORS);
 
-/* [source, vendor]. For now each protocol feeds its own vendor. */
-export const PAIRS = SOURCES.map((source) => [source, source]);
+/* [source, vendor]: each protocol's own vendor, and every other one, which receives it translated. */
+export const OWN = SOURCES.map((source) => [source, source]);
+export const CROSS = SOURCES.flatMap((source) => Object.keys(VENDORS).filter((vendor) => vendor !== source).map((vendor) => [source, vendor]));
 
 /* The contract as `init` writes it, for this stand-in; `name` where a vendor is there twice. */
 function contractOf(binary, vendor, endpoint, { name = vendor, time, opened = [] } = {}) {

@@ -52,7 +52,7 @@ class MixpanelTeller {
     for (const call of calls) {
       if (call.kind === 'identify') {
         errors.push(await this.sdk.people('set', call.user, { $email: call.person.email, $name: call.person.name, $phone: call.person.phone, $city: call.person.city,
-          ...call.traits }));
+          ...call.traits }, { $time: Math.floor(call.at / 1000) }));
       } else if (call.kind === 'group') {
         errors.push(await this.sdk.groups('set', 'company', call.group, { $name: call.person.orgName, ...call.traits }));
       }
