@@ -10,13 +10,13 @@ import { PLAN } from './lib/gateway.mjs';
 import { findIn, KINDS, needles } from './lib/marks.mjs';
 import { RawConnection } from './lib/raw.mjs';
 import { openAll } from './lib/unseal.mjs';
-import { OWN, SOURCES, StoryGateway } from './lib/story_vendors.mjs';
+import { SOURCES, StoryGateway, VENDORS } from './lib/story_vendors.mjs';
 
 const random = seeded();
 const MARKS = count(1500, 20000);
 const folder = tempFolder('leakp');
-const targets = [...new Set(OWN.map(([, vendor]) => vendor))].map((vendor) => ({ vendor, bodies: path.join(folder, vendor),
-  sources: OWN.filter((pair) => pair[1] === vendor).map((pair) => pair[0]) }));
+/* Every source feeds every vendor. */
+const targets = Object.keys(VENDORS).map((vendor) => ({ vendor, bodies: path.join(folder, vendor), sources: SOURCES }));
 const gateway = new StoryGateway({ name: 'leakp', targets, sources: SOURCES, plan: PLAN });
 
 // -- places ------------------------------------------------------------------------------------------------------------
