@@ -52,8 +52,9 @@ static void put_persons(struct model_writer *w) {
         model_put_id(w, "$anon_distinct_id", "", m->anonymous);
         return;
     }
+    /* The alias is the new name: PostHog refuses one that it knows as a person's already. */
     if (m->call == CALL_ALIAS || m->call == CALL_MERGE) {
-        model_put_id(w, "alias", "", m->previous);
+        model_put_id(w, "alias", "", m->call == CALL_ALIAS ? m->user : m->previous);
         return;
     }
     model_put_id(w, "$device_id", "", m->anonymous);
@@ -81,6 +82,8 @@ static void write(struct model_writer *w) {
     }
     if (m->user == 0 && m->anonymous == 0) {
         model_put(w, "distinct_id", "");
+    } else if (m->call == CALL_ALIAS) {
+        model_put_id(w, "distinct_id", "", m->previous);
     } else {
         model_put_id(w, "distinct_id", "", m->user != 0 ? m->user : m->anonymous);
     }
@@ -116,5 +119,6 @@ const struct protocol_model posthog_model = {
     .call_count = BH_COUNT(calls),
     .ops = ops,
     .op_count = BH_COUNT(ops),
+    .alias_is_user = true,
     .write = write,
 };
