@@ -73,13 +73,16 @@ for (const [source, vendor] of OWN) {
  * there (a profile beside an identify, a group beside its property), and by the names that both have: browser and system are other words elsewhere.
  */
 const DONE = new Set(['page', 'Signed Up', 'Signed In', 'Completion Run', 'Order Completed']);
+/* What a source's SDK cannot say, no vendor can be told: Amplitude's knows no alias. */
+const isAlias = (item) => item.event === '$create_alias' || item.type === 'alias';
+const WITHOUT_ALIAS = new Set(['amplitude']);
 const ELSEWHERE = new Set(['events by browser', 'values of plan']);
 
 for (const [source, vendor] of CROSS) {
   for (const [rule, read] of Object.entries(RULES[vendor])) {
     test(`${source} -> ${vendor} (${rule}): people, funnels, retention, sessions and groups of its own SDK`, () => {
       const done = (items) => measure(read(items).filter((row) => DONE.has(row.name)), { byGaps: true });
-      const rows = compare(done(taps[vendor].items), done(gateway.items(`${vendor}-of-${source}`)));
+      const rows = compare(done(taps[vendor].items.filter((item) => !WITHOUT_ALIAS.has(source) || !isAlias(item))), done(gateway.items(`${vendor}-of-${source}`)));
       const wrong = rows.filter((row) => !row.same && EXPLAINED.find((e) => e.what === row.what)?.expected(row.raw) !== row.sent);
       wrong.forEach((row) => note(`${ELSEWHERE.has(row.what) ? '~ (other words there)' : '!'} ${row.what}: ${row.raw}  ->  ${row.sent}`));
       assert.deepEqual(wrong.filter((row) => !ELSEWHERE.has(row.what)), []);
