@@ -133,6 +133,12 @@ test(`ids: no string, no eight bytes, no decoded bytes and no difference of ids 
   assert.deepEqual(found, []);
 });
 
+test('no counter or other leaf that numbers events is the same at two vendors', () => {
+  for (const vendor of SOURCES) {
+    assert.deepEqual(joining.numbering(sides[`${vendor}-a`], sides[`${vendor}-b`], new Set(['tokens', 'latency_ms', 'revenue'])), [], vendor);
+  }
+});
+
 test('sessions that are numbers: as many are equal as there would be by chance', () => {
   for (const [a, b] of pairs.filter(([a, b]) => sides[a].sessions.size > 0 && sides[b].sessions.size > 0)) {
     const { of, equal, chance } = joining.equalSessions(sides[a], sides[b], UNITS.second);

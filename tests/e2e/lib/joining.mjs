@@ -267,6 +267,27 @@ export function values(a, b, { band = false } = {}) {
 
 const isTime = (value) => (typeof value === 'number' ? value > 1e9 : /^\d{4}-\d\d-\d\dT/.test(value));
 
+/* Leaves that number events or people, whatever they are called: mostly different from each other here, and mostly the same there. */
+export function numbering(a, b, declared) {
+  const ofPaths = (side) => {
+    const paths = new Map();
+    for (const row of side.rows) {
+      for (const [path, value] of leaves(row.value)) {
+        if (!path.endsWith('{}') && !isId(path, value) && !isTime(value) && !declared.has(path.split('/').at(-1))) {
+          (paths.get(path) ?? paths.set(path, []).get(path)).push(value);
+        }
+      }
+    }
+    return paths;
+  };
+  const there = ofPaths(b);
+  return [...ofPaths(a)].filter(([path, list]) => {
+    const distinct = new Set(list);
+    const other = new Set(there.get(path) ?? []);
+    return list.length > 30 && distinct.size > list.length / 2 && [...distinct].filter((value) => other.has(value)).length > distinct.size / 2;
+  }).map(([path]) => path);
+}
+
 /* All at once. */
 export function everything(a, b, unit_ms) {
   const of = counted((row) => [`${row.name} ${Math.floor(row.time / unit_ms)}`,
