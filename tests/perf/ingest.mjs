@@ -8,6 +8,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { makeCertificates } from '../e2e/lib/certs.mjs';
 import { finishQuietly, full, onEnd, tempFolder } from '../e2e/lib/harness.mjs';
 import { accepted, drain, gateway, load, sink, tool, value } from './lib_bench.mjs';
 
@@ -60,6 +61,9 @@ async function measure() {
   const alone = await gateway(0).start();
   const vendor = await sink();
   const g = await gateway(vendor.port).start();
+  const secret = gateway(0);
+  secret.tls = makeCertificates(tempFolder('certs'));
+  await secret.start();
   await g.open('mixpanel', '--replay');
   let rss = 0;
   const sampler = setInterval(() => (rss = Math.max(rss, alone.rss(), g.rss())), 200);
@@ -67,10 +71,11 @@ async function measure() {
   await load(alone.ports.ingest, ['--seconds', '1']);
   await drain(g, 50000);
 
-  const [bares, bareSingles, runs, singles, opens, drains] = [[], [], [], [], [], []];
+  const [bares, bareSingles, runs, singles, opens, drains, secrets] = [[], [], [], [], [], [], []];
   for (let round = 0; round < ROUNDS; round++) {
     bares.push(await load(limit.port, [...seconds, '--url-path', '/x']));
     runs.push(await load(alone.ports.ingest, seconds));
+    secrets.push(await load(secret.ports.ingest, [...seconds, '--tls']));
     drains.push(await drain(g, Math.ceil(EVENTS / ROUNDS)));
     bareSingles.push(await load(limit.port, [...seconds, '--url-path', '/x', ...one]));
     singles.push(await load(alone.ports.ingest, [...seconds, ...one]));
@@ -81,11 +86,13 @@ async function measure() {
   clearInterval(sampler);
   limit.stop();
   await alone.stop();
+  await secret.stop();
   await g.stop();
 
   const line = (what, list) => row(what, of(list, 'events_per_s'), `p50 ${of(list, 'p50_ms')} ms, p99 ${of(list, 'p99_ms')} ms`);
   line('bare limit, 50 x 600 B', bares);
   line('Bulkhead without a vendor, 50 x 600 B', runs);
+  line('  the same by TLS', secrets);
   row('Bulkhead with one vendor draining', median(drains), `${EVENTS.toLocaleString('en-US')} events`);
   line('bare limit, single 1 KB', bareSingles);
   line('Bulkhead without a vendor, single 1 KB', singles);
@@ -97,6 +104,7 @@ async function measure() {
   /* Ratios are taken round by round, so that both sides met the same machine. */
   result.bare_ratio = Number(median(runs.map((run, i) => run.events_per_s / bares[i].events_per_s)).toFixed(3));
   result.vendor_ratio = Number(median(drains.map((eps, i) => eps / bares[i].events_per_s)).toFixed(3));
+  result.tls_ratio = Number(median(secrets.map((run, i) => run.events_per_s / bares[i].events_per_s)).toFixed(3));
   result.single_ratio = Number(median(singles.map((run, i) => run.events_per_s / bareSingles[i].events_per_s)).toFixed(3));
   return result;
 }
@@ -104,7 +112,7 @@ async function measure() {
 try {
   execFileSync('taskset', ['-c', '0', 'true']);
   const result = await measure();
-  process.stdout.write(`\n  ratio to the limit: ${result.bare_ratio} without a vendor (aim 0.5), ${result.vendor_ratio} with one (aim 0.3)\n`
+  process.stdout.write(`\n  ratio to the limit: ${result.bare_ratio} without a vendor (aim 0.5), ${result.vendor_ratio} with one (aim 0.3), ${result.tls_ratio} by TLS without one\n`
     + `  allocations an event: ${result.allocs_per_event.toFixed(6)}; RSS ${result.rss_mib} MiB (aim 128)\n`);
   if (json) {
     process.stdout.write(`${JSON.stringify(result)}\n`);

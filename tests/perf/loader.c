@@ -1,9 +1,10 @@
 /* depends: base */
+/* libs: ssl crypto */
 /*
  * Load for measurements: N connections kept busy with prepared Mixpanel requests.
  *
  *   loader --port 8080 [--host 127.0.0.1] [--url-path /mixpanel/track?verbose=0] [--token T]
- *          [--connections 16] [--batch 50] [--size 600] [--people 100000] [--single]
+ *          [--connections 16] [--batch 50] [--size 600] [--people 100000] [--single] [--tls]
  *          [--seconds 10 | --events N] [--rate EVENTS_PER_SECOND]
  *
  * Closed loop: each connection sends its next request when the answer to the last has come. With --rate, open loop: requests
@@ -18,7 +19,9 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +55,7 @@ struct options {
     uint64_t events;
     double rate;
     bool single;
+    bool tls;
 };
 
 /* Where the changing fields of one event lie in the request. */
@@ -65,6 +69,7 @@ struct places {
 
 struct connection {
     int fd;
+    SSL *ssl; /* NULL: plain */
     bool busy;
     uint8_t *request;
     size_t sent;
@@ -267,6 +272,53 @@ static void watch(struct connection *c, int operation, uint32_t ready) {
     }
 }
 
+/* The handshake waits; what follows it does not. The certificate is the test's own and is not looked at. */
+static void greet(struct connection *c) {
+    static SSL_CTX *context;
+    if (context == NULL) {
+        context = SSL_CTX_new(TLS_client_method());
+        if (context == NULL) {
+            die("SSL_CTX_new");
+        }
+        (void)SSL_CTX_set_mode(context,
+                               SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    }
+    c->ssl = SSL_new(context);
+    if (c->ssl == NULL || SSL_set_fd(c->ssl, c->fd) != 1 || SSL_connect(c->ssl) != 1) {
+        fputs("loader: no TLS\n", stderr);
+        exit(2);
+    }
+    if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0) {
+        die("fcntl");
+    }
+}
+
+/* As send and recv, with EAGAIN for whatever TLS waits for. */
+static ssize_t give(struct connection *c, const void *p, size_t n) {
+    if (c->ssl == NULL) {
+        return send(c->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    int done = SSL_write(c->ssl, p, (int)n);
+    int why = SSL_get_error(c->ssl, done);
+    if (done <= 0 && (why == SSL_ERROR_WANT_WRITE || why == SSL_ERROR_WANT_READ)) {
+        errno = EAGAIN;
+    }
+    return done > 0 ? done : -1;
+}
+
+static ssize_t take(struct connection *c, void *p, size_t n) {
+    if (c->ssl == NULL) {
+        return recv(c->fd, p, n, MSG_DONTWAIT);
+    }
+    int done = SSL_read(c->ssl, p, (int)n);
+    int why = SSL_get_error(c->ssl, done);
+    if (done <= 0 && (why == SSL_ERROR_WANT_WRITE || why == SSL_ERROR_WANT_READ)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return done > 0 ? done : 0;
+}
+
 static void dial(struct connection *c) {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     if (inet_pton(AF_INET, options.host, &in.sin_addr) != 1) {
@@ -281,6 +333,9 @@ static void dial(struct connection *c) {
     if (c->fd < 0 || connect(c->fd, &address.any, sizeof in) != 0) {
         die("connect");
     }
+    if (options.tls) {
+        greet(c);
+    }
     int on = 1;
     if (setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
         die("setsockopt");
@@ -293,13 +348,14 @@ static void dial(struct connection *c) {
 
 static void redial(struct connection *c) {
     broken += c->busy;
+    SSL_free(c->ssl);
+    c->ssl = NULL;
     close(c->fd);
     dial(c);
 }
 
 static void push(struct connection *c) {
-    ssize_t n =
-        send(c->fd, c->request + c->sent, request_size - c->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = give(c, c->request + c->sent, request_size - c->sent);
     if (n < 0 && errno != EAGAIN) {
         redial(c);
         return;
@@ -336,8 +392,7 @@ static size_t reply_end(const char *text, size_t n) {
 }
 
 static void take_reply(struct connection *c) {
-    ssize_t n =
-        recv(c->fd, c->reply + c->reply_size, sizeof c->reply - 1 - c->reply_size, MSG_DONTWAIT);
+    ssize_t n = take(c, c->reply + c->reply_size, sizeof c->reply - 1 - c->reply_size);
     if (n < 0 && errno == EAGAIN) {
         return;
     }
@@ -433,7 +488,7 @@ static void run(void) {
 _Noreturn static void usage(void) {
     fputs(
         "loader --port N [--host A] [--url-path P] [--token T] [--connections N] [--batch N] [--size N] [--people N]\n"
-        "       [--single] [--seconds S | --events N] [--rate EVENTS_PER_SECOND]\n",
+        "       [--single] [--tls] [--seconds S | --events N] [--rate EVENTS_PER_SECOND]\n",
         stderr);
     exit(2);
 }
@@ -482,6 +537,8 @@ int main(int argc, char **argv) {
             options.single = true;
             options.batch = 1;
             options.size = 1024;
+        } else if (strcmp(argv[i], "--tls") == 0) {
+            options.tls = true;
         } else if (i + 1 < argc) {
             set_option(argv[i], argv[i + 1]);
             i++;
