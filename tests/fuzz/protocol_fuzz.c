@@ -181,7 +181,9 @@ void fuzz_protocol(const struct fuzzed_protocol *p, bool is_post, struct span in
     check_reply(p->ops, &decoded, rc);
     if (rc == 0 && decoded.envelope.use == ENDPOINT_ASK) {
         static uint8_t answer[BODY_MAX];
-        memcpy(answer, input.p, input.n);
+        if (input.n > 0) {
+            memcpy(answer, input.p, input.n);
+        }
         check_question(p->ops->ask, &decoded, span_of(answer, input.n));
         return;
     }
