@@ -20,7 +20,7 @@
 enum {
     RULESET_FORMAT = 2, /* of the normal form; 1 had no consent */
     POLICY_TABLES =
-        2, /* grows with every change of what a form does to a value: part of rule sets */
+        3, /* grows with every change of what a form does to a value: part of rule sets */
     NAME_BYTES_MAX = 127, /* a name in plan and contract */
     KEY_BYTES_MAX = 512,  /* an item's key, or path of nested keys, beyond which it is undeclared */
     VALUE_BYTES_MAX = 4096, /* a string beyond which no type fits */
