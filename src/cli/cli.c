@@ -256,6 +256,9 @@ static int take_option(const struct cli_command *command, struct cli_args *args,
         if (strlen(option->name) != name_size || memcmp(option->name, word, name_size) != 0) {
             continue;
         }
+        if (option->value != NULL && args->values[i] != NULL) {
+            return cli_fail_text("%s is given twice; it takes one value", option->name);
+        }
         if (option->value == NULL) {
             args->values[i] = "";
             return equals == NULL ? 0 : cli_fail_text("%s takes no value", option->name);

@@ -26,6 +26,9 @@ test('init writes a folder that checks and runs, and the key outside it', () => 
   assert.equal(checked.status, 0, checked.stderr);
   assert.match(checked.stdout, /fine/);
   assert.equal(run(['init', conf]).status, 2, 'nothing that exists is changed');
+  const twice = run(['init', `${conf}-two`, '--vendor', 'posthog', '--vendor', 'segment']);
+  assert.equal(twice.status, 2, 'an option that is given twice does not lose its first value in silence');
+  assert.match(twice.stderr, /--vendor is given twice/);
 }, { vital: true });
 
 test('every command has help with an example, and unknown words are refused', () => {
