@@ -166,7 +166,7 @@ static int init_run(const struct cli_args *args) {
     if (os_path_exists(path)) {
         return cli_fail_text(
             "%s exists already; init changes nothing that is there, so name another "
-            "folder: bulkhead init DIR",
+            "folder: bulkhead init DIR (a second vendor: docs/contracts.md)",
             path);
     }
     (void)snprintf(path, sizeof path, "%s/vendors", dir);

@@ -583,7 +583,8 @@ static int list_vendors(struct settings *s, struct err *err) {
                         compare_names) == NULL) {
                 return err_set(
                     err, BH_E_CONFIG,
-                    "source %s lists the vendor %s, but there is no file vendors/%s.yaml",
+                    "source %s lists the vendor %s, but there is no file vendors/%s.yaml: write "
+                    "the contract, or take the name out of bulkhead.yaml",
                     source->name, source->vendors[k], source->vendors[k]);
             }
         }
