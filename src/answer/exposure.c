@@ -257,10 +257,9 @@ static void put_sources(const struct exposure *x, struct buf *b) {
 }
 
 static void exposure_time(uint64_t ms, struct buf *b) {
-    struct date date = date_of_days((int64_t)(ms / 86400000));
-    unsigned rest = (unsigned)(ms / 1000 % 86400);
-    buf_printf(b, "\"%04d-%02u-%02uT%02u:%02u:%02u.%03uZ\"", (int)date.year, (unsigned)date.month,
-               (unsigned)date.day, rest / 3600, rest / 60 % 60, rest % 60, (unsigned)(ms % 1000));
+    buf_put_byte(b, '"');
+    date_put_time((int64_t)ms, true, b);
+    buf_put_byte(b, '"');
 }
 
 static void put_time(struct buf *b, const char *key, uint64_t ms) {

@@ -1,5 +1,5 @@
 /*
- * Dates: a day's number and back, in the proleptic Gregorian calendar, UTC. Days count from
+ * Dates: a day's number and back, in the proleptic Gregorian calendar, UTC; and as ISO 8601. Days count from
  * 1970-01-01 = 0 and may be negative. After Howard Hinnant, "chrono-Compatible Low-Level Date
  * Algorithms": years begin in March, so that the leap day is the last.
  * Any thread; pure.
@@ -7,7 +7,10 @@
 #ifndef BH_BASE_DATE_H
 #define BH_BASE_DATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "base/bytes.h"
 
 struct date {
     int64_t year;
@@ -40,5 +43,17 @@ static inline struct date date_of_days(int64_t days) {
     date.year += date.month <= 2;
     return date;
 }
+
+enum { DATE_DAY_MS = 86400000 };
+
+/* The day on which this millisecond is, before 1970 too. */
+static inline int64_t date_days_of_ms(int64_t ms) {
+    return (ms - (ms < 0 ? DATE_DAY_MS - 1 : 0)) / DATE_DAY_MS;
+}
+
+/* 2026-03-01; the year is not negative. */
+void date_put(int64_t days, struct buf *out);
+/* 2026-03-01T12:30:00Z, or ...:00.000Z. */
+void date_put_time(int64_t ms, bool has_ms, struct buf *out);
 
 #endif

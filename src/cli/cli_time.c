@@ -100,8 +100,7 @@ bool cli_time(const char *text, uint64_t *ret_ms) {
 }
 
 void cli_time_text(uint64_t ms, char out[32]) {
-    struct date date = date_of_days((int64_t)(ms / 86400000));
-    unsigned rest = (unsigned)(ms / 1000 % 86400);
-    (void)snprintf(out, 32, "%04d-%02u-%02uT%02u:%02u:%02uZ", (int)date.year, (unsigned)date.month,
-                   (unsigned)date.day, rest / 3600, rest / 60 % 60, rest % 60);
+    struct buf text = buf_of(out, 31);
+    date_put_time((int64_t)ms, false, &text);
+    out[text.n] = 0;
 }

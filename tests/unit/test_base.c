@@ -323,6 +323,27 @@ static void dates_follow_the_calendar_and_lead_back(void **state) {
     }
 }
 
+static void times_are_written_in_iso_8601(void **state) {
+    (void)state;
+    static const struct {
+        int64_t ms;
+        bool has_ms;
+        const char *text;
+    } known[] = {
+        {0, true, "1970-01-01T00:00:00.000Z"},
+        {-1, true, "1969-12-31T23:59:59.999Z"},
+        {951868799012, true, "2000-02-29T23:59:59.012Z"},
+        {951868799012, false, "2000-02-29T23:59:59Z"},
+        {253402300800000, false, "10000-01-01T00:00:00Z"},
+    };
+    for (size_t i = 0; i < BH_COUNT(known); i++) {
+        uint8_t memory[32];
+        struct buf out = buf_of(memory, sizeof memory);
+        date_put_time(known[i].ms, known[i].has_ms, &out);
+        assert_true(span_is(buf_span(&out), known[i].text));
+    }
+}
+
 static void hexadecimal_digits_have_a_value(void **state) {
     (void)state;
     for (int c = 0; c < 256; c++) {
@@ -374,6 +395,7 @@ int main(void) {
         cmocka_unit_test(an_arena_is_aligned_and_sticky),
         cmocka_unit_test(a_ring_hands_over_all_in_order),
         cmocka_unit_test(dates_follow_the_calendar_and_lead_back),
+        cmocka_unit_test(times_are_written_in_iso_8601),
         cmocka_unit_test(hexadecimal_digits_have_a_value),
         cmocka_unit_test(errors_say_where),
         cmocka_unit_test(a_failed_check_ends_the_process),

@@ -47,40 +47,8 @@ int64_t time_floor(int64_t ms, uint8_t precision) {
     return ms - (rest < 0 ? rest + unit : rest);
 }
 
-static void put_digits(struct buf *out, int64_t value, unsigned digits) {
-    uint8_t text[8];
-    for (unsigned i = digits; i > 0; i--) {
-        text[i - 1] = (uint8_t)('0' + value % 10);
-        value /= 10;
-    }
-    buf_put(out, text, digits);
-}
-
-static void put_date(int64_t days, struct buf *out) {
-    struct date date = date_of_days(days);
-    put_digits(out, date.year, 4);
-    buf_put_byte(out, '-');
-    put_digits(out, date.month, 2);
-    buf_put_byte(out, '-');
-    put_digits(out, date.day, 2);
-}
-
 void time_put_iso(int64_t ms, uint8_t precision, struct buf *out) {
-    ms = time_floor(ms, precision);
-    int64_t days = (ms - (ms < 0 ? 86399999 : 0)) / 86400000;
-    int64_t of_day = ms - days * 86400000;
-    put_date(days, out);
-    buf_put_byte(out, 'T');
-    put_digits(out, of_day / 3600000, 2);
-    buf_put_byte(out, ':');
-    put_digits(out, of_day / 60000 % 60, 2);
-    buf_put_byte(out, ':');
-    put_digits(out, of_day / 1000 % 60, 2);
-    if (precision == TIME_MS) {
-        buf_put_byte(out, '.');
-        put_digits(out, of_day % 1000, 3);
-    }
-    buf_put_byte(out, 'Z');
+    date_put_time(time_floor(ms, precision), precision == TIME_MS, out);
 }
 
 /* A number stays a number of its own scale, a text a text; a date alone is coarse already. */
@@ -113,7 +81,7 @@ static bool shape_date(struct policy *p, enum json_kind kind, struct span value,
         return false;
     }
     struct buf out = buf_of(p->shaped, sizeof p->shaped);
-    put_date((ms - (ms < 0 ? 86399999 : 0)) / 86400000, &out);
+    date_put(date_days_of_ms(ms), &out);
     shape->is_string = true;
     return add_literal(shape, span_cut(buf_span(&out), 0, level == LEVEL_YEAR ? 4 : 10));
 }

@@ -108,22 +108,14 @@ void model_put_id(struct model_writer *w, const char *key, const char *prefix, u
     buf_put_byte(w->out, '"');
 }
 
-static void put_iso(struct buf *out, int64_t ms) {
-    int64_t days = ms / 86400000;
-    int64_t rest = ms % 86400000;
-    struct date d = date_of_days(days);
-    buf_printf(out, "\"%04lld-%02lld-%02lldT%02lld:%02lld:%02lld.%03lldZ\"", (long long)d.year,
-               (long long)d.month, (long long)d.day, (long long)(rest / 3600000),
-               (long long)(rest / 60000 % 60), (long long)(rest / 1000 % 60),
-               (long long)(rest % 1000));
-}
-
 void model_put_time(struct model_writer *w, const char *key) {
     int64_t ms = w->model->time_ms > 0 ? w->model->time_ms : 0;
     put_key(w, span_str(key));
     switch ((enum time_form)w->target->ops->names.time_form) {
     case TIME_FORM_ISO:
-        put_iso(w->out, ms);
+        buf_put_byte(w->out, '"');
+        date_put_time(ms, true, w->out);
+        buf_put_byte(w->out, '"');
         return;
     case TIME_FORM_MS:
         buf_put_i64_dec(w->out, ms);
