@@ -1,7 +1,7 @@
 /*
  * Translate: an item as it may leave, in the words of the source's protocol -> items in the words of the vendor's.
  *
- *   policy's item --read, by the source's field table--> struct model --write, of the target--> 0..8 items
+ *   policy's item --read, by the source's field table--> struct model --write, of the target--> 0..MODEL_ITEMS_MAX items
  *
  * It comes after policy (docs/adr/0044-protocols.md): a translation can lose a field, it can never let one out.
  * What the target cannot express is counted and can be listed; docs/translation.md has the table.
@@ -30,8 +30,8 @@ struct translate_input {
     int64_t time_ms;                 /* as it may leave */
     struct span insert_id;           /* in the target's form */
     /* Whether a property's name is a group's in the plan; and the group where the plan has one only. */
-    bool (*is_group)(void *context, struct span name);
-    void *context;
+    bool (*is_group)(const void *context, struct span name);
+    const void *context;
     struct span only_group;
 };
 

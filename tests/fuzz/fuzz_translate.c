@@ -22,7 +22,7 @@ static struct json_token tokens[LIMIT_EVENT_TOKENS];
 static struct json_token out_tokens[KEYS_MAX];
 static uint8_t memory[2][OUT_MAX];
 
-static bool is_group(void *context, struct span name) {
+static bool is_group(const void *context, struct span name) {
     (void)context;
     return span_is(name, "company");
 }

@@ -86,7 +86,7 @@ static void note_lost(void *context, struct span key) {
     l->first = false;
 }
 
-static bool is_company(void *context, struct span name) {
+static bool is_company(const void *context, struct span name) {
     (void)context;
     return span_is(name, "company");
 }

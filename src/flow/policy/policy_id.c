@@ -17,7 +17,8 @@
 
 static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
 
-void base32_put(const uint8_t block[16], uint8_t out[26]) {
+/* 26 characters. */
+static void base32_put(const uint8_t block[16], uint8_t out[26]) {
     for (size_t i = 0; i < 3; i++) {
         const uint8_t *b = block + 5 * i;
         uint64_t bits = (uint64_t)b[0] << 32 | (uint64_t)b[1] << 24 | (uint64_t)b[2] << 16 |

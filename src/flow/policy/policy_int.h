@@ -440,8 +440,6 @@ struct span pseudonym_of(struct policy *p, uint8_t domain, struct span id, struc
  * vendor's key makes of the id. -1, which means "in none", stays. False: no such id.
  */
 bool pseudonym_time(struct policy *p, struct span id, int64_t *ret_ms, struct aid *ret_aid);
-/* 26 characters of base32. */
-void base32_put(const uint8_t block[16], uint8_t out[26]);
 /* In the form that the protocol wants; its bytes. */
 size_t insert_id_make(struct policy *p, uint8_t form, uint8_t out[36]);
 

@@ -1,7 +1,7 @@
 /* An item that may leave, in the words of a vendor of another protocol: what translate() must know of the plan and of the event. */
 #include "flow/policy/policy_int.h"
 
-static bool is_group(void *context, struct span name) {
+static bool is_group(const void *context, struct span name) {
     const struct ruleset *ruleset = context;
     return names_find(&ruleset->groups, name, name_hash(name)) != NULL;
 }
@@ -49,7 +49,7 @@ void policy_translate(struct policy *policy, const struct policy_input *input,
         .time_ms = verdict->time_ms,
         .insert_id = span_of(insert_id, insert_id_make(policy, names->insert_form, insert_id)),
         .is_group = is_group,
-        .context = (void *)(uintptr_t)newest,
+        .context = newest,
         .only_group = only_group(newest),
     };
     int r = translate(translator, &in, out, ret, lost, lost_context);

@@ -11,7 +11,7 @@
  *  M2 Whatever was read and not written is counted as lost: a writer says nothing of losses, it marks what it wrote.
  *  M3 No object gets a key twice, and no property the name of a field that means something else at the target.
  * Owner: the caller of translate(); text and tokens outlive the model. Thread: one. Memory: fixed, MODEL_MEMBERS_MAX members.
- * Errors: an item of more members is TOO_COMPLEX; out->full.
+ * Errors: an item of more members is TOO_MANY (translate.h); out->full.
  */
 #ifndef BH_PROTOCOL_MODEL_H
 #define BH_PROTOCOL_MODEL_H
