@@ -252,7 +252,7 @@ async function open(vendor, { host = 'localhost', lines = [], env, wrapper } = {
 
 /* What a browser and the proxies before us say of a person. */
 const PERSON = { 'User-Agent': 'Mozilla/5.0 PersonsBrowser', Referer: 'https://app.example.com/secret-page', Cookie: 'session=persons-cookie',
-  'X-Forwarded-For': '198.51.100.77', Forwarded: 'for=198.51.100.77', 'X-Real-IP': '198.51.100.77', 'Accept-Language': 'tlh', Origin: 'https://app.example.com',
+  'X-Forwarded-For': '198.51.100.77', Forwarded: 'for=198.51.100.77', 'X-Real-IP': '198.51.100.77', 'Accept-Language': 'tlh-PIQD', Origin: 'https://app.example.com',
   DNT: '1', 'Sec-GPC': '1', 'Sec-CH-UA': '"Persons"', Via: '1.1 persons-proxy', traceparent: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
   'X-Request-Id': 'persons-request', Expect: '100-continue' };
 
@@ -282,7 +282,7 @@ for (const h2 of [false, true]) {
         : { Host: place, 'User-Agent': named['User-Agent'], Accept: '*/*', 'Content-Type': 'application/json', 'Content-Encoding': 'gzip',
           Authorization: authorization, 'Content-Length': headers['content-length'] };
       assert.deepEqual(named, expected);
-      assert.doesNotMatch(JSON.stringify([raw, items]), /Persons|persons|198\.51\.100\.77|secret-page|tlh|4bf92f35/);
+      assert.doesNotMatch(JSON.stringify([raw, items]), /Persons|persons|198\.51\.100\.77|secret-page|tlh-PIQD|4bf92f35/);
     }
     vendor.stop();
     await gateway.stop();
