@@ -229,12 +229,12 @@ for (const mode of ['hang', 'reset', 'text', 'cut short', 'huge', 'empty', 'erro
 test('a slow batch at the vendor delays no answer beyond the budget, nor any other request', async () => {
   await rest();
   let holding = true;
-  standin.request = function request(req, res) {
+  standin.answer = function answer(req, raw, res) {
     if (req.url === '/batch/' && holding) {
-      setTimeout(() => FlagsStandin.prototype.request.call(this, req, res), 2500);
+      setTimeout(() => FlagsStandin.prototype.answer.call(this, req, raw, res), 2500);
       return;
     }
-    FlagsStandin.prototype.request.call(this, req, res);
+    FlagsStandin.prototype.answer.call(this, req, raw, res);
   };
   await post(gateway.ports.ingest, '/posthog/batch/', [], { verbose: false, raw: JSON.stringify({ api_key: TOKEN, batch: [{ event: 'Step 2', distinct_id: 'known-2', uuid: random.uuid() }] }) });
   await sleep(1300);
@@ -250,7 +250,7 @@ test('a slow batch at the vendor delays no answer beyond the budget, nor any oth
   assert.ok(event < SLACK_MS, `${event} ms for an event`);
   assert.equal(standin.asked.length, asked);
   await drained();
-  delete standin.request;
+  delete standin.answer;
   note(`answered after ${one.ms} ms, an event meanwhile after ${event} ms`);
 });
 

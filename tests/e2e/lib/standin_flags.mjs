@@ -20,15 +20,12 @@ export class FlagsStandin extends PostHogStandin {
     this.value = true;
   }
 
-  request(req, res) {
-    if (!/^\/(flags|decide)/.test(req.url)) {
-      super.request(req, res);
-      return;
+  answer(req, raw, res) {
+    if (/^\/(flags|decide)/.test(req.url)) {
+      this.question(req, res, raw.toString());
+    } else {
+      super.answer(req, raw, res);
     }
-    const chunks = [];
-    req.on('data', (chunk) => chunks.push(chunk));
-    req.on('error', () => {});
-    req.on('end', () => this.question(req, res, Buffer.concat(chunks).toString()));
   }
 
   question(req, res, text) {
@@ -40,7 +37,7 @@ export class FlagsStandin extends PostHogStandin {
       this.wrong.push(`${error.message}: ${text.slice(0, 300)}`);
     }
     this.asked.push({ url: req.url, body, text, at: Date.now() });
-    const answer = this.answer(req, body ?? {});
+    const answer = this.word(req, body ?? {});
     if (answer === undefined) {
       this.hanging = (this.hanging ?? []).concat(res);
       return;
@@ -82,7 +79,7 @@ export class FlagsStandin extends PostHogStandin {
       metadata: { id: 1, version: 1, description: undefined, payload: JSON.stringify({ who: body.distinct_id, company: body.groups?.company }) } };
   }
 
-  answer(req, body) {
+  word(req, body) {
     const old = { featureFlags: { beta: this.value }, featureFlagPayloads: { beta: JSON.stringify({ who: body.distinct_id }) } };
     const good = { ...(req.url.includes('v=2') && req.url.startsWith('/flags') ? { flags: { beta: this.flag(body) } } : old),
       errorsWhileComputingFlags: false, requestId: '0190-request', evaluatedAt: 1700000000000, quotaLimited: [] };
