@@ -81,7 +81,7 @@ void model_put_raw(struct model_writer *w, const char *key, struct span json) {
 /* A value as it stood. */
 static struct span raw(const struct model *m, uint32_t token) {
     const struct json_token *t = &m->tokens[token];
-    uint32_t quote = t->kind == JSON_STRING;
+    size_t quote = t->kind == JSON_STRING;
     return span_of(m->text.p + t->start - quote, (size_t)t->len + 2 * quote);
 }
 
