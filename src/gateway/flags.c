@@ -18,6 +18,7 @@ enum {
     ORIGIN_MAX = 256,
     PEOPLE_MAX = 4, /* ids in a question */
     PEOPLE_BYTES = 4096,
+    ENV_MAX = 1024,
     /* An id without a number is looked for again after the journal's sync and the resolver's. */
     AGAIN_US = 10 * 1000,
     AGAIN_TIMES = 6, /* each wait is twice the one before */
@@ -48,6 +49,7 @@ struct slot {
         uint8_t people[PEOPLE_BYTES];
         uint8_t json[QUESTION_MAX];
         struct finding findings[FINDINGS_MAX];
+        uint8_t env[ENV_MAX];
         uint8_t answer[ANSWER_MAX];
     } * memory;
 };
@@ -300,6 +302,10 @@ static void write_question(struct flags *f, const struct ingest_batch *batch, ui
     q->findings = slot->memory->findings;
     q->finding_count = findings;
     q->json = span_of(slot->memory->json, json.n);
+    struct buf env = buf_of(slot->memory->env, ENV_MAX);
+    ingest_env(batch, &env);
+    check(!env.full);
+    q->env = buf_span(&env);
     q->wake_fd = f->wake_fd;
     q->answer = buf_of(slot->memory->answer, ANSWER_MAX);
     list_people(f, batch, slot);

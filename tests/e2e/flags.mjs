@@ -26,9 +26,9 @@ const drained = () => gateway.drained('posthog');
 const browser = new PostHogBrowser();
 onEnd(() => browser.stop());
 
-const ask = async (body, where = '/flags/?v=2', token = TOKEN) => {
+const ask = async (body, where = '/flags/?v=2', token = TOKEN, headers = {}) => {
   const begun = Date.now();
-  const answer = await post(gateway.ports.ingest, `/posthog${where}`, [], { verbose: false, raw: typeof body === 'string' || Buffer.isBuffer(body)
+  const answer = await post(gateway.ports.ingest, `/posthog${where}`, [], { verbose: false, headers, raw: typeof body === 'string' || Buffer.isBuffer(body)
     ? body : JSON.stringify({ token, ...body }) });
   assert.equal(answer.status, 200);
   return { ...JSON.parse(answer.body), text: answer.body, headers: answer.headers, ms: Date.now() - begun };
@@ -143,6 +143,14 @@ test('forward: an answer may switch nothing on', async () => {
     ['errorsWhileComputingFlags', 'evaluatedAt', 'flags', 'quotaLimited', 'requestId', 'sessionRecording', 'supportedCompression']);
   assert.equal(answer.sessionRecording, false);
   assert.deepEqual(answer.supportedCompression, ['gzip', 'gzip-js']);
+});
+
+test('forward: about whose browser objects nothing is asked', async () => {
+  const asked = standin.asked.length;
+  for (const headers of [{ 'Sec-GPC': '1' }, { DNT: '1' }]) {
+    assert.ok(isNeutral(await ask({ distinct_id: 'known-2' }, undefined, undefined, headers)));
+  }
+  assert.equal(standin.asked.length, asked);
 });
 
 test('forward: older forms are asked and answered as they were', async () => {

@@ -163,6 +163,24 @@ static void nobody_without_a_number_is_asked_about(void **state) {
     assert_int_equal(kit_ledger(&world).rows, before.rows + 2);
 }
 
+/* Whose browser objects is asked about no more than her events are sent. */
+static void nobody_who_objects_is_asked_about(void **state) {
+    (void)state;
+    static const char *const objections[] = {"{\"DNT\":true}", "{\"Sec-GPC\":true}"};
+    struct kit_sums before = kit_ledger(&world);
+    for (unsigned i = 0; i < 2; i++) {
+        struct courier_question q;
+        question_of(&q, "user_3", known, 5000);
+        q.env = span_str(objections[i]);
+        assert_true(courier_ask(world.courier, 0, &q));
+        (void)wait_for(&q);
+        assert_false(q.is_answered);
+    }
+    assert_int_equal(atomic_load(&asked), 0);
+    assert_int_equal(kit_ledger(&world).attempts, before.attempts);
+    assert_true(ask("user_3", known, 5000));
+}
+
 static void the_newest_contract_decides(void **state) {
     (void)state;
     world.extra[0] = '\0';
@@ -263,6 +281,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_is_recorded_before_it_leaves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nobody_without_a_number_is_asked_about, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nobody_who_objects_is_asked_about, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_newest_contract_decides, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_hanging_vendor_costs_one_deadline, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_is_late_is_not_sent, set_up, tear_down),

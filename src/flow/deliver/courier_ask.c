@@ -81,7 +81,8 @@ static bool judge(struct courier *courier, const struct courier_question *questi
     struct record_request request = {.protocol = item->id,
                                      .source = question->source,
                                      .events = 1,
-                                     .received_us = (uint64_t)question->time_ms * 1000};
+                                     .received_us = (uint64_t)question->time_ms * 1000,
+                                     .env = question->env};
     struct record_event event = {.kind = EVENT_PROFILE,
                                  .time_ms = question->time_ms,
                                  .aid = question->aid,

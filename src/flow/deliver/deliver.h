@@ -126,6 +126,7 @@ struct courier_question {
     const struct finding *findings;
     uint16_t finding_count;
     struct span json; /* the item, never-spans overwritten */
+    struct span env;  /* of its request, as ingest_env writes it: who objects is not asked about */
     int wake_fd;      /* signalled when it is done */
     /* Filled. */
     struct buf answer; /* as the SDK may have it */
