@@ -15,8 +15,9 @@ export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:report_thread_leaks=
 steady=()
 [ "$preset" != tsan ] || ! setarch -R true 2>/dev/null || steady=(setarch -R)
 
+# One more than there are cores: some tests wait for seconds.
 status=0
-"${steady[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$(nproc)" "$@" || status=$?
+"${steady[@]}" ctest --test-dir "build/$preset" --output-on-failure -j "$(($(nproc) + 1))" "$@" || status=$?
 log=build/$preset/Testing/Temporary/LastTest.log
 cases=$(grep -cF '[       OK ]' "$log" || true)
 replays=$(grep -cE '^replay: [0-9]+ inputs' "$log" || true)
