@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
-import zlib from 'node:zlib';
 import { count, finish, modulePath, note, onEnd, root, seeded, sleep, tempFolder, test, until } from './lib/harness.mjs';
+import { namesIn } from './lib/carried.mjs';
 import { Gateway } from './lib/gateway.mjs';
 import { Proxy } from './lib/proxy.mjs';
 import { Pages } from './lib/sdk_pages.mjs';
@@ -63,18 +63,7 @@ function fateOf(sdk, fault, { outage = false } = {}) {
 
 const NAME = /Step sdk\d+-[a-z0-9]+-\d+/g;
 
-/* The events in a request, whatever it is packed in; decoded apart from the product. */
-function namesIn({ url, body }) {
-  const plain = body[0] === 0x1f && body[1] === 0x8b ? zlib.gunzipSync(body) : body;
-  const texts = [plain.toString('utf8'), decodeURIComponent(url.replaceAll('+', ' '))];
-  for (const [, data] of `${plain.toString('latin1')}&${url.split('?')[1] ?? ''}`.matchAll(/(?:^|&)data=([^&]*)/g)) {
-    const value = decodeURIComponent(data);
-    texts.push(value, Buffer.from(value, 'base64').toString('utf8'));
-  }
-  return new Set(texts.flatMap((text) => text.match(NAME) ?? []));
-}
-
-const carried = (client, is) => new Set(client.proxy.requests.filter((r) => client.sdk.isEvents(r.url) && is(r)).flatMap((r) => [...namesIn(r)]));
+const carried = (client, is) => new Set(client.proxy.requests.filter((r) => client.sdk.isEvents(r.url) && is(r)).flatMap((r) => [...namesIn(r, NAME)]));
 const acknowledged = (client) => carried(client, (r) => r.status === 200 && (r.spoiled === undefined || r.spoiled === 'slow'));
 const refused = (client) => carried(client, (r) => r.status !== 200);
 

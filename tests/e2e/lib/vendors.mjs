@@ -26,5 +26,6 @@ export async function startVendor(protocol) {
   const { make, names, refusals, repeated = (s) => s.repeated } = VENDORS[protocol];
   const standin = await make().start();
   return { protocol, url: standin.url, names: () => names(standin), refusals: () => refusals(standin), repeated: () => repeated(standin),
+    items: () => standin.items.map((entry) => (protocol === 'mixpanel' ? { path: entry.path, ...entry.item } : entry)),
     stop: () => standin.stop() };
 }
