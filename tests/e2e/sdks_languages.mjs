@@ -9,14 +9,15 @@ import readline from 'node:readline';
 import { promisify } from 'node:util';
 import { namesIn } from './lib/carried.mjs';
 import { Gateway } from './lib/gateway.mjs';
-import { count, finish, note, onEnd, root, seeded, skip, sleep, test, watchChild, within } from './lib/harness.mjs';
+import { count, finish, note, onEnd, root, seeded, skip, sleep, test, until, watchChild, within } from './lib/harness.mjs';
 import { Proxy } from './lib/proxy.mjs';
 import { protocols, startVendor, vendorKey } from './lib/vendors.mjs';
 
 const random = seeded();
 const run = promisify(execFile);
 
-/* Every SDK, pinned. refused: its registry does not serve it where this was written, so that no program here drives it. */
+/* Every SDK, pinned. refused: its registry does not serve it where this was written, so that no program here drives it; groups: false: it has no call
+   for them; few: false: it has no option for small batches, so the kill may fall before its only request. */
 const NOT_SERVED = 'no module proxy that served it when this was written';
 const SDKS = [
   { language: 'python', protocol: 'mixpanel', pack: 'mixpanel', version: '5.4.1' },
@@ -29,6 +30,11 @@ const SDKS = [
   { language: 'go', protocol: 'segment', pack: 'github.com/segmentio/analytics-go/v3', refused: NOT_SERVED },
   { language: 'go', protocol: 'rudder', pack: 'github.com/rudderlabs/analytics-go', refused: NOT_SERVED },
   { language: 'go', protocol: 'amplitude', pack: 'github.com/amplitude/analytics-go', refused: NOT_SERVED },
+  { language: 'java', protocol: 'mixpanel', pack: 'com.mixpanel:mixpanel-java', version: '1.5.3' },
+  { language: 'java', protocol: 'posthog', pack: 'com.posthog.java:posthog', version: '1.2.0', groups: false, few: false },
+  { language: 'java', protocol: 'segment', pack: 'com.segment.analytics.java:analytics', version: '3.5.4' },
+  { language: 'java', protocol: 'rudder', pack: 'com.rudderstack.sdk.java.analytics:analytics', version: '3.0.0' },
+  { language: 'java', protocol: 'amplitude', pack: 'com.amplitude:java-sdk', refused: 'it speaks to https only, which this suite has not' },
 ];
 const EACH = count(20, 200);
 const FLOW_MS = 3000;
@@ -74,6 +80,21 @@ const INSTALL = {
     await attempt('go', ['build', '-p', '1', '-o', driver, '.'], { cwd: folder, env });
     return [driver];
   },
+  async java({ protocol, pack, version }) {
+    const folder = path.join(home, `java-${protocol}-${version}`);
+    const [groupId, artifact] = pack.split(':');
+    const main = `Of${protocol[0].toUpperCase()}${protocol.slice(1)}`;
+    const list = path.join(folder, 'classpath');
+    fs.mkdirSync(folder, { recursive: true });
+    if (!fs.existsSync(list)) {
+      fs.writeFileSync(path.join(folder, 'pom.xml'), `<project><modelVersion>4.0.0</modelVersion><groupId>driver</groupId><artifactId>driver</artifactId><version>1</version>
+<dependencies><dependency><groupId>${groupId}</groupId><artifactId>${artifact}</artifactId><version>${version}</version></dependency></dependencies></project>\n`);
+      await attempt('mvn', ['-q', '-B', `-Dmaven.repo.local=${path.join(home, 'maven')}`, 'dependency:build-classpath', `-Dmdep.outputFile=${list}`], { cwd: folder });
+    }
+    const libraries = `${fs.readFileSync(list, 'utf8').trim()}:${folder}`;
+    await attempt('javac', ['-cp', libraries, '-d', folder, ...['Driver', main].map((name) => path.join(drivers, 'java', `${name}.java`))]);
+    return ['java', '-Xmx128m', '-cp', libraries, main];
+  },
 };
 
 // -- one SDK -----------------------------------------------------------------------------------------------------------
@@ -81,7 +102,7 @@ const INSTALL = {
 class Client {
   constructor(sdk) {
     this.sdk = sdk;
-    this.name = `${sdk.language} ${sdk.pack.split('/').slice(-2).join('/')}`;
+    this.name = `${sdk.language} ${sdk.pack.split('/').slice(-2).join('/').replace(/^com\.(\w+).*:/, '$1:')}`;
     this.proxy = new Proxy('http://127.0.0.1:1');
   }
 
@@ -214,14 +235,16 @@ for (const client of clients) {
     const before = updates();
     client.begin('normal');
     await client.call({ do: 'identify', properties: { plan: 'pro', email: MAIL } });
-    await client.call({ do: 'group', properties: { plan: 'pro', email: MAIL } });
+    if (client.sdk.groups !== false) {
+      await client.call({ do: 'group', properties: { plan: 'pro', email: MAIL } });
+    }
     await client.flow(0);
     await client.end();
     const { given, missing } = await settled(client);
     assert.deepEqual(missing, [], client.said.slice(-1500));
     assert.deepEqual([given.size, client.raised], [EACH, 0]);
-    assert.deepEqual(updates().map((n, at) => n - before[at]), [1, 1], 'a profile and a group');
-    note(`${EACH} events, a profile and a group, each once, in ${client.proxy.requests.length} requests`);
+    assert.deepEqual(updates().map((n, at) => n - before[at]), [1, client.sdk.groups === false ? 0 : 1], 'a profile and a group');
+    note(`${EACH} events, a profile${client.sdk.groups === false ? '' : ' and a group'}, each once, in ${client.proxy.requests.length} requests`);
   });
 
   test(`${client.name}: the gateway is killed in mid-flow and started again`, async () => {
@@ -229,16 +252,17 @@ for (const client of clients) {
     client.begin('kill');
     const flowing = client.flow(FLOW_MS / EACH);
     for (let round = 0; round < count(1, 3); round++) {
-      await sleep(700);
+      const after = Math.min(EACH - 8, client.sent.size + EACH / 4);
+      await until(() => client.sent.size >= after, 'a part of the flow', 60000);
       await gateway.kill();
-      await sleep(500);
+      await sleep(1000);
       await gateway.start();
     }
     await flowing;
     await client.end();
     const { given, missing } = await settled(client);
     const failed = client.proxy.requests.filter((r) => r.status !== 200).length;
-    assert.ok(failed > 0 && given.size > 0, `${client.name}: the kill fell into the flow: ${failed} requests failed, ${given.size} events acknowledged`);
+    assert.ok(client.sdk.few === false || failed > 0 && given.size > 0, `${client.name}: the kill fell into the flow: ${failed} requests failed, ${given.size} events acknowledged`);
     note(`${EACH} events: ${given.size} acknowledged, each there once; ${EACH - given.size - missing.length} there without the answer; ${missing.length} given up by the SDK (${client.raised} raised); ${failed} requests without an answer`);
   });
 }
