@@ -38,6 +38,10 @@ static void test_replies(void **state) {
     check_reply("/track", "", EVENT, REPLY_KEPT, 200, json, "1");
     check_reply("/track", "verbose=1", EVENT, REPLY_KEPT, 200, json,
                 "{\"error\":null,\"status\":1}");
+    check_reply("/track", "", "data=" EVENT "&verbose=1&ip=0", REPLY_KEPT, 200, json,
+                "{\"error\":null,\"status\":1}");
+    check_reply("/track", "", "data=" EVENT "&verbose=0", REPLY_KEPT, 200, json, "1");
+    check_reply("/track", "", "{\"event\":\"&verbose=1&\"}", REPLY_KEPT, 200, json, "1");
     check_reply("/import", "", EVENT, REPLY_KEPT, 200, json, "1");
     check_reply("/import", "strict=1", "[" EVENT "," EVENT "]", REPLY_KEPT, 200, json,
                 "{\"code\":200,\"num_records_imported\":2,\"status\":\"OK\"}");

@@ -515,7 +515,14 @@ static void a_lost_store_is_made_again(void **state) {
     repeats[0] = put_event(&w, facts_of(&w, "e0"));
     assert_true(is_repeat(&w, repeats[0]));
     struct resolver_stats stats;
-    resolver_stats(w.resolver, &stats);
+    /* Published a moment after the verdict. */
+    for (unsigned i = 0; i < 5000; i++) {
+        resolver_stats(w.resolver, &stats);
+        if (stats.repeat_bytes != 0) {
+            break;
+        }
+        os_sleep_us(1000);
+    }
     assert_true(stats.repeat_bytes != 0);
     for (unsigned round = 0; round < 3; round++) {
         char command[400];

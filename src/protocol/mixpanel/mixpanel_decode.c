@@ -83,6 +83,21 @@ static void read_query(struct span query, struct protocol_envelope *envelope,
     }
 }
 
+/* Python's SDK asks in its form for what others ask in the query; it raises when the answer is not JSON of that kind. */
+static bool form_is_verbose(struct span form) {
+    struct span key;
+    struct span value;
+    if (form.n == 0 || form.p[0] == '{' || form.p[0] == '[') {
+        return false;
+    }
+    while (http_query_next(&form, &key, &value)) {
+        if (span_is(key, "verbose")) {
+            return is_true(value);
+        }
+    }
+    return false;
+}
+
 static bool is_space(uint8_t c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
@@ -196,6 +211,8 @@ int mixpanel_decode(const struct protocol_request *request, struct protocol_work
     if (ret->envelope.use != ENDPOINT_ITEMS) {
         return 0;
     }
+    /* Before the body is unwrapped, which is done where it lies. */
+    ret->envelope.verbose |= form_is_verbose(span_of(request->body, request->body_len));
     int rc = item_unwrap(request, data, work, &scratch, &text);
     /* A decompressor that fails does not say how far it came, and one that succeeds writes ahead. */
     work->text_used = rc == 0 ? wire_reach(&scratch) : work->text_cap;
