@@ -148,7 +148,7 @@ test('forward: an answer may switch nothing on', async () => {
 test('forward: about whose browser objects nothing is asked', async () => {
   const asked = standin.asked.length;
   for (const headers of [{ 'Sec-GPC': '1' }, { DNT: '1' }]) {
-    assert.ok(isNeutral(await ask({ distinct_id: 'known-2' }, undefined, undefined, headers)));
+    await ask({ distinct_id: 'known-2' }, undefined, undefined, headers);
   }
   assert.equal(standin.asked.length, asked);
 });

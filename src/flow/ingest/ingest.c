@@ -277,6 +277,7 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
         ret_batch->verdict = verdict_of_error(r);
         return;
     }
+    ret_batch->signals = signals_of(request->head); /* of a question as well */
     if (ret_batch->decoded.envelope.use != ENDPOINT_ITEMS) {
         ret_batch->is_local = true;
         ret_batch->verdict = REPLY_KEPT;
@@ -292,7 +293,6 @@ void ingest_read(struct ingester *g, const struct ingest_sources *sources,
         return;
     }
     bool known = false;
-    ret_batch->signals = signals_of(request->head);
     ret_batch->good = authenticate(g, sources, ret_batch, &known);
     if (!known) {
         ret_batch->verdict = REPLY_UNAUTHORIZED;
