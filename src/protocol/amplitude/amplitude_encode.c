@@ -35,9 +35,13 @@ enum part {
     PARTS,
 };
 
-static const char *const part_names[PARTS] = {"event_type", "ip",         "user_id",
-                                              "device_id",  "insert_id",  "group_properties",
-                                              "group_type", "group_value"};
+#define PART(name) \
+    { (const uint8_t *)(name), sizeof(name) - 1 }
+static const struct span part_names[PARTS] = {PART("event_type"), PART("ip"),
+                                              PART("user_id"),    PART("device_id"),
+                                              PART("insert_id"),  PART("group_properties"),
+                                              PART("group_type"), PART("group_value")};
+#undef PART
 
 unsigned amplitude_endpoint_of(enum event_kind kind) {
     (void)kind;
@@ -68,7 +72,7 @@ static bool read_parts(struct span item, struct span parts[PARTS]) {
             return false;
         }
         for (unsigned part = 0; part < PARTS; part++) {
-            parts[part] = span_is(key, part_names[part]) ? value : parts[part];
+            parts[part] = span_equal(key, part_names[part]) ? value : parts[part];
         }
     }
     i = loose_skip_space(item, i);
